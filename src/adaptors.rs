@@ -1,0 +1,11 @@
+//! The adaptors, one a file. A parallel one is a job; what runs it is the engine.
+
+pub(crate) mod filter;
+pub(crate) mod filter_map;
+pub(crate) mod flat_map;
+pub(crate) mod init;
+pub(crate) mod isolated;
+pub(crate) mod local;
+pub(crate) mod map;
+pub(crate) mod try_map;
+pub(crate) mod window;

@@ -1,0 +1,96 @@
+//! `.isolate()`: a panic is a value at its item's place.
+
+use crate::engine::job::{Job, OneToOne, sealed::Sealed};
+use crate::error::Failure;
+
+/// The job of an [isolated](crate::Stage::isolate) stage.
+#[derive(Clone, Debug)]
+pub struct Isolated<J> {
+    job: J,
+}
+
+impl<J> Isolated<J> {
+    pub(crate) fn new(job: J) -> Self {
+        Isolated { job }
+    }
+}
+
+impl<J> Sealed for Isolated<J> {}
+impl<J: OneToOne> OneToOne for Isolated<J> {}
+
+impl<I, J: Job<I>> Job<I> for Isolated<J> {
+    type Output = Result<J::Output, Failure>;
+    type Batch = Outcome<J::Batch>;
+    type State = J::State;
+
+    const STATEFUL: bool = J::STATEFUL;
+
+    fn state(&self) -> J::State {
+        self.job.state()
+    }
+
+    #[inline]
+    fn run(&self, state: &mut J::State, item: I) -> (Outcome<J::Batch>, bool) {
+        let (batch, last) = self.job.run(state, item);
+        (Outcome::Good(batch), last)
+    }
+
+    fn failed(&self, why: Failure) -> Result<Outcome<J::Batch>, Failure> {
+        Ok(Outcome::Bad(why))
+    }
+
+    fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {
+        J::outputs(items)
+    }
+}
+
+/// What an item gave: its outputs, or why there are none.
+#[derive(Debug)]
+pub enum Outcome<B> {
+    /// Its outputs.
+    Good(B),
+    /// Its failure.
+    Bad(Failure),
+}
+
+/// The outputs of an [`Outcome`].
+#[derive(Debug)]
+pub enum Outputs<B> {
+    /// Those of the item.
+    Good(B),
+    /// Its failure, once.
+    Bad(Option<Failure>),
+}
+
+impl<B: IntoIterator> IntoIterator for Outcome<B> {
+    type Item = Result<B::Item, Failure>;
+    type IntoIter = Outputs<B::IntoIter>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        match self {
+            Outcome::Good(batch) => Outputs::Good(batch.into_iter()),
+            Outcome::Bad(why) => Outputs::Bad(Some(why)),
+        }
+    }
+}
+
+impl<B: Iterator> Iterator for Outputs<B> {
+    type Item = Result<B::Item, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Outputs::Good(batch) => batch.next().map(Ok),
+            Outputs::Bad(why) => why.take().map(Err),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Outputs::Good(batch) => batch.size_hint(),
+            Outputs::Bad(why) => {
+                let left = usize::from(why.is_some());
+                (left, Some(left))
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `window`: items in groups of a fixed size. It needs no thread.
+
+use std::iter::FusedIterator;
+
+/// Groups of `size` items, the last one perhaps shorter; made by
+/// [`window`](crate::Fanfold::window).
+#[derive(Clone, Debug)]
+#[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
+pub struct Window<S> {
+    /// `None` after its end.
+    source: Option<S>,
+    size: usize,
+}
+
+/// No window is allocated larger than this before its items are there.
+const FIRST: usize = 1024;
+
+impl<S: Iterator> Window<S> {
+    #[track_caller]
+    pub(crate) fn new(source: S, size: usize) -> Self {
+        assert!(
+            size > 0,
+            "the size of a window must be at least 1: write 1 for windows of single items"
+        );
+        Window {
+            source: Some(source),
+            size,
+        }
+    }
+
+    /// Folds each window into one value, without collecting it.
+    ///
+    /// `init` makes the first value of each window, `f` adds an item to it. Lazy: pulls one
+    /// window's items a `next()`, and holds none of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let sums = (1..=7).window(3).aggregate(|| 0, |sum, x| sum + x);
+    /// assert!(sums.eq([6, 15, 7]));
+    /// ```
+    pub fn aggregate<A, N, F>(self, init: N, f: F) -> Aggregate<S, N, F>
+    where
+        N: FnMut() -> A,
+        F: FnMut(A, S::Item) -> A,
+    {
+        Aggregate {
+            window: self,
+            init,
+            f,
+        }
+    }
+
+    /// Pulls the first item of a window; the source is not called again after its end.
+    fn first(&mut self) -> Option<S::Item> {
+        let item = self.source.as_mut()?.next();
+        if item.is_none() {
+            self.source = None;
+        }
+        item
+    }
+
+    /// Calls `add` with each further item of the window.
+    fn rest(&mut self, mut add: impl FnMut(S::Item)) {
+        for _ in 1..self.size {
+            match self.first() {
+                Some(item) => add(item),
+                None => break,
+            }
+        }
+    }
+
+    fn hint(&self) -> (usize, Option<usize>) {
+        let (low, high) = self.source.as_ref().map_or((0, Some(0)), Iterator::size_hint);
+        let windows = |items: usize| items.div_ceil(self.size);
+        (windows(low), high.map(windows))
+    }
+}
+
+impl<S: Iterator> Iterator for Window<S> {
+    type Item = Vec<S::Item>;
+
+    fn next(&mut self) -> Option<Vec<S::Item>> {
+        let first = self.first()?;
+        let mut window = Vec::with_capacity(self.size.min(FIRST));
+        window.push(first);
+        self.rest(|item| window.push(item));
+        Some(window)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.hint()
+    }
+}
+
+impl<S: ExactSizeIterator> ExactSizeIterator for Window<S> {}
+impl<S: Iterator> FusedIterator for Window<S> {}
+
+/// One value a window; made by [`Window::aggregate`].
+#[derive(Clone, Debug)]
+#[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
+pub struct Aggregate<S, N, F> {
+    window: Window<S>,
+    init: N,
+    f: F,
+}
+
+impl<S, A, N, F> Iterator for Aggregate<S, N, F>
+where
+    S: Iterator,
+    N: FnMut() -> A,
+    F: FnMut(A, S::Item) -> A,
+{
+    type Item = A;
+
+    fn next(&mut self) -> Option<A> {
+        let first = self.window.first()?;
+        let f = &mut self.f;
+        let mut value = Some(f((self.init)(), first));
+        self.window.rest(|item| {
+            value = value.take().map(|value| f(value, item));
+        });
+        value
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.window.hint()
+    }
+}
+
+impl<S, A, N, F> ExactSizeIterator for Aggregate<S, N, F>
+where
+    S: ExactSizeIterator,
+    N: FnMut() -> A,
+    F: FnMut(A, S::Item) -> A,
+{
+}
+
+impl<S, A, N, F> FusedIterator for Aggregate<S, N, F>
+where
+    S: Iterator,
+    N: FnMut() -> A,
+    F: FnMut(A, S::Item) -> A,
+{
+}

@@ -1,0 +1,23 @@
+//! The engine: one for every parallel adaptor. `engine/README.md` tells its protocol.
+//!
+//! `stage` is where the parts meet; `worker` and `consumer` are its two sides. Below them, `desk`
+//! is what lies under the stage's lock, `ctl` the words that threads exchange without it, `run` the
+//! items and results, `reorder` their order, `cost` their size, `pool` the threads, `erase` the
+//! lifetimes, `barrier` the one system call.
+
+pub(crate) mod barrier;
+pub(crate) mod cancel;
+pub(crate) mod census;
+pub(crate) mod consumer;
+pub(crate) mod cost;
+pub(crate) mod ctl;
+pub(crate) mod desk;
+pub(crate) mod erase;
+pub(crate) mod job;
+pub(crate) mod pool;
+pub(crate) mod reorder;
+pub(crate) mod run;
+pub(crate) mod source;
+pub(crate) mod stage;
+pub(crate) mod unwind;
+pub(crate) mod worker;

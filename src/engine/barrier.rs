@@ -1,0 +1,113 @@
+//! The asymmetric barrier: free for who passes often, dear for who passes seldom.
+//!
+//! Each hand-shake of the engine (see `README.md` beside this file) is Dekker's: one side stores A
+//! and then loads B, the other stores B and then loads A, and at least one of them must see the
+//! other's store. Between its store and its load each side needs a full barrier. The side that
+//! passes once an item cannot pay one (6 to 10 ns), so it only keeps the *compiler* from reordering
+//! ([`light`]), and the side that is about to sleep or to steal makes the kernel run a full barrier
+//! on every core that runs a thread of this process ([`heavy`]). Whatever the fast side was doing at
+//! that moment, its store is either before that barrier, and then visible to the slow side's load,
+//! or after it, and then its own load is too and sees the slow side's store.
+//!
+//! On Linux the heavy barrier is `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, on Windows
+//! `FlushProcessWriteBuffers`. Where neither exists, or registration fails, and under loom or
+//! `--cfg fanfold_fence` (for ThreadSanitizer, which knows no fences of the kernel), both sides are
+//! `fence(SeqCst)`. A fence on the fast side and a kernel barrier on the slow one are correct
+//! together too, so the switch from one form to the other needs no hand-shake of its own.
+#![allow(unsafe_code)]
+
+use crate::sync::{Ordering, fence};
+
+#[cfg(any(loom, fanfold_fence, not(any(target_os = "linux", windows))))]
+mod kernel {
+    pub(super) const fn asymmetric() -> bool {
+        false
+    }
+
+    pub(super) fn prepare() {}
+
+    pub(super) fn barrier() {
+        unreachable!("the symmetric form has no kernel barrier")
+    }
+}
+
+#[cfg(all(target_os = "linux", not(any(loom, fanfold_fence))))]
+mod kernel {
+    use crate::sync::{AtomicU8, Ordering};
+
+    const UNKNOWN: u8 = 0;
+    const ASYMMETRIC: u8 = 1;
+    const SYMMETRIC: u8 = 2;
+    static FORM: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: the call takes three integers and touches no memory of ours.
+        let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+        answer == 0
+    }
+
+    pub(super) fn asymmetric() -> bool {
+        FORM.load(Ordering::Relaxed) == ASYMMETRIC
+    }
+
+    pub(super) fn prepare() {
+        if FORM.load(Ordering::Relaxed) == UNKNOWN {
+            let form = if membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) {
+                ASYMMETRIC
+            } else {
+                SYMMETRIC
+            };
+            FORM.store(form, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn barrier() {
+        // Registered once a process; a failure now would be a bug of ours and unsound to ignore.
+        let done = membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+        assert!(done, "membarrier failed after it had been registered");
+    }
+}
+
+#[cfg(all(windows, not(any(loom, fanfold_fence))))]
+mod kernel {
+    pub(super) const fn asymmetric() -> bool {
+        true
+    }
+
+    pub(super) fn prepare() {}
+
+    pub(super) fn barrier() {
+        // SAFETY: the call has no arguments and no precondition.
+        unsafe { windows_sys::Win32::System::Threading::FlushProcessWriteBuffers() };
+    }
+}
+
+/// Registers the process with the kernel; to be called before a stage starts.
+pub(crate) fn prepare() {
+    kernel::prepare();
+}
+
+/// The barrier of the side that passes often.
+#[inline(always)]
+#[allow(clippy::inline_always)] // one instruction at most, between a store and a load
+pub(crate) fn light() {
+    #[cfg(not(loom))]
+    if kernel::asymmetric() {
+        crate::sync::compiler_fence(Ordering::SeqCst);
+        return;
+    }
+    fence(Ordering::SeqCst);
+}
+
+/// The barrier of the side that is about to sleep or to steal.
+pub(crate) fn heavy() {
+    // A planted bug, which the litmus stress must catch: the slow side without its barrier.
+    if cfg!(fanfold_bug = "no_heavy_barrier") {
+        return;
+    }
+    if kernel::asymmetric() {
+        kernel::barrier();
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,562 @@
+//! The side of `next()`: takes results, restores their order, and knows when to wait and when to
+//! end. It alone touches its fields; what it shares with the workers is in `stage.rs`.
+//!
+//! # Waiting
+//!
+//! The consumer never sleeps with a result in reach. When it finds nothing it either naps, for a
+//! bounded time and only while results flow faster than they can be announced (each wake-up costs
+//! its microseconds and pushes a worker off a core), or it announces which `seq` it sleeps for,
+//! passes the heavy barrier, looks at everything once more, and sleeps until that very result is
+//! published. Before that sleep it sees to it that nobody else sleeps who could bring the result
+//! nearer: workers that wait for room, and unstarted items whose puller is stuck in the source.
+
+use crate::engine::cancel::OnCancel;
+use crate::engine::census::Alive;
+use crate::engine::ctl::{self, ANY, Ctl, Here};
+use crate::engine::desk::Wake;
+use crate::engine::erase::{Seed, Stop, Team};
+use crate::engine::job::Job;
+use crate::engine::run::Slot;
+use crate::engine::source::Source;
+use crate::engine::stage::{Plan, Shared, TakingOf, steal};
+use crate::engine::unwind::{self, Payload, catch};
+use crate::engine::worker::{Next, Worker};
+use crate::sync::{Arc, Instant, Parker};
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::time::Duration;
+
+const NAP: Duration = Duration::from_micros(20);
+const LONGEST_NAP: Duration = Duration::from_millis(1);
+/// A wait as short as this means that results flow.
+const FLOW: Duration = Duration::from_micros(300);
+
+/// The consumer's end of a running stage.
+pub(crate) struct Consumer<S: Source, J: Job<S::Item>>
+where
+    S::Item: Send,
+{
+    /// `None` once the stage is over and cleared away.
+    shared: Option<Arc<Shared<S, J>>>,
+    /// Dropped, and so joined, after `shared`'s last use.
+    team: Option<Team>,
+    hooks: Vec<OnCancel>,
+    parker: Parker,
+    /// A source that stays on this thread, and how far it has been pulled.
+    near: Option<S::Near>,
+    pulled: u64,
+    /// The outputs of the item that is being yielded.
+    batch: Option<<J::Batch as IntoIterator>::IntoIter>,
+    /// Nothing follows that batch.
+    last: bool,
+    /// The run that is being taken, and in an unordered stage those that have more to come.
+    head: Option<TakingOf<S, J>>,
+    partial: Vec<TakingOf<S, J>>,
+    /// How many items have been taken; in an ordered stage also the `seq` of the next.
+    taken: u64,
+    over: bool,
+    cut_short: bool,
+    nap: Option<Duration>,
+    eager: bool,
+    /// If no thread could be started: this thread as a worker.
+    alone: Option<Box<Worker<J::State>>>,
+}
+
+impl<S: Source, J: Job<S::Item>> std::fmt::Debug for Consumer<S, J>
+where
+    S::Item: Send,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer")
+            .field("taken", &self.taken)
+            .field("over", &self.over)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a look for results gave.
+enum Look {
+    Ready,
+    Nothing,
+    End,
+}
+
+impl<S: Source, J: Job<S::Item>> Consumer<S, J>
+where
+    S::Item: Send,
+{
+    pub(crate) fn start(plan: Plan<S, J>, seed: Seed) -> Self {
+        crate::engine::barrier::prepare();
+        let Plan { source, job, opts } = plan;
+        let parker = Parker::new();
+        let alive = Alive::new(opts.name.as_deref().unwrap_or("a stage without a name"));
+        let ctl = Arc::new(Ctl::new(parker.unparker().clone(), alive));
+        let pool = opts.pool.clone().unwrap_or_else(crate::engine::pool::Pool::global);
+        let cx = seed.cx();
+        let team = seed.team(pool, Arc::clone(&ctl) as Arc<dyn Stop>);
+        let (far, near) = match source.place(cx) {
+            Ok(far) => (Some(far), None),
+            Err(near) => (None, Some(near)),
+        };
+        let shared = team.as_ref().map(|team| {
+            let crew = team.crew().clone();
+            Arc::new(Shared::<S, J>::new(job, far, &opts, Arc::clone(&ctl), crew))
+        });
+        let hooks = opts.tokens.iter().map(|token| {
+            let ctl = Arc::clone(&ctl);
+            token.on_cancel(move || ctl.cancel())
+        });
+        let mut consumer = Consumer {
+            hooks: hooks.collect(),
+            over: shared.is_none(),
+            shared,
+            team,
+            parker,
+            near,
+            pulled: 0,
+            batch: None,
+            last: false,
+            head: None,
+            partial: Vec::new(),
+            taken: 0,
+            cut_short: false,
+            nap: None,
+            eager: opts.eager,
+            alone: None,
+        };
+        consumer.man();
+        consumer
+    }
+
+    /// Leases the first thread; each one that finds more to do leases the next.
+    fn man(&mut self) {
+        let Some(shared) = &self.shared else { return };
+        if self.near.is_none() && !shared.ctl.is_cancelled() {
+            let wake = shared.desk.lock().wake();
+            shared.act(wake);
+        }
+    }
+
+    /// How many items have been handed over.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over && self.batch.is_none()
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.ctl.is_cancelled())
+    }
+
+    /// Whether it ended by a cancellation, before the source's end.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.cut_short
+    }
+
+    /// Whether nothing follows the outputs of the item that is being yielded.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// How many outputs are left of the item that is being yielded.
+    pub(crate) fn rest_of_batch(&self) -> (usize, Option<usize>) {
+        self.batch.as_ref().map_or((0, Some(0)), Iterator::size_hint)
+    }
+
+    /// How many items the source had, if that is known.
+    pub(crate) fn items(&self) -> Option<u64> {
+        self.shared.as_ref()?.desk.lock().end
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<Slot<S::Item, J::Batch>> {
+        loop {
+            if let Some(head) = &mut self.head {
+                if let Some(slot) = head.take() {
+                    self.taken += 1;
+                    let shared = self.shared.as_ref()?;
+                    if shared.ctl.set_yielded(self.taken) {
+                        self.room_made();
+                    }
+                    return Some(slot);
+                }
+            }
+            if !self.refill() {
+                return None;
+            }
+        }
+    }
+
+    #[cold]
+    fn room_made(&self) {
+        if let Some(shared) = &self.shared {
+            shared.ctl.room_granted();
+            let wake = shared.desk.lock().wake();
+            shared.act(wake);
+        }
+    }
+
+    /// Waits until there is something to take; `false` at the end.
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self) -> bool {
+        let mut announced = false;
+        let ready = loop {
+            let Some(shared) = self.shared.clone() else {
+                break false;
+            };
+            match self.look(&shared) {
+                Look::Ready => break true,
+                Look::End => {
+                    if announced {
+                        shared.ctl.awake();
+                    }
+                    drop(shared);
+                    self.finish();
+                    return false;
+                }
+                Look::Nothing => {}
+            }
+            if self.work_alone(&shared) || self.pull_near(&shared) {
+                continue;
+            }
+            if !announced && self.take_nap(&shared) {
+                continue;
+            }
+            if announced {
+                self.sleep(&shared);
+                announced = false;
+            } else {
+                ctl::tell_outer(&shared.ctl);
+                shared.ctl.sleep_for(if shared.ordered { self.taken } else { ANY });
+                self.see_to_it_that_somebody_works(&shared);
+                announced = true;
+            }
+        };
+        if announced {
+            if let Some(shared) = &self.shared {
+                shared.ctl.awake();
+            }
+        }
+        ready
+    }
+
+    // ---- looking
+
+    fn look(&mut self, shared: &Arc<Shared<S, J>>) -> Look {
+        if shared.ordered {
+            self.look_at_head(shared)
+        } else {
+            self.look_around(shared)
+        }
+    }
+
+    fn look_at_head(&mut self, shared: &Arc<Shared<S, J>>) -> Look {
+        if self.head.as_mut().is_some_and(|head| head.is_ready()) {
+            return Look::Ready;
+        }
+        let mut desk = shared.desk.lock();
+        loop {
+            if let Some(head) = self.head.take() {
+                if !head.is_exhausted(&mut desk.key) {
+                    self.head = Some(head);
+                    break;
+                }
+                desk.recycle(head);
+            }
+            self.head = desk.order.pop(self.taken);
+            if self.head.is_none() {
+                break;
+            }
+        }
+        if self.head.as_mut().is_some_and(|head| head.is_ready()) {
+            return Look::Ready;
+        }
+        match &self.head {
+            None if desk.end.is_some_and(|end| end <= self.taken) => Look::End,
+            None if shared.ctl.is_cancelled() => {
+                self.cut_short = true;
+                Look::End
+            }
+            // Who runs the next item has claimed it, or will see the cut: see `Ctl::cancel`.
+            Some(head) if shared.ctl.is_cancelled() && !head.is_next_claimed(&mut desk.key) => {
+                self.cut_short = true;
+                Look::End
+            }
+            _ => Look::Nothing,
+        }
+    }
+
+    fn look_around(&mut self, shared: &Arc<Shared<S, J>>) -> Look {
+        if let Some(mut head) = self.head.take() {
+            if head.is_ready() {
+                self.head = Some(head);
+                return Look::Ready;
+            }
+            let mut desk = shared.desk.lock();
+            if head.is_exhausted(&mut desk.key) {
+                desk.recycle(head);
+            } else {
+                self.partial.push(head);
+            }
+        }
+        // What has come to an end in the meantime is found out by the next look at it.
+        let ready = self.partial.iter_mut().position(|run| run.is_ready());
+        self.head = match ready {
+            Some(place) => Some(self.partial.swap_remove(place)),
+            None => steal(&shared.arrivals),
+        };
+        if self.head.is_some() {
+            return Look::Ready;
+        }
+        let mut desk = shared.desk.lock();
+        for place in (0..self.partial.len()).rev() {
+            if self.partial[place].is_exhausted(&mut desk.key) {
+                let run = self.partial.swap_remove(place);
+                desk.recycle(run);
+            }
+        }
+        let all = desk.end.is_some_and(|end| end <= self.taken);
+        let cancelled = shared.ctl.is_cancelled()
+            && !desk.is_any_started()
+            && shared.arrivals.is_empty()
+            && !self.partial.iter_mut().any(|run| run.is_ready());
+        self.cut_short |= cancelled && !all;
+        if all || cancelled { Look::End } else { Look::Nothing }
+    }
+
+    // ---- working
+
+    /// Pulls a source that is this thread's, head first: stops as soon as something is ready.
+    /// `false`: there was nothing to do.
+    fn pull_near(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
+        let Some(near) = &mut self.near else {
+            return false;
+        };
+        if shared.ctl.is_cut() || shared.desk.lock().end.is_some() {
+            return false;
+        }
+        let want = shared.pace.len().min(shared.room(self.pulled));
+        if want == 0 {
+            return false;
+        }
+        let in_source = ctl::in_source(&shared.ctl);
+        let mut filling = None;
+        let mut over = None;
+        let first = self.pulled;
+        loop {
+            let item = match catch(|| near.next()) {
+                Ok(Some(item)) => item,
+                Ok(None) => {
+                    over = Some(Next::End);
+                    break;
+                }
+                Err(payload) => {
+                    over = Some(Next::Panicked(payload));
+                    break;
+                }
+            };
+            self.pulled += 1;
+            let open = filling.get_or_insert_with(|| shared.open_shared(first, want));
+            if !open.push(item) || open.len() == want {
+                break;
+            }
+            if self.head.as_mut().is_some_and(|head| head.is_ready()) || shared.ctl.is_cut() {
+                break;
+            }
+            if !shared.ctl.is_watched() {
+                let mut desk = shared.desk.lock();
+                let wake = shared.call_watcher(&mut desk);
+                drop(desk);
+                shared.act(wake);
+            }
+        }
+        drop(in_source);
+        let mut desk = shared.desk.lock();
+        if let Some(run) = filling.and_then(|filling| shared.close(&mut desk, filling)) {
+            shared.waiting.push(run);
+        }
+        if let Some(over) = over {
+            shared.source_over(&mut desk, self.pulled, over);
+        }
+        let wake = desk.wake();
+        drop(desk);
+        shared.act(wake);
+        true
+    }
+
+    /// Where no thread can be started, this one does the work, an item at a time.
+    fn work_alone(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
+        if !shared.desk.lock().is_alone() {
+            return false;
+        }
+        let worker = self.alone.get_or_insert_with(|| {
+            let here = Here::new(Arc::clone(&shared.ctl));
+            Box::new(Worker::new(usize::MAX, Rc::new(here)))
+        });
+        shared.work_alone(worker)
+    }
+
+    // ---- waiting
+
+    /// Naps if results flow. `false`: does not.
+    fn take_nap(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
+        let Some(nap) = self.nap.filter(|_| !self.eager) else {
+            return false;
+        };
+        shared.ctl.set_napping(true);
+        self.parker.park_timeout(nap);
+        shared.ctl.set_napping(false);
+        let pays = matches!(self.look(shared), Look::Ready | Look::End);
+        self.nap = if !pays {
+            None
+        } else if shared.ctl.is_room_wanted() {
+            Some(nap / 2).filter(|nap| *nap >= NAP)
+        } else {
+            Some((nap * 2).min(LONGEST_NAP))
+        };
+        true
+    }
+
+    fn sleep(&mut self, shared: &Arc<Shared<S, J>>) {
+        let began = Instant::now();
+        self.parker.park();
+        shared.ctl.awake();
+        self.nap = (began.elapsed() < FLOW).then_some(NAP);
+    }
+
+    /// Before a sleep without a limit.
+    fn see_to_it_that_somebody_works(&self, shared: &Arc<Shared<S, J>>) {
+        let mut desk = shared.desk.lock();
+        let stuck = desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0);
+        let wake = if stuck {
+            shared.call_watcher(&mut desk)
+        } else if shared.ctl.is_room_wanted() || desk.is_unmanned() {
+            shared.ctl.room_granted();
+            desk.wake()
+        } else {
+            Wake::Nobody
+        };
+        drop(desk);
+        shared.act(wake);
+    }
+
+    // ---- ending
+
+    /// Everything has been yielded: nothing is running any more, so joining takes no time.
+    #[cold]
+    fn finish(&mut self) {
+        self.over = true;
+        if let Some(panic) = self.clear() {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Nothing more is yielded, though closures may still run: they are joined by the drop.
+    #[cold]
+    fn stop(&mut self) {
+        self.over = true;
+        if let Some(shared) = &self.shared {
+            shared.ctl.stop();
+        }
+    }
+
+    /// Stops, joins, and drops everything, each thing by itself; the first panic comes back.
+    fn clear(&mut self) -> Option<Payload> {
+        self.hooks.clear();
+        if let Some(team) = &self.team {
+            team.join();
+        }
+        let mut panic = None;
+        if let Some(shared) = self.shared.take() {
+            let takings = self.head.take().into_iter().chain(self.partial.drain(..));
+            for taking in takings.collect::<Vec<_>>() {
+                shared.desk.lock().order.push(u64::MAX, taking);
+            }
+            match Arc::into_inner(shared) {
+                Some(shared) => unwind::first(&mut panic, shared.dispose()),
+                None => debug_assert!(false, "a thread holds something after the join"),
+            }
+        }
+        if let Some(mut worker) = self.alone.take() {
+            unwind::first(&mut panic, worker.retire());
+        }
+        unwind::first(&mut panic, unwind::discard(self.near.take()));
+        panic
+    }
+}
+
+impl<S: Source, J: Job<S::Item>> Iterator for Consumer<S, J>
+where
+    S::Item: Send,
+{
+    type Item = J::Output;
+
+    #[inline]
+    fn next(&mut self) -> Option<J::Output> {
+        loop {
+            if let Some(batch) = &mut self.batch {
+                if let Some(output) = batch.next() {
+                    return Some(output);
+                }
+                self.batch = None;
+            }
+            if self.over {
+                return None;
+            }
+            match self.take()? {
+                Slot::Done(batch) => {
+                    let mut batch = batch.into_iter();
+                    if let Some(output) = batch.next() {
+                        if batch.size_hint().1 != Some(0) {
+                            self.batch = Some(batch);
+                        }
+                        return Some(output);
+                    }
+                }
+                Slot::Last(batch) => {
+                    self.last = true;
+                    self.stop();
+                    self.batch = Some(batch.into_iter());
+                }
+                Slot::Panicked(payload) => {
+                    self.stop();
+                    resume_unwind(payload);
+                }
+                Slot::Discarded if self.is_ordered() => {
+                    self.cut_short = true;
+                    self.stop();
+                    return None;
+                }
+                Slot::Discarded => self.cut_short = true,
+                Slot::Empty | Slot::Item(_) => unreachable!("a published slot holds a result"),
+            }
+        }
+    }
+}
+
+impl<S: Source, J: Job<S::Item>> Consumer<S, J>
+where
+    S::Item: Send,
+{
+    fn is_ordered(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.ordered)
+    }
+}
+
+impl<S: Source, J: Job<S::Item>> Drop for Consumer<S, J>
+where
+    S::Item: Send,
+{
+    fn drop(&mut self) {
+        if let Some(panic) = self.clear() {
+            if std::thread::panicking() {
+                unwind::bury(panic);
+            } else {
+                resume_unwind(panic);
+            }
+        }
+    }
+}

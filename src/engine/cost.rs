@@ -1,0 +1,186 @@
+//! What an item costs, and what follows from it: how long a run may be and how far a stage may
+//! pull ahead when its user names no bound.
+//!
+//! A run should last about [`RUN`]: long enough that its lock, its wake-ups and its clock readings
+//! vanish, short enough that nobody waits for it. Its length starts at one item (work of unknown
+//! cost is fanned out item by item) and at most doubles from run to run.
+//!
+//! The estimate must not be fooled by the odd item of a thousand times the usual cost, nor by a
+//! worker that was preempted in mid-run: a run is timed in up to four parts, and the second
+//! smallest of their averages counts, so that one bad part in four changes nothing.
+
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long a run should last.
+const RUN: Duration = Duration::from_micros(100);
+/// How much work of all workers the default bound covers.
+const AHEAD: Duration = Duration::from_millis(4);
+/// No run is longer than this, in items and in bytes of slots.
+const MAX_LEN: usize = 1024;
+const MAX_BYTES: usize = 64 * 1024;
+/// The default bound is at least this many items a worker, and at most so many in all.
+const MIN_AHEAD: usize = 16;
+const MAX_AHEAD: usize = 65_536;
+
+/// Into how many parts a run is divided for timing.
+pub(crate) const PARTS: usize = 4;
+
+/// The running estimate of one stage. All loads and stores are `Relaxed`: workers may overwrite
+/// each other's news, and the next run brings newer ones.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Nanoseconds an item spends in its closure, as the bits of an `f32`; 0: unknown.
+    work: AtomicU32,
+    /// The same for the time that it takes to pull one from the source.
+    pull: AtomicU32,
+    /// How long the next run may be.
+    len: AtomicUsize,
+    max_len: usize,
+    width: usize,
+    named_bound: Option<usize>,
+}
+
+impl Pace {
+    pub(crate) fn new(width: usize, named_bound: Option<usize>, slot_bytes: usize) -> Self {
+        let by_bytes = MAX_BYTES / slot_bytes.max(1);
+        // One run must not take the whole of a small bound.
+        let by_bound = named_bound.map_or(MAX_LEN, |bound| bound / (2 * width).max(2));
+        Pace {
+            work: AtomicU32::new(0),
+            pull: AtomicU32::new(0),
+            len: AtomicUsize::new(1),
+            max_len: MAX_LEN.min(by_bytes).min(by_bound).max(1),
+            width,
+            named_bound,
+        }
+    }
+
+    /// Lets no run be longer than one item: nobody else could take over what a puller holds.
+    pub(crate) fn one_by_one(mut self) -> Self {
+        self.max_len = 1;
+        self
+    }
+
+    /// How many items the next run may have.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// How many items may be in flight now.
+    pub(crate) fn bound(&self) -> u64 {
+        if let Some(bound) = self.named_bound {
+            return bound as u64;
+        }
+        let least = self.width.saturating_mul(MIN_AHEAD).min(MAX_AHEAD);
+        let bound = match self.item() {
+            Some(item) => {
+                let ahead = AHEAD.as_nanos() as f32 * self.width as f32 / item;
+                (ahead as usize).clamp(least, MAX_AHEAD)
+            }
+            None => least,
+        };
+        bound as u64
+    }
+
+    /// The estimated time of `items` items in their closures; `None` while it is unknown.
+    pub(crate) fn estimate(&self, items: usize) -> Option<Duration> {
+        let work = f32::from_bits(self.work.load(Ordering::Relaxed));
+        (work > 0.0).then(|| Duration::from_nanos((work * items as f32) as u64))
+    }
+
+    fn item(&self) -> Option<f32> {
+        let work = f32::from_bits(self.work.load(Ordering::Relaxed));
+        let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));
+        (work > 0.0).then_some(work + pull)
+    }
+
+    /// Takes the times of a finished run of `len` items into account: its parts, each as an
+    /// average an item, and the average time that an item took in the source.
+    pub(crate) fn observe(&self, len: usize, parts: &mut [f32], pull: Option<f32>) {
+        parts.sort_unstable_by(f32::total_cmp);
+        let Some(&sample) = parts.get(usize::from(parts.len() > 2)) else {
+            return;
+        };
+        blend(&self.work, sample.max(0.1));
+        if let Some(pull) = pull {
+            blend(&self.pull, pull);
+        }
+        if let Some(item) = self.item() {
+            let wanted = (RUN.as_nanos() as f32 / item) as usize;
+            let next = wanted.clamp(1, self.max_len).min(2 * len.max(1));
+            self.len.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Moves an average a quarter of the way to a new sample; what costs less is believed at once, as
+/// nothing but real speed makes a sample small.
+fn blend(average: &AtomicU32, sample: f32) {
+    let old = f32::from_bits(average.load(Ordering::Relaxed));
+    let new = if old <= 0.0 || sample < old / 2.0 {
+        sample
+    } else {
+        old + (sample - old) / 4.0
+    };
+    average.store(new.to_bits(), Ordering::Relaxed);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_double_until_they_last_long_enough() {
+        let pace = Pace::new(2, None, 16);
+        let mut lens = vec![pace.len()];
+        for _ in 0..12 {
+            let len = pace.len();
+            pace.observe(len, &mut [1_000.0; 4], Some(0.0));
+            lens.push(pace.len());
+        }
+        assert_eq!(lens[..8], [1, 2, 4, 8, 16, 32, 64, 100]);
+        assert_eq!(lens.last(), Some(&100));
+    }
+
+    #[test]
+    fn one_bad_part_in_four_changes_nothing() {
+        let pace = Pace::new(2, None, 16);
+        for _ in 0..20 {
+            pace.observe(pace.len(), &mut [1_000.0, 1e6, 1_000.0, 1_000.0], None);
+        }
+        assert_eq!(pace.len(), 100);
+    }
+
+    #[test]
+    fn dear_items_go_one_by_one() {
+        let pace = Pace::new(8, None, 16);
+        for _ in 0..8 {
+            pace.observe(pace.len(), &mut [100.0], None);
+        }
+        assert!(pace.len() > 100);
+        for _ in 0..40 {
+            pace.observe(pace.len(), &mut [1e6; 4], None);
+        }
+        assert_eq!(pace.len(), 1);
+        assert_eq!(pace.bound(), 8 * 16);
+    }
+
+    #[test]
+    fn a_named_bound_is_obeyed_and_shared_by_several_runs() {
+        let pace = Pace::new(2, Some(64), 16);
+        for _ in 0..20 {
+            pace.observe(pace.len(), &mut [10.0; 4], None);
+        }
+        assert_eq!((pace.bound(), pace.len()), (64, 16));
+    }
+
+    #[test]
+    fn large_items_make_short_runs() {
+        let pace = Pace::new(2, None, 1 << 20);
+        for _ in 0..20 {
+            pace.observe(pace.len(), &mut [10.0; 4], None);
+        }
+        assert_eq!(pace.len(), 1);
+    }
+}

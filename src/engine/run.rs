@@ -1,0 +1,471 @@
+//! A run: consecutive items that one worker pulled together, and their results.
+//!
+//! An item's slot becomes its result's slot. Three counters say what may be touched, each on a
+//! cache line of its own; none is ever changed by a read-modify-write operation while items flow.
+//!
+//! | counter | written by | meaning |
+//! | --- | --- | --- |
+//! | `pulled` | the one who fills the run, a release store after each item | slots `[0, pulled)` hold items |
+//! | `claimed` | the owner, a plain store before it starts an item | slots `[0, claimed)` are started |
+//! | `published` | the owner, a release store after each item | slots `[0, published)` hold results |
+//! | `limit` | see below | the owner must not start slots at or past it |
+//!
+//! `limit` is `OPEN` while the run is filled. It is set when the run is closed, and only ever
+//! lowered after that, by a thief. All of this happens under the desk's lock, whose [`Key`] these
+//! methods ask for.
+//!
+//! # Who may touch a slot
+//!
+//! A run has at most three handles, each unique, so that each slot has one owner at any time:
+//!
+//! - [`Filling`] (the puller) writes slots at and past `pulled`;
+//! - [`Owning`] (the worker that runs it) takes items from and writes results to slots in
+//!   `[published, claimed)`, after [`Owning::claim`] allowed it;
+//! - [`Taking`] (the consumer) takes results from slots below `published`;
+//! - a thief, under the lock, takes items from slots in `[limit, old limit)` after it lowered
+//!   `limit` and saw, behind a heavy barrier, that none of them is claimed.
+//!
+//! # The claim and steal hand-shake
+//!
+//! The owner stores `claimed = i + 1`, passes the light barrier and loads `limit`. The thief stores
+//! a lower `limit`, passes the heavy barrier and loads `claimed`. Either the thief sees the claim
+//! and raises `limit` over it, or the owner sees the lower limit. An owner that sees a limit at or
+//! below its item decides nothing by itself: the thief may be about to raise it, so the owner asks
+//! again under the lock ([`Owning::settle`]).
+//!
+//! # The fill and seal hand-shake
+//!
+//! A puller may be stuck in the source with items in hand that nobody has started. A rescuer takes
+//! the run as it is ([`seal`]): it stores `limit = SEALING`, passes the heavy barrier and loads
+//! `pulled`. The puller stores `pulled`, passes the light barrier and loads `limit`. So at most the
+//! item that the puller was just storing is not part of what the rescuer has, and the puller takes
+//! it back under the lock ([`Filling::settle`]).
+#![allow(unsafe_code)]
+
+use crate::engine::barrier::{heavy, light};
+use crate::engine::unwind::{self, Payload};
+use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
+use crossbeam_utils::CachePadded;
+
+/// The run is still being filled.
+const OPEN: usize = usize::MAX;
+/// A rescuer is looking at what has been pulled.
+const SEALING: usize = usize::MAX - 1;
+
+/// What lies at an item's place.
+#[derive(Debug)]
+pub(crate) enum Slot<I, B> {
+    /// Nothing yet, or nothing any more.
+    Empty,
+    /// The item.
+    Item(I),
+    /// Its result.
+    Done(B),
+    /// Its result, and nothing after it counts.
+    Last(B),
+    /// Its closure panicked.
+    Panicked(Payload),
+    /// The item was dropped: it stood past a failure, or the stage was cancelled.
+    Discarded,
+}
+
+/// Proof that the caller holds the desk's lock. There is one a stage, inside that lock.
+#[derive(Debug)]
+pub(crate) struct Key(());
+
+impl Key {
+    /// One a stage: two would prove nothing.
+    pub(crate) const fn new() -> Self {
+        Key(())
+    }
+}
+
+/// Items, results and the counters over them.
+#[derive(Debug)]
+pub(crate) struct Run<I, B> {
+    first: u64,
+    pulled: CachePadded<AtomicUsize>,
+    claimed: CachePadded<AtomicUsize>,
+    published: CachePadded<AtomicUsize>,
+    limit: CachePadded<AtomicUsize>,
+    slots: Vec<UnsafeCell<Slot<I, B>>>,
+}
+
+// SAFETY: the slots are the only part that is not `Sync` by itself, and by the rules above a slot is
+// touched by one thread at a time: items and results move between threads, no reference is shared.
+unsafe impl<I: Send, B: Send> Sync for Run<I, B> {}
+
+impl<I, B> Run<I, B> {
+    /// An empty run. [`open`] gives it a place and its handles.
+    pub(crate) fn new() -> Self {
+        Run {
+            first: 0,
+            pulled: CachePadded::new(AtomicUsize::new(0)),
+            claimed: CachePadded::new(AtomicUsize::new(0)),
+            published: CachePadded::new(AtomicUsize::new(0)),
+            limit: CachePadded::new(AtomicUsize::new(0)),
+            slots: Vec::new(),
+        }
+    }
+
+    /// The `seq` of its first slot.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// How many items have been pulled into it.
+    pub(crate) fn pulled(&self) -> usize {
+        self.pulled.load(Ordering::Acquire)
+    }
+
+    /// How many of its items have been claimed by its owner.
+    pub(crate) fn claimed(&self) -> usize {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    /// How many items of a closed run nobody has started.
+    pub(crate) fn unclaimed(&self) -> usize {
+        match self.limit.load(Ordering::Acquire) {
+            OPEN | SEALING => 0,
+            // The first item is the owner's even before it is claimed: see `split`.
+            limit => limit.saturating_sub(self.claimed().max(1)),
+        }
+    }
+
+    /// Whether a closure of this run may be running.
+    pub(crate) fn is_started(&self) -> bool {
+        let limit = match self.limit.load(Ordering::Acquire) {
+            OPEN | SEALING => return false,
+            limit => limit,
+        };
+        self.published.load(Ordering::Acquire) < self.claimed().min(limit)
+    }
+
+    /// # Safety
+    ///
+    /// By the rules in the module's head, the slot is the caller's, and it is empty.
+    #[inline]
+    unsafe fn put(&self, index: usize, value: Slot<I, B>) {
+        // SAFETY: promised by the caller; an empty slot needs no drop.
+        self.slots[index].with_mut(|slot| unsafe { slot.write(value) });
+    }
+
+    /// # Safety
+    ///
+    /// By the rules in the module's head, the slot is the caller's.
+    #[inline]
+    unsafe fn take(&self, index: usize) -> Slot<I, B> {
+        // SAFETY: promised by the caller; the slot holds a valid value at all times.
+        self.slots[index].with_mut(|slot| unsafe { slot.replace(Slot::Empty) })
+    }
+}
+
+/// Gives an unused run a place, from `first` on, with room for `capacity` items.
+///
+/// The run must have no other handle; a recycled one has none (see [`Taking::recycle`]).
+pub(crate) fn open<I, B>(
+    mut run: Arc<Run<I, B>>,
+    first: u64,
+    capacity: usize,
+) -> (Filling<I, B>, Taking<I, B>) {
+    let inner = Arc::get_mut(&mut run).expect("an unused run has one handle");
+    inner.first = first;
+    inner.pulled = CachePadded::new(AtomicUsize::new(0));
+    inner.claimed = CachePadded::new(AtomicUsize::new(0));
+    inner.published = CachePadded::new(AtomicUsize::new(0));
+    inner.limit = CachePadded::new(AtomicUsize::new(OPEN));
+    if inner.slots.len() < capacity {
+        inner
+            .slots
+            .resize_with(capacity, || UnsafeCell::new(Slot::Empty));
+    }
+    let taking = Taking {
+        run: Arc::clone(&run),
+        taken: 0,
+        ready: 0,
+    };
+    (Filling { run, len: 0 }, taking)
+}
+
+/// The puller's handle.
+#[derive(Debug)]
+pub(crate) struct Filling<I, B> {
+    run: Arc<Run<I, B>>,
+    len: usize,
+}
+
+impl<I, B> Filling<I, B> {
+    pub(crate) fn run(&self) -> &Arc<Run<I, B>> {
+        &self.run
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds an item, within the capacity. `false`: a rescuer has sealed the run; [settle](Self::settle).
+    #[must_use]
+    pub(crate) fn push(&mut self, item: I) -> bool {
+        // SAFETY: slots at and past `pulled` are the puller's.
+        unsafe { self.run.put(self.len, Slot::Item(item)) };
+        self.len += 1;
+        self.run.pulled.store(self.len, Ordering::Release);
+        light(); // pairs with the heavy one in `seal`
+        self.run.limit.load(Ordering::Relaxed) == OPEN
+    }
+
+    /// Ends the filling. `Err`: a rescuer was faster.
+    pub(crate) fn close(self, _: &mut Key) -> Result<Owning<I, B>, Self> {
+        if self.run.limit.load(Ordering::Relaxed) != OPEN {
+            return Err(self);
+        }
+        // Release, for thieves and for the consumer, who load it with Acquire.
+        self.run.limit.store(self.len, Ordering::Release);
+        Ok(Owning::new(self.run))
+    }
+
+    /// Makes this a run of no item but a panic in its place: the source's own.
+    pub(crate) fn panicked(self, payload: Payload, _: &mut Key) {
+        // SAFETY: slots at and past `pulled` are the puller's.
+        unsafe { self.run.put(0, Slot::Panicked(payload)) };
+        self.run.pulled.store(1, Ordering::Relaxed);
+        self.run.claimed.store(1, Ordering::Relaxed);
+        self.run.limit.store(1, Ordering::Release);
+        self.run.published.store(1, Ordering::Release);
+    }
+
+    /// After a seal: the item that the rescuer did not get, if there is one.
+    pub(crate) fn settle(self, _: &mut Key) -> Option<I> {
+        // Under the lock `limit` is final: the rescuer sealed within one critical section.
+        let sealed = self.run.limit.load(Ordering::Relaxed);
+        debug_assert!(self.len - sealed <= 1);
+        if sealed >= self.len {
+            return None;
+        }
+        // SAFETY: slots at and past `limit` of a sealed run are nobody's but the puller's.
+        match unsafe { self.run.take(sealed) } {
+            Slot::Item(item) => Some(item),
+            _ => None,
+        }
+    }
+}
+
+/// Takes over a run whose puller is stuck in the source, with what it has pulled so far.
+pub(crate) fn seal<I, B>(run: &Arc<Run<I, B>>, _: &mut Key) -> Option<Owning<I, B>> {
+    if run.limit.load(Ordering::Relaxed) != OPEN || run.pulled() == 0 {
+        return None;
+    }
+    run.limit.store(SEALING, Ordering::Relaxed);
+    heavy(); // pairs with the light one in `Filling::push`
+    let pulled = run.pulled();
+    run.limit.store(pulled, Ordering::Release);
+    Some(Owning::new(Arc::clone(run)))
+}
+
+/// What [`Owning::claim`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// The item at this index is the owner's.
+    Mine(usize),
+    /// The run is over or a thief is at work: [`Owning::settle`] tells, under the lock.
+    Contested,
+}
+
+/// The handle of the worker that runs it.
+#[derive(Debug)]
+pub(crate) struct Owning<I, B> {
+    run: Arc<Run<I, B>>,
+    next: usize,
+    /// In an unordered stage: the consumer's handle, until there is a result to take with it.
+    pub(crate) arrival: Option<Taking<I, B>>,
+}
+
+impl<I, B> Owning<I, B> {
+    fn new(run: Arc<Run<I, B>>) -> Self {
+        Owning {
+            run,
+            next: 0,
+            arrival: None,
+        }
+    }
+
+    /// The index of the item that was claimed last.
+    pub(crate) fn current(&self) -> usize {
+        self.next - 1
+    }
+
+    pub(crate) fn run(&self) -> &Arc<Run<I, B>> {
+        &self.run
+    }
+
+    pub(crate) fn first(&self) -> u64 {
+        self.run.first
+    }
+
+    /// How many items are left to start, as far as is known now.
+    pub(crate) fn len(&self) -> usize {
+        let limit = self.run.limit.load(Ordering::Relaxed);
+        limit.saturating_sub(self.next)
+    }
+
+    /// Claims the next item.
+    #[inline]
+    pub(crate) fn claim(&mut self) -> Claim {
+        let index = self.next;
+        self.run.claimed.store(index + 1, Ordering::Relaxed);
+        light(); // pairs with the heavy one in `split`
+        if index < self.run.limit.load(Ordering::Relaxed) {
+            self.next = index + 1;
+            Claim::Mine(index)
+        } else {
+            Claim::Contested
+        }
+    }
+
+    /// Decides a contested claim: whether the item may be claimed after all.
+    pub(crate) fn settle(&mut self, _: &mut Key) -> bool {
+        // No thief is between lowering and raising it: both happen in one critical section.
+        self.next < self.run.limit.load(Ordering::Relaxed)
+    }
+
+    /// Takes the claimed item.
+    #[inline]
+    pub(crate) fn take(&mut self, index: usize) -> I {
+        debug_assert_eq!(index + 1, self.next);
+        // SAFETY: the item is claimed and its result not yet published.
+        match unsafe { self.run.take(index) } {
+            Slot::Item(item) => item,
+            _ => unreachable!("a claimed slot holds an item"),
+        }
+    }
+
+    /// Publishes the result of the claimed item; the consumer may take it from now on.
+    #[inline]
+    pub(crate) fn publish(&mut self, index: usize, result: Slot<I, B>) {
+        debug_assert_eq!(index + 1, self.next);
+        // SAFETY: the item is claimed and its result not yet published.
+        unsafe { self.run.put(index, result) };
+        self.run.published.store(index + 1, Ordering::Release);
+    }
+}
+
+/// Steals the upper half of what the owner has not started, into a run of its own.
+///
+/// `Err` gives `fresh` back if the owner was faster. The first item is never stolen, claimed or
+/// not: an emptied run would stand in the reorder buffer under the same `seq` as what was taken
+/// from it.
+pub(crate) fn split<I, B>(
+    victim: &Run<I, B>,
+    fresh: Arc<Run<I, B>>,
+    key: &mut Key,
+) -> Result<(Owning<I, B>, Taking<I, B>), Arc<Run<I, B>>> {
+    let unclaimed = victim.unclaimed();
+    if unclaimed == 0 {
+        return Err(fresh);
+    }
+    let old = victim.limit.load(Ordering::Acquire);
+    let middle = old - unclaimed.div_ceil(2);
+    victim.limit.store(middle, Ordering::Relaxed);
+    heavy(); // pairs with the light one in `Owning::claim`
+    let from = middle.max(victim.claimed());
+    if from >= old {
+        victim.limit.store(old, Ordering::Relaxed);
+        return Err(fresh);
+    }
+    victim.limit.store(from, Ordering::Relaxed);
+
+    let (mut filling, taking) = open(fresh, victim.first + from as u64, old - from);
+    for index in from..old {
+        // SAFETY: the owner starts nothing at or past `limit`, and had claimed none of these
+        // behind the barrier; the lock keeps other thieves out.
+        let slot = unsafe { victim.take(index) };
+        if let Slot::Item(item) = slot {
+            let _ = filling.push(item);
+        }
+    }
+    match filling.close(key) {
+        Ok(owning) => Ok((owning, taking)),
+        Err(_) => unreachable!("nobody else knows the run, so nobody has sealed it"),
+    }
+}
+
+/// The consumer's handle.
+#[derive(Debug)]
+pub(crate) struct Taking<I, B> {
+    run: Arc<Run<I, B>>,
+    taken: usize,
+    ready: usize,
+}
+
+impl<I, B> Taking<I, B> {
+    pub(crate) fn run(&self) -> &Run<I, B> {
+        &self.run
+    }
+
+    /// Whether [`take`](Self::take) would give something.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        if self.taken == self.ready {
+            self.ready = self.run.published.load(Ordering::Acquire);
+        }
+        self.taken < self.ready
+    }
+
+    /// Takes the next result, if it is published.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Slot<I, B>> {
+        if !self.is_ready() {
+            return None;
+        }
+        // SAFETY: slots below `published` are the consumer's.
+        let slot = unsafe { self.run.take(self.taken) };
+        self.taken += 1;
+        Some(slot)
+    }
+
+    /// Whether everything of this run has been taken. Only the lock makes that certain: a thief
+    /// may be between lowering `limit` and raising it.
+    pub(crate) fn is_exhausted(&self, _: &mut Key) -> bool {
+        self.taken == self.run.limit.load(Ordering::Acquire)
+    }
+
+    /// Whether the item that the consumer waits for has been started (or is being discarded).
+    pub(crate) fn is_next_claimed(&self, _: &mut Key) -> bool {
+        match self.run.limit.load(Ordering::Acquire) {
+            OPEN | SEALING => false,
+            _ => self.run.claimed() > self.taken,
+        }
+    }
+
+    /// The run without its handles, for [`open`]; `Err` while its owner has not let go of it.
+    pub(crate) fn recycle(mut self) -> Result<Arc<Run<I, B>>, Self> {
+        if Arc::get_mut(&mut self.run).is_some() {
+            Ok(self.run)
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Drops whatever lies in the slots, each by itself: one that panics must not take others
+    /// along. The first panic comes back. All other handles must be gone.
+    pub(crate) fn clear(mut self) -> Option<Payload> {
+        let mut panic = None;
+        if let Some(run) = Arc::get_mut(&mut self.run) {
+            for slot in &mut run.slots {
+                let slot = std::mem::replace(slot.get_mut(), Slot::Empty);
+                unwind::first(&mut panic, clear_slot(slot));
+            }
+        }
+        panic
+    }
+}
+
+fn clear_slot<I, B>(slot: Slot<I, B>) -> Option<Payload> {
+    match slot {
+        Slot::Empty | Slot::Discarded => None,
+        Slot::Panicked(payload) => {
+            unwind::bury(payload);
+            None
+        }
+        other => unwind::discard(other),
+    }
+}

@@ -1,0 +1,51 @@
+//! What a stage pulls from, and who pulls it.
+
+use crate::engine::erase::Cx;
+
+/// A source of items: any `Iterator + Send`, another stage, or a [`Local`](crate::Local) one.
+/// Sealed: only the crate implements it.
+#[diagnostic::on_unimplemented(
+    message = "the source `{Self}` is not `Send`, so fanfold's workers cannot pull it",
+    label = "this source cannot leave its thread",
+    note = "put `.local()` before this call: then the consumer's own thread pulls the source",
+    note = "or make every part of the source `Send`: `Arc` for `Rc`, `BufReader::new(stdin())` for `stdin().lock()`"
+)]
+pub trait Source: Sized {
+    /// What it yields.
+    type Item;
+
+    /// The iterator that workers pull.
+    #[doc(hidden)]
+    type Far: Iterator<Item = Self::Item> + Send;
+
+    /// The iterator that the consumer pulls.
+    #[doc(hidden)]
+    type Near: Iterator<Item = Self::Item>;
+
+    /// Becomes one or the other, within what `cx` names. `Cx` cannot be made outside the crate,
+    /// so neither can this be called there.
+    #[doc(hidden)]
+    fn place(self, cx: Cx) -> Result<Self::Far, Self::Near>;
+
+    /// The hint before anything is pulled.
+    #[doc(hidden)]
+    fn hint(&self) -> (usize, Option<usize>);
+}
+
+/// The iterator that is not there: a source is pulled by workers or by the consumer.
+pub type Nothing<T> = std::iter::Map<std::iter::Empty<()>, fn(()) -> T>;
+
+#[diagnostic::do_not_recommend]
+impl<I: Iterator + Send> Source for I {
+    type Item = I::Item;
+    type Far = I;
+    type Near = Nothing<I::Item>;
+
+    fn place(self, _: Cx) -> Result<I, Self::Near> {
+        Ok(self)
+    }
+
+    fn hint(&self) -> (usize, Option<usize>) {
+        self.size_hint()
+    }
+}

@@ -1,0 +1,237 @@
+//! A stage at work: what its threads and its consumer share, how it starts and how it ends.
+//! `worker.rs` is the side of the threads, `consumer.rs` the side of `next()`; `README.md` tells
+//! the protocol.
+
+use crate::engine::cancel::CancelToken;
+use crate::engine::consumer::Consumer;
+use crate::engine::cost::Pace;
+use crate::engine::ctl::Ctl;
+use crate::engine::desk::{Desk, Wake};
+use crate::engine::erase::{Crew, Seed, Start};
+use crate::engine::job::Job;
+use crate::engine::pool::Pool;
+use crate::engine::run::{self, Filling, Owning, Run, Slot, Taking};
+use crate::engine::source::Source;
+use crate::engine::unwind::{self, Payload};
+use crate::engine::worker;
+use crate::sync::{Arc, Injector, Mutex, MutexGuard, Steal};
+
+/// What a user may choose.
+#[derive(Clone, Debug)]
+pub(crate) struct Opts {
+    pub(crate) width: usize,
+    pub(crate) in_flight: Option<usize>,
+    pub(crate) ordered: bool,
+    pub(crate) eager: bool,
+    pub(crate) name: Option<String>,
+    pub(crate) tokens: Vec<CancelToken>,
+    pub(crate) pool: Option<Pool>,
+}
+
+/// A stage before its start.
+#[derive(Debug)]
+pub(crate) struct Plan<S, J> {
+    pub(crate) source: S,
+    pub(crate) job: J,
+    pub(crate) opts: Opts,
+}
+
+impl<S: Source, J: Job<S::Item>> Start for Plan<S, J>
+where
+    S::Item: Send,
+{
+    type Output = J::Output;
+    type Running = Consumer<S, J>;
+
+    fn start(self, seed: Seed) -> Consumer<S, J> {
+        Consumer::start(self, seed)
+    }
+}
+
+/// The source, and how far it has been pulled. Whoever is in it holds its lock.
+#[derive(Debug)]
+pub(crate) struct Origin<F> {
+    pub(crate) iter: F,
+    /// The `seq` of the next item.
+    pub(crate) seq: u64,
+    /// It ended or panicked and must not be called again.
+    pub(crate) ended: bool,
+}
+
+/// The type of a stage's desk.
+pub(crate) type DeskOf<S, J> = Desk<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
+type RunOf<S, J> = Run<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
+pub(crate) type OwningOf<S, J> =
+    Owning<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
+pub(crate) type TakingOf<S, J> =
+    Taking<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
+pub(crate) type FillingOf<S, J> =
+    Filling<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
+
+/// What the threads of a stage and its consumer share.
+pub(crate) struct Shared<S: Source, J: Job<S::Item>> {
+    pub(crate) job: J,
+    /// `None`: the consumer has the source ([`Local`](crate::Local)).
+    pub(crate) origin: Option<Mutex<Origin<S::Far>>>,
+    pub(crate) desk: Mutex<DeskOf<S, J>>,
+    /// Whole runs that nobody owns yet.
+    pub(crate) waiting: Injector<OwningOf<S, J>>,
+    /// Unordered stages: runs with something to take.
+    pub(crate) arrivals: Injector<TakingOf<S, J>>,
+    pub(crate) pace: Pace,
+    pub(crate) ctl: Arc<Ctl>,
+    pub(crate) crew: Crew,
+    pub(crate) ordered: bool,
+}
+
+impl<S: Source, J: Job<S::Item>> Shared<S, J>
+where
+    S::Item: Send,
+{
+    pub(crate) fn new(job: J, far: Option<S::Far>, opts: &Opts, ctl: Arc<Ctl>, crew: Crew) -> Self {
+        let slot_bytes = size_of::<Slot<S::Item, J::Batch>>();
+        let pace = Pace::new(opts.width, opts.in_flight, slot_bytes);
+        Shared {
+            job,
+            origin: far.map(|iter| {
+                Mutex::new(Origin {
+                    iter,
+                    seq: 0,
+                    ended: false,
+                })
+            }),
+            desk: Mutex::new(Desk::new(opts.width)),
+            waiting: Injector::new(),
+            arrivals: Injector::new(),
+            // With one worker, and a state that no spare thread may have a second of, nobody
+            // could take over what a stuck puller holds.
+            pace: if J::STATEFUL && opts.width == 1 {
+                pace.one_by_one()
+            } else {
+                pace
+            },
+            ctl,
+            crew,
+            ordered: opts.ordered,
+        }
+    }
+
+    /// Does what a waker decided under the lock.
+    pub(crate) fn act(self: &Arc<Self>, wake: Wake) {
+        match wake {
+            Wake::Nobody => {}
+            Wake::Unpark(parker) => parker.unpark(),
+            Wake::Lease(thread) => {
+                let shared = Arc::clone(self);
+                if self.crew.lease(move || worker::work(&shared, thread)).is_err() {
+                    self.desk.lock().lease_failed(thread);
+                    self.ctl.wake_consumer();
+                }
+            }
+        }
+    }
+
+    /// How many items may still be pulled, the next one being `seq`.
+    pub(crate) fn room(&self, seq: u64) -> usize {
+        let bound = self.pace.bound();
+        let in_flight = seq - self.ctl.yielded();
+        usize::try_from(bound.saturating_sub(in_flight)).unwrap_or(usize::MAX)
+    }
+
+    /// Gives a run its place. In an unordered stage the consumer's handle comes back, to go to
+    /// the consumer when there is something to take.
+    pub(crate) fn open(
+        &self,
+        desk: &mut DeskOf<S, J>,
+        seq: u64,
+        capacity: usize,
+    ) -> (FillingOf<S, J>, Option<TakingOf<S, J>>) {
+        let (filling, taking) = run::open(desk.fresh(), seq, capacity);
+        (filling, self.place(desk, taking))
+    }
+
+    fn place(&self, desk: &mut DeskOf<S, J>, taking: TakingOf<S, J>) -> Option<TakingOf<S, J>> {
+        if self.ordered {
+            desk.order.push(taking.run().first(), taking);
+            None
+        } else {
+            Some(taking)
+        }
+    }
+
+    /// A closed run of one item.
+    pub(crate) fn single(&self, desk: &mut DeskOf<S, J>, seq: u64, item: S::Item) -> OwningOf<S, J> {
+        let (mut filling, arrival) = self.open(desk, seq, 1);
+        let _ = filling.push(item);
+        let Ok(mut owning) = filling.close(&mut desk.key) else {
+            unreachable!("only an open run of the desk can be sealed")
+        };
+        owning.arrival = arrival;
+        owning
+    }
+
+    /// The source panicked: that is what stands at the place of its next item.
+    pub(crate) fn source_panicked(&self, desk: &mut DeskOf<S, J>, seq: u64, payload: Payload) {
+        desk.end = Some(seq + 1);
+        let (filling, arrival) = self.open(desk, seq, 1);
+        filling.panicked(payload, &mut desk.key);
+        if let Some(arrival) = arrival {
+            self.arrivals.push(arrival);
+        }
+    }
+
+    /// Steals half of what `victim` has not started.
+    pub(crate) fn split(
+        &self,
+        desk: &mut MutexGuard<'_, DeskOf<S, J>>,
+        victim: &Arc<RunOf<S, J>>,
+    ) -> Option<OwningOf<S, J>> {
+        let fresh = desk.fresh();
+        match run::split(victim, fresh, &mut desk.key) {
+            Ok((mut owning, taking)) => {
+                owning.arrival = self.place(desk, taking);
+                Some(owning)
+            }
+            Err(fresh) => {
+                desk.keep(fresh);
+                None
+            }
+        }
+    }
+
+    /// Takes a whole run that nobody owns.
+    pub(crate) fn take_waiting(&self) -> Option<OwningOf<S, J>> {
+        steal(&self.waiting)
+    }
+
+    /// Drops all that is left, each thing by itself; the first panic comes back.
+    pub(crate) fn dispose(self) -> Option<Payload> {
+        let mut panic = self.ctl.take_stray();
+        let mut desk = self.desk.into_inner();
+        let mut takings: Vec<_> = desk.order.drain().collect();
+        takings.extend(desk.open.take().and_then(|open| open.arrival));
+        while let Some(owning) = steal(&self.waiting) {
+            takings.extend(owning.arrival);
+        }
+        takings.extend(std::iter::from_fn(|| steal(&self.arrivals)));
+        desk.forget_runs();
+        for taking in takings {
+            unwind::first(&mut panic, taking.clear());
+        }
+        unwind::first(&mut panic, unwind::discard(self.origin));
+        unwind::first(&mut panic, unwind::discard(self.job));
+        self.ctl.gone();
+        panic
+    }
+}
+
+/// Takes the oldest of a queue.
+pub(crate) fn steal<T>(queue: &Injector<T>) -> Option<T> {
+    loop {
+        match queue.steal() {
+            Steal::Success(value) => return Some(value),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
+}

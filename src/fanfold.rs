@@ -1,0 +1,307 @@
+//! The extension trait: every adaptor's contract, with a body of one line.
+
+use crate::adaptors::filter::Filter;
+use crate::adaptors::filter_map::FilterMap;
+use crate::adaptors::flat_map::FlatMap;
+use crate::adaptors::init::Init;
+use crate::adaptors::local::Local;
+use crate::adaptors::map::Map;
+use crate::adaptors::try_map::TryMap;
+use crate::adaptors::window::Window;
+use crate::config::Workers;
+use crate::engine::source::Source;
+use crate::stage::Stage;
+
+/// Fan-out and fan-in for every `Iterator`: `use fanfold::Fanfold;` and call.
+///
+/// The parallel methods take a width `n` and a closure and give a [`Stage`], which is lazy, takes
+/// options, and is an iterator itself. The source must be `Send`, as the workers pull it; one that
+/// is not goes through [`local`](Self::local). [`Stage`] has the same methods again, so that
+/// stages chain also where they borrow.
+pub trait Fanfold: Sized {
+    /// What it yields.
+    type Elem;
+
+    /// Maps each item with `f`, up to `n` at once; the results come in the order of the items.
+    ///
+    /// Lazy: nothing runs before the first `next()` or terminal call. A result is yielded as soon as it
+    /// and those before it are done, whatever the source does. At most
+    /// [`in_flight`](Stage::in_flight) items are held, finished ones that wait for their turn included;
+    /// a steady stage allocates nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` or of the source is raised at its item's place; see [`Stage`].
+    ///
+    /// # Complexity
+    ///
+    /// An item costs some 10 ns beyond `f` and the source; an item out of order O(log in_flight / run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let squares = (1..=4).par_map_ordered(2, |x| x * x);
+    /// assert_eq!(squares.collect::<Vec<_>>(), [1, 4, 9, 16]);
+    /// ```
+    #[track_caller]
+    fn par_map_ordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, Map<F>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(self, Map::new(f), n.into(), true)
+    }
+
+    /// Maps each item with `f`, up to `n` at once; the results come as they arrive.
+    ///
+    /// It is [`par_map_ordered`](Self::par_map_ordered) with [`unordered`](Stage::unordered): lazy, and
+    /// bounded in the same way.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` or of the source is raised when it arrives.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut squares: Vec<_> = (1..=4).par_map(2, |x| x * x).collect();
+    /// squares.sort();
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    /// ```
+    #[track_caller]
+    fn par_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, Map<F>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(self, Map::new(f), n.into(), false)
+    }
+
+    /// Keeps the items that `pred` accepts, up to `n` calls at once; in the order of the items.
+    ///
+    /// Lazy and bounded as [`par_map_ordered`](Self::par_map_ordered); an item that is not kept counts
+    /// as in flight until its turn has come.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `pred` or of the source is raised at its item's place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let even = (0..7).par_filter(2, |x| x % 2 == 0);
+    /// assert_eq!(even.collect::<Vec<_>>(), [0, 2, 4, 6]);
+    /// ```
+    #[track_caller]
+    fn par_filter<P>(self, n: impl Into<Workers>, pred: P) -> Stage<Self, Filter<P>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        P: Fn(&Self::Elem) -> bool + Send + Sync,
+    {
+        Stage::new(self, Filter::new(pred), n.into(), true)
+    }
+
+    /// Maps each item with `f` and keeps what is `Some`, up to `n` calls at once; in the order of
+    /// the items.
+    ///
+    /// Lazy and bounded as [`par_map_ordered`](Self::par_map_ordered).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` or of the source is raised at its item's place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let numbers = ["1", "x", "3"].into_iter().par_filter_map(2, |s| s.parse::<u8>().ok());
+    /// assert_eq!(numbers.collect::<Vec<_>>(), [1, 3]);
+    /// ```
+    #[track_caller]
+    fn par_filter_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, FilterMap<F>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> Option<O> + Send + Sync,
+        O: Send,
+    {
+        Stage::new(self, FilterMap::new(f), n.into(), true)
+    }
+
+    /// Maps each item to an iterator with `f`, up to `n` at once, and yields their items one after
+    /// the other, in the order of the items.
+    ///
+    /// The worker runs `f` *and* collects what it returns, so that iterating is parallel too; an endless
+    /// one never ends. Lazy; [`in_flight`](Stage::in_flight) counts the items of the source, not the
+    /// collected ones, and an item leaves when its first output is taken.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f`, of the iterator it returns or of the source is raised at its item's
+    /// place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let words = ["to be", "or not"].into_iter().par_flat_map(2, |line| line.split(' '));
+    /// assert_eq!(words.collect::<Vec<_>>(), ["to", "be", "or", "not"]);
+    /// ```
+    #[track_caller]
+    fn par_flat_map<U, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, FlatMap<F>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> U + Send + Sync,
+        U: IntoIterator<Item: Send>,
+    {
+        Stage::new(self, FlatMap::new(f), n.into(), true)
+    }
+
+    /// Maps each item with `f`, which gets the worker's own state: a scratch buffer, a connection.
+    ///
+    /// `init` runs exactly once a worker, on its thread and before its first item, and at most `n` times;
+    /// the state is dropped there too, so it need not be `Send`. Otherwise as
+    /// [`par_map_ordered`](Self::par_map_ordered). With `n` = 1 items are pulled one by one.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f`, of `init` or of the source is raised at its item's place; one of the
+    /// state's drop when the stage ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let hex = (250..=258).par_map_ordered_init(2, String::new, |scratch, x: u32| {
+    ///     use std::fmt::Write;
+    ///     scratch.clear();
+    ///     write!(scratch, "{x:x}").unwrap();
+    ///     scratch.len()
+    /// });
+    /// assert_eq!(hex.sum::<usize>(), 6 * 2 + 3 * 3);
+    /// ```
+    #[track_caller]
+    fn par_map_ordered_init<T, O, N, F>(self, n: impl Into<Workers>, init: N, f: F) -> Stage<Self, Init<N, F>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        N: Fn() -> T + Send + Sync,
+        F: Fn(&mut T, Self::Elem) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(self, Init::new(init, f), n.into(), true)
+    }
+
+    /// Maps each item with a fallible `f`, up to `n` at once: yields every `Ok` before the first
+    /// error in the order of the items, then that error, then `None`.
+    ///
+    /// It is the same error on every run. Nothing new is pulled once any item has failed, also a later
+    /// one; what is before it is still finished. Lazy and bounded as
+    /// [`par_map_ordered`](Self::par_map_ordered).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` or of the source is raised at its item's place.
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f`, by the position of its item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let parsed = ["1", "2", "x", "4", "y"]
+    ///     .into_iter()
+    ///     .try_par_map_ordered(3, |s| s.parse::<u8>().map_err(|_| s));
+    /// assert_eq!(parsed.collect::<Vec<_>>(), [Ok(1), Ok(2), Err("x")]);
+    /// ```
+    #[track_caller]
+    fn try_par_map_ordered<O, E, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, TryMap<F>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> Result<O, E> + Send + Sync,
+        O: Send,
+        E: Send,
+    {
+        Stage::new(self, TryMap::new(f), n.into(), true)
+    }
+
+    /// Keeps the source on the consumer's thread: for what is not `Send`.
+    ///
+    /// A stage behind it is pulled by whoever calls its `next()`, head first: whatever is ready is
+    /// yielded before the source is pulled again. While the source blocks, though, nothing can be
+    /// yielded: a consumer that sits in the source cannot deliver. Where that matters, make the source
+    /// `Send` (`BufReader::new(stdin())` for `stdin().lock()`, `Arc` for `Rc`).
+    ///
+    /// `std`'s adaptors go before `.local()`; a stage after it, and a further stage after that needs a
+    /// `.local()` of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::io::BufRead;
+    ///
+    /// for length in std::io::stdin().lock().lines().local().par_map_ordered(4, |line| line.unwrap().len()) {
+    ///     println!("{length}");
+    /// }
+    /// ```
+    fn local(self) -> Local<Self>
+    where
+        Self: Iterator,
+    {
+        Local::new(self)
+    }
+
+    /// Groups the items into `Vec`s of `size`, the last one perhaps shorter.
+    ///
+    /// Lazy: each `next()` pulls one window's items, on this thread; only that window is held. It feeds
+    /// batches to a stage: `rows.window(1000).par_map_ordered(4, insert)`. See
+    /// [`aggregate`](Window::aggregate) for one value a window without the `Vec`.
+    ///
+    /// # Panics
+    ///
+    /// If `size` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let windows = (1..=5).window(2);
+    /// assert!(windows.eq([vec![1, 2], vec![3, 4], vec![5]]));
+    /// ```
+    #[track_caller]
+    fn window(self, size: usize) -> Window<Self>
+    where
+        Self: Iterator,
+    {
+        Window::new(self, size)
+    }
+}
+
+impl<I: Iterator> Fanfold for I {
+    type Elem = I::Item;
+}
+
+impl<I: Iterator> Fanfold for Local<I> {
+    type Elem = I::Item;
+}

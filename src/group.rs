@@ -1,0 +1,295 @@
+//! Unlike tasks, a few at a time, joined at the end: what `errgroup` is in Go.
+
+use crate::config::Workers;
+use crate::engine::cancel::{self, CancelToken, Current};
+use crate::engine::erase::{Crew, with_crew};
+use crate::engine::pool::Pool;
+use crate::engine::unwind::{self, Payload, catch};
+use crate::sync::{Arc, Condvar, Mutex};
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::resume_unwind;
+use std::rc::Rc;
+
+/// Runs `f`, which spawns tasks into a group, and waits for all of them.
+///
+/// At most `limit` tasks run at once, each on a thread of its own; they may borrow what outlives
+/// the call. The first task that fails trips the group's token, which is also
+/// [`CancelToken::current`] in each task; what has not started by then never does.
+///
+/// # Panics
+///
+/// If `limit` is 0. If a task panics, the token is tripped, and the first payload is raised when
+/// all tasks are done. If `f` panics, the token is tripped, and the panic goes on when they are.
+///
+/// # Errors
+///
+/// The error of the task that failed first in time: later ones may be no more than its echo. See
+/// [`group_all`] for all of them.
+///
+/// # Examples
+///
+/// ```
+/// let (mut sum, mut text) = (0, String::new());
+/// let numbers = [1, 2, 3];
+/// let result: Result<&str, std::fmt::Error> = fanfold::group(2, |g| {
+///     g.spawn(|| {
+///         sum = numbers.iter().sum();
+///         Ok(())
+///     });
+///     g.spawn(|| std::fmt::Write::write_str(&mut text, "done"));
+///     "the closure's own value"
+/// });
+/// assert_eq!(result, Ok("the closure's own value"));
+/// assert_eq!((sum, text.as_str()), (6, "done"));
+/// ```
+#[track_caller]
+pub fn group<'env, F, T, E>(limit: impl Into<Workers>, f: F) -> Result<T, E>
+where
+    F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
+    E: Send + 'env,
+{
+    let (value, errors) = run(limit.into().checked(), true, f);
+    match errors.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(value),
+    }
+}
+
+/// [`group`], but no error stops anything, and all of them come back.
+///
+/// # Panics
+///
+/// As [`group`].
+///
+/// # Errors
+///
+/// The errors of all tasks that failed, in the order in which they were spawned.
+///
+/// # Examples
+///
+/// ```
+/// let result = fanfold::group_all(4, |g| {
+///     for n in 0..4 {
+///         g.spawn(move || if n % 2 == 0 { Ok(()) } else { Err(n) });
+///     }
+/// });
+/// assert_eq!(result, Err(vec![1, 3]));
+/// ```
+#[track_caller]
+pub fn group_all<'env, F, T, E>(limit: impl Into<Workers>, f: F) -> Result<T, Vec<E>>
+where
+    F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
+    E: Send + 'env,
+{
+    let (value, mut errors) = run(limit.into().checked(), false, f);
+    if errors.is_empty() {
+        return Ok(value);
+    }
+    errors.sort_by_key(|(task, _)| *task);
+    Err(errors.into_iter().map(|(_, error)| error).collect())
+}
+
+/// Where tasks are spawned: the argument of the closure of [`group`] and [`group_all`].
+pub struct Group<'scope, 'env: 'scope, E> {
+    crew: Crew,
+    shared: Arc<Shared<E>>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+struct Shared<E> {
+    limit: usize,
+    /// Whether the first error ends the group.
+    fails_fast: bool,
+    token: CancelToken,
+    state: Mutex<State<E>>,
+    /// A task has ended.
+    room: Condvar,
+}
+
+struct State<E> {
+    spawned: usize,
+    running: usize,
+    failed: bool,
+    /// With the number of the task, in the order of time.
+    errors: Vec<(usize, E)>,
+    panic: Option<Payload>,
+}
+
+impl<E> fmt::Debug for Group<'_, '_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.state.lock();
+        f.debug_struct("Group")
+            .field("limit", &self.shared.limit)
+            .field("spawned", &state.spawned)
+            .field("running", &state.running)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
+    /// Runs `task` on a thread of its own; blocks while `limit` tasks are running.
+    ///
+    /// After a failure the task is dropped and not run. Where no thread can be started it runs
+    /// here.
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'scope,
+    {
+        let mut state = self.shared.state.lock();
+        while state.running >= self.shared.limit && !state.failed {
+            state = self.shared.room.wait(state);
+        }
+        if state.failed {
+            return;
+        }
+        let number = state.start();
+        drop(state);
+        self.launch(number, task);
+    }
+
+    /// Runs `task` on a thread of its own if fewer than `limit` tasks are running; does not block.
+    ///
+    /// # Errors
+    ///
+    /// Gives the task back if the limit is reached. After a failure the task is dropped, as
+    /// [`spawn`](Self::spawn) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let result: Result<(), ()> = fanfold::group(1, |g| {
+    ///     let token = g.token().clone();
+    ///     g.spawn(move || {
+    ///         token.wait();
+    ///         Ok(())
+    ///     });
+    ///     assert!(g.try_spawn(|| Ok(())).is_err());
+    ///     g.token().cancel();
+    /// });
+    /// assert_eq!(result, Ok(()));
+    /// ```
+    pub fn try_spawn<F>(&self, task: F) -> Result<(), F>
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'scope,
+    {
+        let mut state = self.shared.state.lock();
+        if state.failed {
+            return Ok(());
+        }
+        if state.running >= self.shared.limit {
+            return Err(task);
+        }
+        let number = state.start();
+        drop(state);
+        self.launch(number, task);
+        Ok(())
+    }
+
+    /// The group's token: tripped by the first failure; tripping it asks all tasks to end.
+    pub fn token(&self) -> &CancelToken {
+        &self.shared.token
+    }
+
+    fn launch<F>(&self, number: usize, task: F)
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'scope,
+    {
+        let shared = Arc::clone(&self.shared);
+        if let Err(task) = self.crew.lease(move || shared.run(number, task)) {
+            task();
+        }
+    }
+}
+
+impl<E> State<E> {
+    fn start(&mut self) -> usize {
+        self.running += 1;
+        self.spawned += 1;
+        self.spawned - 1
+    }
+}
+
+/// In a task of a group.
+struct InTask(CancelToken);
+
+impl Current for InTask {
+    fn token(&self) -> CancelToken {
+        self.0.clone()
+    }
+}
+
+impl<E> Shared<E> {
+    fn run(&self, number: usize, task: impl FnOnce() -> Result<(), E>) {
+        let current = cancel::enter(Rc::new(InTask(self.token.clone())));
+        let outcome = catch(task);
+        drop(current);
+        let mut state = self.state.lock();
+        let failed = match outcome {
+            Ok(Ok(())) => false,
+            Ok(Err(error)) => {
+                state.errors.push((number, error));
+                self.fails_fast
+            }
+            Err(payload) => {
+                unwind::first(&mut state.panic, Some(payload));
+                true
+            }
+        };
+        state.running -= 1;
+        state.failed |= failed;
+        drop(state);
+        self.room.notify_all();
+        if failed {
+            self.token.cancel();
+        }
+    }
+}
+
+/// Trips the token if the group's closure unwinds.
+struct OnUnwind<'a>(&'a CancelToken);
+
+impl Drop for OnUnwind<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
+    }
+}
+
+fn run<'env, F, T, E>(limit: usize, fails_fast: bool, f: F) -> (T, Vec<(usize, E)>)
+where
+    F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
+    E: Send + 'env,
+{
+    let shared = Arc::new(Shared {
+        limit,
+        fails_fast,
+        token: CancelToken::new(),
+        state: Mutex::new(State {
+            spawned: 0,
+            running: 0,
+            failed: false,
+            errors: Vec::new(),
+            panic: None,
+        }),
+        room: Condvar::new(),
+    });
+    let value = with_crew(Pool::global(), |crew| {
+        let group = Group {
+            crew: crew.clone(),
+            shared: Arc::clone(&shared),
+            scope: PhantomData,
+            env: PhantomData,
+        };
+        let _on_unwind = OnUnwind(&shared.token);
+        f(&group)
+    });
+    let mut state = shared.state.lock();
+    if let Some(payload) = state.panic.take() {
+        drop(state);
+        resume_unwind(payload);
+    }
+    (value, std::mem::take(&mut state.errors))
+}

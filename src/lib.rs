@@ -1,0 +1,38 @@
+#![doc = include_str!("../README.md")]
+#![warn(rustdoc::all)]
+
+mod adaptors;
+mod chained;
+mod config;
+mod engine;
+mod error;
+mod fanfold;
+mod group;
+mod parallel_map;
+mod scope;
+mod stage;
+mod sync;
+pub mod testing;
+
+pub use crate::adaptors::filter::Filter;
+pub use crate::adaptors::filter_map::FilterMap;
+pub use crate::adaptors::flat_map::FlatMap;
+pub use crate::adaptors::init::Init;
+pub use crate::adaptors::isolated::Isolated;
+pub use crate::adaptors::local::Local;
+pub use crate::adaptors::map::Map;
+pub use crate::adaptors::try_map::TryMap;
+pub use crate::adaptors::window::{Aggregate, Window};
+pub use crate::chained::Chained;
+pub use crate::config::Workers;
+pub use crate::engine::cancel::{CancelToken, OnCancel};
+pub use crate::engine::erase::Scope;
+pub use crate::engine::job::{Job, OneToOne};
+pub use crate::engine::pool::{Pool, PoolBuilder};
+pub use crate::engine::source::Source;
+pub use crate::error::{Cancelled, Failure};
+pub use crate::fanfold::Fanfold;
+pub use crate::group::{Group, group, group_all};
+pub use crate::parallel_map::{parallel_map, parallel_map_on};
+pub use crate::scope::{Scoped, scope};
+pub use crate::stage::{Attempt, Stage};

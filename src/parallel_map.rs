@@ -1,0 +1,85 @@
+//! The errgroup loop, in one call.
+
+use crate::config::Workers;
+use crate::engine::cancel::CancelToken;
+use crate::error::Cancelled;
+use crate::fanfold::Fanfold;
+
+/// Maps all items with a fallible `f`, up to `n` at once, and collects the results in their order.
+///
+/// Blocks until all is done, so that items and closure may borrow. It replaces the loop that
+/// spawns a task an item, a limit, a wait and a place for the results. Nothing new is started once
+/// any item has failed; what precedes it is finished, so that it is the same error on every run.
+///
+/// # Panics
+///
+/// If `n` is 0. A panic of `f` is raised unless an error precedes it in the order of the items.
+///
+/// # Errors
+///
+/// The first error of `f`, by the position of its item.
+///
+/// # Examples
+///
+/// ```
+/// let words = ["8", "9", "ten"];
+/// let suffix = String::from("0");
+/// let parse = |word: &&str| format!("{word}{suffix}").parse::<u32>();
+/// assert_eq!(fanfold::parallel_map(&words[..2], 4, parse), Ok(vec![80, 90]));
+/// assert!(fanfold::parallel_map(&words, 4, parse).is_err());
+/// ```
+#[track_caller]
+pub fn parallel_map<I, O, E, F>(items: I, n: impl Into<Workers>, f: F) -> Result<Vec<O>, E>
+where
+    I: IntoIterator<IntoIter: Send, Item: Send>,
+    F: Fn(I::Item) -> Result<O, E> + Send + Sync,
+    O: Send,
+    E: Send,
+{
+    items.into_iter().try_par_map_ordered(n, f).collect()
+}
+
+/// [`parallel_map`] under a token: gives up early when the token is tripped.
+///
+/// Then nothing new is started, and the closures that run are waited for; let them look at
+/// [`CancelToken::current`] to end sooner.
+///
+/// # Panics
+///
+/// As [`parallel_map`].
+///
+/// # Errors
+///
+/// The first error of `f` by the position of its item, or [`Cancelled`] if the token was tripped
+/// before all was done.
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{CancelToken, Cancelled};
+///
+/// let token = CancelToken::new();
+/// let sleep = |_| CancelToken::current().sleep(std::time::Duration::from_secs(60));
+/// let stop = token.clone();
+/// std::thread::spawn(move || stop.cancel());
+/// assert_eq!(fanfold::parallel_map_on(&token, 0..8, 4, sleep), Err(Cancelled));
+/// ```
+#[track_caller]
+pub fn parallel_map_on<I, O, E, F>(
+    token: &CancelToken,
+    items: I,
+    n: impl Into<Workers>,
+    f: F,
+) -> Result<Vec<O>, E>
+where
+    I: IntoIterator<IntoIter: Send, Item: Send>,
+    F: Fn(I::Item) -> Result<O, E> + Send + Sync,
+    O: Send,
+    E: Send + From<Cancelled>,
+{
+    let stage = items.into_iter().try_par_map_ordered(n, f);
+    let mut results = Vec::new();
+    let whole = stage.cancel_on(token).run_all(|result| results.push(result));
+    let results = results.into_iter().collect::<Result<Vec<O>, E>>()?;
+    if whole { Ok(results) } else { Err(Cancelled.into()) }
+}

@@ -1,0 +1,658 @@
+//! The public face of a stage: its options, its terminal calls, and `Iterator` where nothing is
+//! borrowed.
+
+use crate::adaptors::isolated::Isolated;
+use crate::config::Workers;
+use crate::engine::cancel::CancelToken;
+use crate::engine::consumer::Consumer;
+use crate::engine::erase::{InScope, Lazy, Scope};
+use crate::engine::job::{Job, OneToOne};
+use crate::engine::pool::Pool;
+use crate::engine::source::Source;
+use crate::engine::stage::{Opts, Plan};
+use crate::scope::Scoped;
+use std::cmp::Ordering;
+use std::fmt;
+use std::iter::{FusedIterator, Product, Sum};
+
+/// One parallel adaptor over a source: made by the methods of [`Fanfold`](crate::Fanfold).
+///
+/// **Lazy**: nothing runs before the first `next()` or terminal call; until then it takes options,
+/// each named by its plain noun. No option changes the meaning of another, and none but
+/// [`unordered`](Self::unordered) changes the order.
+///
+/// **Owned** parts (`Send + 'static`) make it an ordinary `Iterator`: every adaptor of `std`,
+/// `itertools` and `indicatif` chains on, and so does the next stage. **Borrowed** parts work in
+/// two ways: through the terminal calls below, which block until all is done, and within a
+/// [`scope`](crate::scope).
+///
+/// **Memory**: at most [`in_flight`](Self::in_flight) items are pulled from the source and not yet
+/// yielded, finished ones that wait for their turn included.
+///
+/// **Drop** stops admission, waits for the closures that run (at most `n`), and drops every item
+/// and result exactly once; what has not started never does.
+///
+/// # Panics
+///
+/// A closure's panic is raised by the call that would have yielded its item, with its own payload,
+/// after everything before it has been yielded; so is a panic of the source. After that the stage
+/// yields `None`. See [`isolate`](Self::isolate) for another way.
+///
+/// # What a borrowing stage outside a scope looks like to the compiler
+///
+/// ```compile_fail
+/// use fanfold::Fanfold;
+///
+/// let docs = vec![String::from("a"), String::from("bc")];
+/// for len in docs.iter().par_map_ordered(2, |doc| doc.len()) {
+///     println!("{len}");
+/// }
+/// ```
+///
+/// ```text
+/// error[E0597]: `docs` does not live long enough
+///   |
+/// 4 | let docs = vec![String::from("a"), String::from("bc")];
+///   |     ---- binding `docs` declared here
+/// 5 | for len in docs.iter().par_map_ordered(2, |doc| doc.len()) {
+///   |            ^^^^-------------------------------------------
+///   |            |
+///   |            borrowed value does not live long enough
+///   |            argument requires that `docs` is borrowed for `'static`
+/// ```
+///
+/// (For a parameter it is E0521, "borrowed data escapes outside of function". Where the compiler
+/// suggests `move`, that does not help: what is moved is still a borrow.) The two ways out:
+///
+/// ```
+/// use fanfold::Fanfold;
+///
+/// let docs = vec![String::from("a"), String::from("bc")];
+/// // 1. a terminal call
+/// docs.iter().par_map_ordered(2, |doc| doc.len()).for_each(|len| println!("{len}"));
+/// // 2. a scope
+/// fanfold::scope(|s| {
+///     for len in docs.iter().par_map_ordered(2, |doc| doc.len()).within(s) {
+///         println!("{len}");
+///     }
+/// });
+/// ```
+#[must_use = "a stage is lazy: nothing runs before the first `next()` or a terminal call"]
+pub struct Stage<S: Source, J: Job<S::Item>>
+where
+    S::Item: Send,
+{
+    lazy: Lazy<Plan<S, J>>,
+    hint: (usize, Option<usize>),
+    name: Option<String>,
+}
+
+impl<S: Source, J: Job<S::Item>> fmt::Debug for Stage<S, J>
+where
+    S::Item: Send,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.lazy {
+            Lazy::Idle(_) => "idle",
+            Lazy::Running(running) if !running.is_over() => "running",
+            _ => "over",
+        };
+        f.debug_struct("Stage")
+            .field("name", &self.name)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Source, J: Job<S::Item>> Stage<S, J>
+where
+    S::Item: Send,
+{
+    #[track_caller]
+    pub(crate) fn new(source: S, job: J, n: Workers, ordered: bool) -> Self {
+        let opts = Opts {
+            width: n.checked(),
+            in_flight: None,
+            ordered,
+            eager: false,
+            name: None,
+            tokens: Vec::new(),
+            pool: None,
+        };
+        let (low, high) = source.hint();
+        Stage {
+            // A hint may lie; ours must not contradict itself.
+            hint: (high.map_or(low, |high| low.min(high)), high),
+            lazy: Lazy::Idle(Plan { source, job, opts }),
+            name: None,
+        }
+    }
+
+    #[track_caller]
+    fn set(mut self, set: impl FnOnce(&mut Opts)) -> Self {
+        match &mut self.lazy {
+            Lazy::Idle(plan) => set(&mut plan.opts),
+            _ => panic!("options of a stage go before its first `next()`"),
+        }
+        self
+    }
+
+    // ---- options
+
+    /// Bounds how many items may be in flight: pulled from the source and not yet yielded.
+    ///
+    /// Queued, running and parked (finished, but waiting for an earlier one) items count. The
+    /// bound is obeyed to the item, also while `next()` blocks: item `i + k` is not pulled before
+    /// item `i` has been yielded. With a bound below `n` no more than that many closures run.
+    ///
+    /// By default it is at least 16 items a worker, and as many as the workers are measured to do
+    /// in 4 ms, but never more than 65,536. A small bound with uneven work leaves workers idle
+    /// behind a slow head: 16 `n` keeps them busy where 5 % of the items take ten times as long.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0, or after the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let squares = (0..1_000_u64).par_map_ordered(4, |x| x * x).in_flight(16);
+    /// assert_eq!(squares.take(3).collect::<Vec<_>>(), [0, 1, 4]); // at most 19 were pulled
+    /// ```
+    #[track_caller]
+    pub fn in_flight(self, k: usize) -> Self {
+        assert!(
+            k > 0,
+            "in_flight must be at least 1: write in_flight(1) for one item at a time, or leave it \
+             out for the default"
+        );
+        self.set(|opts| opts.in_flight = Some(k))
+    }
+
+    /// Yields results as they arrive.
+    ///
+    /// Everything else stays as it is. An error or a panic ends the stage when it arrives.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut even: Vec<u32> = (0..10).par_filter(3, |x| x % 2 == 0).unordered().collect();
+    /// even.sort();
+    /// assert_eq!(even, [0, 2, 4, 6, 8]);
+    /// ```
+    #[track_caller]
+    pub fn unordered(self) -> Self {
+        self.set(|opts| opts.ordered = false)
+    }
+
+    /// Names the stage, for `Debug` and for
+    /// [`testing::assert_quiescent`](crate::testing::assert_quiescent).
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let stage = (0..3).par_map(2, |x| x).named("fetch");
+    /// assert!(format!("{stage:?}").contains("fetch"));
+    /// ```
+    #[track_caller]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        let name = self.name.clone();
+        self.set(|opts| opts.name = name)
+    }
+
+    /// Ends the stage early when `token` is tripped.
+    ///
+    /// Then no new item is started. The closures that run are waited for, and what is finished
+    /// without a gap is yielded, then `None`: nothing that was done is lost. A source that blocks
+    /// is not waited for. May be called for several tokens.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold};
+    ///
+    /// let token = CancelToken::new();
+    /// let mut numbers = (0..).par_map_ordered(2, |x: u64| x).cancel_on(&token);
+    /// assert_eq!(numbers.next(), Some(0));
+    /// token.cancel();
+    /// assert!(numbers.count() < 100_000);
+    /// ```
+    #[track_caller]
+    pub fn cancel_on(self, token: &CancelToken) -> Self {
+        self.set(|opts| opts.tokens.push(token.clone()))
+    }
+
+    /// Leases the threads from `pool` instead of the [global](Pool::global) one.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Pool};
+    ///
+    /// let pool = Pool::builder().stack_size(32 << 20).build();
+    /// assert_eq!((0..9).par_map(2, |x| x).on(&pool).count(), 9);
+    /// ```
+    #[track_caller]
+    pub fn on(self, pool: &Pool) -> Self {
+        self.set(|opts| opts.pool = Some(pool.clone()))
+    }
+
+    /// Wakes the consumer for each result, although results flow so fast that it would rather nap.
+    ///
+    /// Without it, a consumer that has to wait while results flow looks again after at most 1 ms,
+    /// which saves a wake-up (some microseconds of every core) for each result.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// assert_eq!((0..100).par_map_ordered(2, |x| x).eager().last(), Some(99));
+    /// ```
+    #[track_caller]
+    pub fn eager(self) -> Self {
+        self.set(|opts| opts.eager = true)
+    }
+
+    /// Turns a closure's panic into a value: yields `Ok(output)`, or `Err(`[`Failure`]`)` at the
+    /// place of an item whose closure panicked; the rest goes on.
+    ///
+    /// The panic hook still prints its message at once. A panic of the source is still raised. A
+    /// worker's state ([`par_map_ordered_init`](crate::Fanfold::par_map_ordered_init)) is kept
+    /// after a panic.
+    ///
+    /// [`Failure`]: crate::Failure
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let results: Vec<_> = (0..4)
+    ///     .par_map_ordered(2, |x| if x == 2 { panic!("two") } else { x })
+    ///     .isolate()
+    ///     .collect();
+    /// assert_eq!(results[1], Ok(1));
+    /// assert_eq!(results[2].as_ref().unwrap_err().message(), "two");
+    /// assert_eq!(results[3], Ok(3));
+    /// ```
+    #[track_caller]
+    pub fn isolate(self) -> Stage<S, Isolated<J>> {
+        match self.lazy {
+            Lazy::Idle(Plan { source, job, opts }) => Stage {
+                lazy: Lazy::Idle(Plan {
+                    source,
+                    job: Isolated::new(job),
+                    opts,
+                }),
+                hint: self.hint,
+                name: self.name,
+            },
+            _ => panic!("options of a stage go before its first `next()`"),
+        }
+    }
+
+    /// Puts the stage within a scope, so that it is an iterator although it borrows. The last
+    /// option.
+    ///
+    /// In a chain of stages only the last one is put within the scope; those before it come along.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let words = ["to", "be", "or"];
+    /// fanfold::scope(|s| {
+    ///     let long = words.iter().par_map_ordered(2, |word| word.len()).within(s);
+    ///     assert_eq!(long.sum::<usize>(), 6);
+    /// });
+    /// ```
+    pub fn within<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Scoped<'scope, S, J>
+    where
+        S: 'scope,
+        J: 'scope,
+        J::Output: 'scope,
+    {
+        Scoped::new(self, InScope::new(scope))
+    }
+
+    // ---- for the iterators that stand for a stage
+
+    pub(crate) fn lazy(&mut self) -> &mut Lazy<Plan<S, J>> {
+        &mut self.lazy
+    }
+
+    /// How many outputs are left: true at every step, whatever is in flight.
+    pub(crate) fn outputs(&self) -> (usize, Option<usize>) {
+        match &self.lazy {
+            Lazy::Idle(_) => J::outputs(self.hint),
+            Lazy::Over => (0, Some(0)),
+            Lazy::Running(running) => {
+                let (rest_low, rest_high) = running.rest_of_batch();
+                if running.is_over() {
+                    return (0, Some(0));
+                }
+                let taken = usize::try_from(running.taken()).unwrap_or(usize::MAX);
+                let known = running.items().map(|end| end as usize);
+                let low = known.unwrap_or(self.hint.0).saturating_sub(taken);
+                let high = known.or(self.hint.1).map(|high| high.saturating_sub(taken));
+                let low = if running.is_cancelled() || running.is_last() { 0 } else { low };
+                let high = if running.is_last() { Some(0) } else { high };
+                let (low, high) = J::outputs((low, high));
+                (
+                    low.saturating_add(rest_low),
+                    high.zip(rest_high).and_then(|(a, b)| a.checked_add(b)),
+                )
+            }
+        }
+    }
+
+    /// Calls `f` with each output; whether that was all, and no cancellation cut it short.
+    pub(crate) fn run_all(self, mut f: impl FnMut(J::Output)) -> bool {
+        self.lazy.drain(|mut outputs| {
+            outputs.by_ref().for_each(&mut f);
+            !outputs.running().is_some_and(Consumer::is_cut_short)
+        })
+    }
+
+    // ---- terminal calls
+
+    /// Collects all outputs.
+    ///
+    /// Blocks until all is done, so that source and closure may borrow. The same holds for all
+    /// terminal calls.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let (docs, limit) = (vec!["a", "bc"], 10);
+    /// let sums: Vec<usize> = docs.iter().par_map_ordered(8, |doc| doc.len() + limit).collect();
+    /// assert_eq!(sums, [11, 12]);
+    /// ```
+    pub fn collect<B: FromIterator<J::Output>>(self) -> B {
+        self.lazy.drain(|outputs| outputs.collect())
+    }
+
+    /// Calls `f` with each output, on this thread, as soon as it is there.
+    pub fn for_each<F: FnMut(J::Output)>(self, f: F) {
+        self.lazy.drain(|outputs| outputs.for_each(f));
+    }
+
+    /// Folds all outputs into one value, on this thread; see [`Iterator::fold`].
+    pub fn fold<B, F: FnMut(B, J::Output) -> B>(self, init: B, f: F) -> B {
+        self.lazy.drain(|outputs| outputs.fold(init, f))
+    }
+
+    /// Folds all outputs into one, the first being the start; see [`Iterator::reduce`].
+    pub fn reduce<F: FnMut(J::Output, J::Output) -> J::Output>(self, f: F) -> Option<J::Output> {
+        self.lazy.drain(|outputs| outputs.reduce(f))
+    }
+
+    /// Counts the outputs.
+    pub fn count(self) -> usize {
+        self.lazy.drain(|outputs| outputs.count())
+    }
+
+    /// The last output.
+    pub fn last(self) -> Option<J::Output> {
+        self.lazy.drain(|outputs| outputs.last())
+    }
+
+    /// The sum of all outputs.
+    pub fn sum<T: Sum<J::Output>>(self) -> T {
+        self.lazy.drain(|outputs| outputs.sum())
+    }
+
+    /// The product of all outputs.
+    pub fn product<T: Product<J::Output>>(self) -> T {
+        self.lazy.drain(|outputs| outputs.product())
+    }
+
+    /// The smallest output; the first of several.
+    pub fn min(self) -> Option<J::Output>
+    where
+        J::Output: Ord,
+    {
+        self.lazy.drain(|outputs| outputs.min())
+    }
+
+    /// The largest output; the last of several.
+    pub fn max(self) -> Option<J::Output>
+    where
+        J::Output: Ord,
+    {
+        self.lazy.drain(|outputs| outputs.max())
+    }
+
+    /// The output with the smallest key; the first of several.
+    pub fn min_by_key<B: Ord, F: FnMut(&J::Output) -> B>(self, f: F) -> Option<J::Output> {
+        self.lazy.drain(|outputs| outputs.min_by_key(f))
+    }
+
+    /// The output with the largest key; the last of several.
+    pub fn max_by_key<B: Ord, F: FnMut(&J::Output) -> B>(self, f: F) -> Option<J::Output> {
+        self.lazy.drain(|outputs| outputs.max_by_key(f))
+    }
+
+    /// The smallest output by a comparison of your own; the first of several.
+    pub fn min_by<F>(self, f: F) -> Option<J::Output>
+    where
+        F: FnMut(&J::Output, &J::Output) -> Ordering,
+    {
+        self.lazy.drain(|outputs| outputs.min_by(f))
+    }
+
+    /// The largest output by a comparison of your own; the last of several.
+    pub fn max_by<F>(self, f: F) -> Option<J::Output>
+    where
+        F: FnMut(&J::Output, &J::Output) -> Ordering,
+    {
+        self.lazy.drain(|outputs| outputs.max_by(f))
+    }
+
+    /// Two collections: of the outputs that `f` accepts, and of the others.
+    pub fn partition<B, F>(self, f: F) -> (B, B)
+    where
+        B: Default + Extend<J::Output>,
+        F: FnMut(&J::Output) -> bool,
+    {
+        self.lazy.drain(|outputs| outputs.partition(f))
+    }
+
+    /// Two collections out of pairs.
+    pub fn unzip<A, B, FromA, FromB>(self) -> (FromA, FromB)
+    where
+        FromA: Default + Extend<A>,
+        FromB: Default + Extend<B>,
+        J: Job<S::Item, Output = (A, B)>,
+    {
+        self.lazy.drain(|outputs| outputs.unzip())
+    }
+
+    /// Whether `f` accepts any output; stops at the first.
+    ///
+    /// `std`'s takes `&mut self`; this one takes the stage, so that it may borrow. To go on after
+    /// it, write `stage.by_ref().any(f)`, which needs owned parts. The same holds for `all`,
+    /// `find`, `find_map`, `position` and `try_for_each`.
+    pub fn any<F: FnMut(J::Output) -> bool>(self, f: F) -> bool {
+        self.lazy.drain(|mut outputs| outputs.any(f))
+    }
+
+    /// Whether `f` accepts all outputs; stops at the first that it does not. See [`any`](Self::any).
+    pub fn all<F: FnMut(J::Output) -> bool>(self, f: F) -> bool {
+        self.lazy.drain(|mut outputs| outputs.all(f))
+    }
+
+    /// The first output that `f` accepts. See [`any`](Self::any).
+    pub fn find<P: FnMut(&J::Output) -> bool>(self, f: P) -> Option<J::Output> {
+        self.lazy.drain(|mut outputs| outputs.find(f))
+    }
+
+    /// The first `Some` that `f` gives. See [`any`](Self::any).
+    pub fn find_map<B, F: FnMut(J::Output) -> Option<B>>(self, f: F) -> Option<B> {
+        self.lazy.drain(|mut outputs| outputs.find_map(f))
+    }
+
+    /// The position of the first output that `f` accepts. See [`any`](Self::any).
+    pub fn position<P: FnMut(J::Output) -> bool>(self, f: P) -> Option<usize> {
+        self.lazy.drain(|mut outputs| outputs.position(f))
+    }
+
+    /// Calls `f` with each output until one fails; `f` gives a `Result<(), E>`, an `Option<()>`
+    /// or a `ControlFlow<B>`. See [`any`](Self::any).
+    ///
+    /// # Errors
+    ///
+    /// The first failure of `f`; no further output is taken then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::io::Write;
+    ///
+    /// let mut out = Vec::new();
+    /// (0..3).par_map_ordered(2, |x| x * x).try_for_each(|square| writeln!(out, "{square}"))?;
+    /// assert_eq!(out, b"0\n1\n4\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn try_for_each<F, R>(self, mut f: F) -> R
+    where
+        F: FnMut(J::Output) -> R,
+        R: Attempt,
+    {
+        self.lazy.drain(|outputs| {
+            for output in outputs {
+                let answer = f(output);
+                if answer.is_failure() {
+                    return answer;
+                }
+            }
+            R::success()
+        })
+    }
+}
+
+/// What [`Stage::try_for_each`] may return: it stands in for the unstable `std::ops::Try`. Sealed.
+pub trait Attempt: sealed::Sealed {
+    /// Whether to stop.
+    #[doc(hidden)]
+    fn is_failure(&self) -> bool;
+
+    /// The value at the end of all.
+    #[doc(hidden)]
+    fn success() -> Self;
+}
+
+mod sealed {
+    #[allow(unnameable_types)]
+    pub trait Sealed {}
+    impl<E> Sealed for Result<(), E> {}
+    impl Sealed for Option<()> {}
+    impl<B> Sealed for std::ops::ControlFlow<B, ()> {}
+}
+
+impl<E> Attempt for Result<(), E> {
+    fn is_failure(&self) -> bool {
+        self.is_err()
+    }
+
+    fn success() -> Self {
+        Ok(())
+    }
+}
+
+impl Attempt for Option<()> {
+    fn is_failure(&self) -> bool {
+        self.is_none()
+    }
+
+    fn success() -> Self {
+        Some(())
+    }
+}
+
+impl<B> Attempt for std::ops::ControlFlow<B, ()> {
+    fn is_failure(&self) -> bool {
+        self.is_break()
+    }
+
+    fn success() -> Self {
+        std::ops::ControlFlow::Continue(())
+    }
+}
+
+impl<S, J> Iterator for Stage<S, J>
+where
+    S: Source + 'static,
+    S::Item: Send + 'static,
+    J: Job<S::Item> + 'static,
+    J::Output: 'static,
+{
+    type Item = J::Output;
+
+    #[inline]
+    fn next(&mut self) -> Option<J::Output> {
+        self.lazy.next_owned()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.outputs()
+    }
+}
+
+impl<S, J> ExactSizeIterator for Stage<S, J>
+where
+    S: Source + ExactSizeIterator + 'static,
+    <S as Source>::Item: Send + 'static,
+    J: Job<<S as Source>::Item> + OneToOne + 'static,
+    J::Output: 'static,
+{
+    fn len(&self) -> usize {
+        // The lower bound falls to 0 when the stage is cancelled; this is what it would have been.
+        self.outputs().1.unwrap_or(0)
+    }
+}
+
+impl<S, J> FusedIterator for Stage<S, J>
+where
+    S: Source + 'static,
+    S::Item: Send + 'static,
+    J: Job<S::Item> + 'static,
+    J::Output: 'static,
+{
+}

@@ -1,0 +1,35 @@
+//! Help for the tests of programs that use this crate.
+
+use crate::engine::census;
+
+/// Asserts that no stage is left that was started on behalf of this thread.
+///
+/// A stage is left while it is running, or when it was forgotten (`mem::forget`) outside of a
+/// scope. One that has ended or was dropped is not: then no thread holds anything of it. A stage
+/// belongs to the thread that called its first `next()`, and one inside a closure to the thread
+/// whose stage runs the closure, so tests that run side by side do not disturb one another.
+///
+/// # Panics
+///
+/// If a stage is left; the message names it (see [`named`](crate::Stage::named)).
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::Fanfold;
+///
+/// let mut numbers = (0..).par_map_ordered(2, |x: u64| x);
+/// assert_eq!(numbers.next(), Some(0));
+/// drop(numbers);
+/// fanfold::testing::assert_quiescent();
+/// ```
+#[track_caller]
+pub fn assert_quiescent() {
+    let alive = census::alive();
+    assert!(
+        alive.is_empty(),
+        "stages are still running, or were forgotten: {}. Drop each, or run it to its end, before \
+         this call",
+        alive.join(", ")
+    );
+}
