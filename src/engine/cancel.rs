@@ -76,6 +76,8 @@ struct Links {
     next_hook: u64,
     /// Whether the timer has an entry.
     timed: bool,
+    /// How many threads sleep: to wake nobody is a system call too.
+    waiters: usize,
 }
 
 impl Node {
@@ -93,10 +95,12 @@ impl Node {
         })
     }
 
+    #[inline]
     fn is_tripped(&self) -> bool {
         self.tripped.load(Ordering::Acquire)
     }
 
+    #[inline]
     fn has_expired(&self) -> bool {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
@@ -105,16 +109,16 @@ impl Node {
     fn park(&self, limit: Option<Instant>) -> bool {
         let mut links = self.links.lock();
         while !self.is_tripped() {
-            links = match limit {
+            let left = limit.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            links.waiters += 1;
+            links = match left {
                 None => self.wake.wait(links),
-                Some(limit) => {
-                    let left = limit.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    self.wake.wait_timeout(links, left)
-                }
+                Some(left) => self.wake.wait_timeout(links, left),
             };
+            links.waiters -= 1;
         }
         true
     }
@@ -132,9 +136,11 @@ impl Node {
             node.unschedule(&mut links);
             // The oldest on top: parents before children, and elder before younger ones.
             reached.extend(mem::take(&mut links.children).into_values().rev());
-            let has_hooks = !links.hooks.is_empty();
+            let (has_waiters, has_hooks) = (links.waiters > 0, !links.hooks.is_empty());
             drop(links);
-            node.wake.notify_all();
+            if has_waiters {
+                node.wake.notify_all();
+            }
             if has_hooks {
                 hooked.push(node);
             }
@@ -171,8 +177,8 @@ impl Node {
                 continue; // The parent has retired meanwhile, and this node has moved up.
             }
 
-            // What is due already is left to the walk, or to the timer that is about to start one.
-            let hooks = if node.is_tripped() || node.has_expired() {
+            // What is due is left to the timer, which trips the token soon if it is not at it.
+            let hooks = if node.has_expired() && timer::is_started() {
                 BTreeMap::new()
             } else {
                 node.unschedule(&mut own);
@@ -392,11 +398,16 @@ impl CancelToken {
     /// assert!(token.is_cancelled());
     /// ```
     pub fn cancel(&self) {
-        match Node::trip(&self.node) {
+        match self.trip() {
             Some(payload) if std::thread::panicking() => unwind::bury(payload),
             Some(payload) => resume_unwind(payload),
             None => {}
         }
+    }
+
+    /// As [`cancel`](Self::cancel), but hands the first panic of a hook back: never unwinds.
+    pub(crate) fn trip(&self) -> Option<Payload> {
+        Node::trip(&self.node)
     }
 
     /// Whether the token is tripped, or its deadline has passed.
@@ -481,7 +492,9 @@ impl CancelToken {
         }
     }
 
-    /// Blocks until the token is tripped.
+    /// Blocks until the token is tripped, or its deadline has passed.
+    ///
+    /// Without polling; for ever, if nobody is left to trip it.
     ///
     /// # Examples
     ///
@@ -507,9 +520,10 @@ impl CancelToken {
     /// tripped already, `f` runs here and now. No lock is held meanwhile, so `f` may use this and
     /// any other token.
     ///
-    /// Drop the guard and `f` is dropped without having run; it is dropped so too with the last
-    /// handle of the token. To keep it as long as the token, [`detach`](OnCancel::detach) it. An
-    /// `f` that owns a clone of the token keeps it alive until it is tripped.
+    /// Drop the guard and `f` is dropped without having run. To keep it as long as the token,
+    /// [`detach`](OnCancel::detach) it: it is dropped with the token's last clone, unless the token
+    /// is tripped or past its deadline by then. An `f` that owns a clone of the token keeps it alive
+    /// until it is tripped.
     ///
     /// Where the thread for deadlines cannot be started, `f` does not run at the deadline, but at
     /// [`cancel`](Self::cancel); nothing else depends on that thread.
@@ -730,6 +744,10 @@ mod timer {
         }
     }
 
+    pub(super) fn is_started() -> bool {
+        TIMER.lock().started
+    }
+
     /// Wakes nobody: at worst the thread looks once at a time when there is nothing to do.
     pub(super) fn remove(at: Instant, node: &Node) {
         TIMER.lock().entries.remove(&(at, node.birth));
@@ -769,6 +787,10 @@ mod timer {
     use crate::sync::{Arc, Instant};
 
     pub(super) fn add(_: Instant, _: &Arc<Node>) {}
+
+    pub(super) fn is_started() -> bool {
+        false
+    }
 
     pub(super) fn remove(_: Instant, _: &Node) {}
 }
@@ -984,9 +1006,10 @@ mod tests {
         token.cancel();
         let here = thread::current().id();
         let ran = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&ran);
+        let (flag, own) = (Arc::clone(&ran), token.clone());
         let _guard = token.on_cancel(move || {
             assert_eq!(thread::current().id(), here);
+            assert!(prompt(|| own.child()).is_cancelled());
             flag.store(true, Ordering::Release);
         });
         assert!(ran.load(Ordering::Acquire));

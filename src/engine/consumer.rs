@@ -58,8 +58,6 @@ where
     cut_short: bool,
     nap: Option<Duration>,
     eager: bool,
-    /// If no thread could be started: this thread as a worker.
-    alone: Option<Box<Worker<J::State>>>,
 }
 
 impl<S: Source, J: Job<S::Item>> std::fmt::Debug for Consumer<S, J>
@@ -122,7 +120,6 @@ where
             cut_short: false,
             nap: None,
             eager: opts.eager,
-            alone: None,
         };
         consumer.man();
         consumer
@@ -387,16 +384,14 @@ where
         true
     }
 
-    /// Where no thread can be started, this one does the work, an item at a time.
-    fn work_alone(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
+    /// Where no thread can be started, this one does the work, an item at a time. It keeps no
+    /// state from one to the next: the consumer may move to another thread in between.
+    fn work_alone(&self, shared: &Arc<Shared<S, J>>) -> bool {
         if !shared.desk.lock().is_alone() {
             return false;
         }
-        let worker = self.alone.get_or_insert_with(|| {
-            let here = Here::new(Arc::clone(&shared.ctl));
-            Box::new(Worker::new(usize::MAX, Rc::new(here)))
-        });
-        shared.work_alone(worker)
+        let here = Here::new(Arc::clone(&shared.ctl));
+        shared.work_alone(Worker::new(usize::MAX, Rc::new(here)))
     }
 
     // ---- waiting
@@ -479,9 +474,6 @@ where
                 Some(shared) => unwind::first(&mut panic, shared.dispose()),
                 None => debug_assert!(false, "a thread holds something after the join"),
             }
-        }
-        if let Some(mut worker) = self.alone.take() {
-            unwind::first(&mut panic, worker.retire());
         }
         unwind::first(&mut panic, unwind::discard(self.near.take()));
         panic

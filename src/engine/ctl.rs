@@ -115,7 +115,7 @@ impl Ctl {
         self.words.cut.store(0, Ordering::SeqCst);
         self.cancelled.store(true, Ordering::SeqCst);
         heavy(); // pairs with the light one between claim and `cut`: see `Consumer::is_cancelled_here`
-        self.token.cancel();
+        self.stray(self.token.trip());
         self.interrupt_inner();
         self.consumer.unpark();
     }
@@ -135,7 +135,7 @@ impl Ctl {
             past.map(|(_, token)| token.clone()).collect()
         };
         for token in past {
-            token.cancel();
+            self.stray(token.trip());
         }
     }
 
@@ -278,7 +278,7 @@ impl Stop for Ctl {
     fn stop(&self) {
         self.words.cut.store(0, Ordering::SeqCst);
         self.stopped.store(true, Ordering::SeqCst);
-        self.token.cancel();
+        self.stray(self.token.trip());
         self.interrupt_inner();
         self.consumer.unpark();
         for worker in &*self.workers.lock() {
@@ -314,10 +314,6 @@ impl Here {
         self.seq.set(seq);
     }
 
-    pub(crate) fn seq(&self) -> u64 {
-        self.seq.get()
-    }
-
     /// The item has run; its token, if it asked for one, is no longer of interest.
     #[inline]
     pub(crate) fn item_over(&self) {
@@ -344,7 +340,7 @@ impl Current for Here {
         self.ctl.items.lock().push((seq, token.clone()));
         // A failure before the push did not find the token, but has set the cut before it looked.
         if self.ctl.cut() <= seq {
-            token.cancel();
+            self.ctl.stray(token.trip());
         }
         *self.token.borrow_mut() = Some(token.clone());
         token

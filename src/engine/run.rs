@@ -88,6 +88,8 @@ pub(crate) struct Run<I, B> {
     claimed: CachePadded<AtomicUsize>,
     published: CachePadded<AtomicUsize>,
     limit: CachePadded<AtomicUsize>,
+    /// What a rescuer found pulled. Not `limit`: a thief may have lowered that since.
+    sealed: AtomicUsize,
     slots: Vec<UnsafeCell<Slot<I, B>>>,
 }
 
@@ -104,6 +106,7 @@ impl<I, B> Run<I, B> {
             claimed: CachePadded::new(AtomicUsize::new(0)),
             published: CachePadded::new(AtomicUsize::new(0)),
             limit: CachePadded::new(AtomicUsize::new(0)),
+            sealed: AtomicUsize::new(0),
             slots: Vec::new(),
         }
     }
@@ -236,13 +239,13 @@ impl<I, B> Filling<I, B> {
 
     /// After a seal: the item that the rescuer did not get, if there is one.
     pub(crate) fn settle(self, _: &mut Key) -> Option<I> {
-        // Under the lock `limit` is final: the rescuer sealed within one critical section.
-        let sealed = self.run.limit.load(Ordering::Relaxed);
+        // The rescuer sealed within one critical section.
+        let sealed = self.run.sealed.load(Ordering::Relaxed);
         debug_assert!(self.len - sealed <= 1);
         if sealed >= self.len {
             return None;
         }
-        // SAFETY: slots at and past `limit` of a sealed run are nobody's but the puller's.
+        // SAFETY: slots at and past `sealed` of a sealed run are nobody's but the puller's.
         match unsafe { self.run.take(sealed) } {
             Slot::Item(item) => Some(item),
             _ => None,
@@ -258,6 +261,7 @@ pub(crate) fn seal<I, B>(run: &Arc<Run<I, B>>, _: &mut Key) -> Option<Owning<I, 
     run.limit.store(SEALING, Ordering::Relaxed);
     heavy(); // pairs with the light one in `Filling::push`
     let pulled = run.pulled();
+    run.sealed.store(pulled, Ordering::Relaxed);
     run.limit.store(pulled, Ordering::Release);
     Some(Owning::new(Arc::clone(run)))
 }

@@ -105,7 +105,7 @@ impl<T> Worker<T> {
     }
 
     /// Drops the state; it may panic.
-    pub(crate) fn retire(&mut self) -> Option<Payload> {
+    fn retire(&mut self) -> Option<Payload> {
         unwind::discard(self.state.take())
     }
 }
@@ -118,12 +118,19 @@ where
     let here = Rc::new(Here::new(Arc::clone(&shared.ctl)));
     let current = cancel::enter(Rc::clone(&here) as Rc<dyn cancel::Current>);
     let mut worker = Worker::new(thread, here);
-    let unparker = worker.parker.unparker();
+    let unparker = worker.parker.unparker().clone();
     shared.ctl.register(unparker.clone());
-    let mut desk = shared.desk.lock();
-    desk.register(thread, unparker.clone());
-    while let Some(run) = shared.find(&mut worker, desk) {
-        desk = shared.execute(run, &mut worker);
+    let bug = catch(|| {
+        let mut desk = shared.desk.lock();
+        desk.register(thread, unparker);
+        while let Some(run) = shared.find(&mut worker, desk) {
+            desk = shared.execute(run, &mut worker);
+        }
+    });
+    if let Err(bug) = bug {
+        // Not the user's, whose panics have been caught: ours. The consumer must not wait for ever.
+        shared.ctl.stray(Some(bug));
+        shared.ctl.cancel();
     }
     shared.ctl.stray(worker.retire());
     drop(current);
@@ -543,6 +550,8 @@ where
         }
         if desk.watcher == Some(me) {
             desk.watcher = None;
+        }
+        if desk.watcher.is_none() && self.ctl.is_watched() {
             self.ctl.set_unwatched();
             if desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0) {
                 return desk;
@@ -692,12 +701,12 @@ where
 
     /// Consumer, when no thread could be started: pulls one item, or takes a waiting run, and
     /// runs it here. `false`: there is nothing to run.
-    pub(crate) fn work_alone(self: &Arc<Self>, worker: &mut Worker<J::State>) -> bool {
+    pub(crate) fn work_alone(self: &Arc<Self>, mut worker: Worker<J::State>) -> bool {
         worker.permit = true;
         let mut run = self.take_waiting();
         if run.is_none() {
             if let Some(origin) = self.origin.as_ref().and_then(|origin| origin.try_lock()) {
-                if let Pulled::Run(pulled) = self.pull(worker, origin, 1) {
+                if let Pulled::Run(pulled) = self.pull(&mut worker, origin, 1) {
                     run = Some(pulled);
                 }
             }
@@ -705,7 +714,8 @@ where
         let Some(run) = run else { return false };
         let _closure = ctl::in_closure();
         let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
-        drop(self.execute(run, worker));
+        drop(self.execute(run, &mut worker));
+        self.ctl.stray(worker.retire());
         true
     }
 }
