@@ -120,10 +120,11 @@ where
             pool: None,
         };
         let (low, high) = source.hint();
+        // A hint may lie; ours must not contradict itself, nor make `collect` ask for all memory.
+        let low = if isize::try_from(low).is_ok() { low } else { 0 };
         Stage {
-            // A hint may lie; ours must not contradict itself.
             hint: (high.map_or(low, |high| low.min(high)), high),
-            lazy: Lazy::Idle(Plan { source, job, opts }),
+            lazy: Lazy::Idle(Box::new(Plan { source, job, opts })),
             name: None,
         }
     }
@@ -309,17 +310,17 @@ where
     /// ```
     #[track_caller]
     pub fn isolate(self) -> Stage<S, Isolated<J>> {
-        match self.lazy {
-            Lazy::Idle(Plan { source, job, opts }) => Stage {
-                lazy: Lazy::Idle(Plan {
-                    source,
-                    job: Isolated::new(job),
-                    opts,
-                }),
-                hint: self.hint,
-                name: self.name,
-            },
-            _ => panic!("options of a stage go before its first `next()`"),
+        let Lazy::Idle(plan) = self.lazy else {
+            panic!("options of a stage go before its first `next()`")
+        };
+        Stage {
+            lazy: Lazy::Idle(Box::new(Plan {
+                source: plan.source,
+                job: Isolated::new(plan.job),
+                opts: plan.opts,
+            })),
+            hint: self.hint,
+            name: self.name,
         }
     }
 

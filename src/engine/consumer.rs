@@ -83,7 +83,7 @@ impl<S: Source, J: Job<S::Item>> Consumer<S, J>
 where
     S::Item: Send,
 {
-    pub(crate) fn start(plan: Plan<S, J>, seed: Seed) -> Self {
+    pub(crate) fn start(plan: Plan<S, J>, seed: Seed) -> Box<Self> {
         crate::engine::barrier::prepare();
         let Plan { source, job, opts } = plan;
         let parker = Parker::new();
@@ -104,7 +104,7 @@ where
             let ctl = Arc::clone(&ctl);
             token.on_cancel(move || ctl.cancel())
         });
-        let mut consumer = Consumer {
+        let mut consumer = Box::new(Consumer {
             hooks: hooks.collect(),
             over: shared.is_none(),
             shared,
@@ -120,7 +120,7 @@ where
             cut_short: false,
             nap: None,
             eager: opts.eager,
-        };
+        });
         consumer.man();
         consumer
     }
@@ -488,53 +488,71 @@ where
 
     #[inline]
     fn next(&mut self) -> Option<J::Output> {
-        loop {
-            if let Some(batch) = &mut self.batch {
-                if let Some(output) = batch.next() {
-                    return Some(output);
-                }
-                self.batch = None;
-            }
-            if self.over {
-                return None;
-            }
-            match self.take()? {
-                Slot::Done(batch) => {
-                    let mut batch = batch.into_iter();
-                    if let Some(output) = batch.next() {
-                        if batch.size_hint().1 != Some(0) {
-                            self.batch = Some(batch);
-                        }
-                        return Some(output);
-                    }
-                }
-                Slot::Last(batch) => {
-                    self.last = true;
-                    self.stop();
-                    self.batch = Some(batch.into_iter());
-                }
-                Slot::Panicked(payload) => {
-                    self.stop();
-                    resume_unwind(payload);
-                }
-                Slot::Discarded if self.is_ordered() => {
-                    self.cut_short = true;
-                    self.stop();
-                    return None;
-                }
-                Slot::Discarded => self.cut_short = true,
-                Slot::Empty | Slot::Item(_) => unreachable!("a published slot holds a result"),
+        if self.batch.is_some() {
+            if let Some(output) = self.next_of_batch() {
+                return Some(output);
             }
         }
+        while !self.over {
+            let slot = self.take()?;
+            if let Some(output) = self.accept(slot) {
+                return Some(output);
+            }
+        }
+        None
     }
 }
 
+// In several functions, so that an unoptimized build does not hold a dozen copies of a large output
+// in one frame.
 impl<S: Source, J: Job<S::Item>> Consumer<S, J>
 where
     S::Item: Send,
 {
     fn is_ordered(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.ordered)
+    }
+
+    fn next_of_batch(&mut self) -> Option<J::Output> {
+        let output = self.batch.as_mut()?.next();
+        if output.is_none() {
+            self.batch = None;
+        }
+        output
+    }
+
+    #[inline]
+    fn accept(&mut self, slot: Slot<S::Item, J::Batch>) -> Option<J::Output> {
+        match slot {
+            Slot::Done(batch) => self.open(batch),
+            Slot::Last(batch) => {
+                self.last = true;
+                self.stop();
+                self.open(batch)
+            }
+            Slot::Panicked(payload) => {
+                self.stop();
+                resume_unwind(payload)
+            }
+            Slot::Discarded => {
+                self.cut_short = true;
+                if self.is_ordered() {
+                    self.stop();
+                }
+                None
+            }
+            Slot::Empty | Slot::Item(_) => unreachable!("a published slot holds a result"),
+        }
+    }
+
+    #[inline]
+    fn open(&mut self, batch: J::Batch) -> Option<J::Output> {
+        let mut batch = batch.into_iter();
+        let output = batch.next();
+        if output.is_some() && batch.size_hint().1 != Some(0) {
+            self.batch = Some(batch);
+        }
+        output
     }
 }
 

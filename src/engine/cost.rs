@@ -45,7 +45,7 @@ impl Pace {
     pub(crate) fn new(width: usize, named_bound: Option<usize>, slot_bytes: usize) -> Self {
         let by_bytes = MAX_BYTES / slot_bytes.max(1);
         // One run must not take the whole of a small bound.
-        let by_bound = named_bound.map_or(MAX_LEN, |bound| bound / (2 * width).max(2));
+        let by_bound = named_bound.map_or(MAX_LEN, |bound| bound / width.saturating_mul(2));
         Pace {
             work: AtomicU32::new(0),
             pull: AtomicU32::new(0),

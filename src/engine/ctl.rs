@@ -267,11 +267,6 @@ impl Ctl {
     pub(crate) fn take_stray(&self) -> Option<Payload> {
         self.stray.lock().take()
     }
-
-    /// The stage is over, and nobody holds anything of it.
-    pub(crate) fn gone(&self) {
-        drop(self.alive.lock().take());
-    }
 }
 
 impl Stop for Ctl {
@@ -284,6 +279,10 @@ impl Stop for Ctl {
         for worker in &*self.workers.lock() {
             worker.unpark();
         }
+    }
+
+    fn joined(&self) {
+        drop(self.alive.lock().take());
     }
 }
 

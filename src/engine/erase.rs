@@ -65,6 +65,9 @@ impl Drop for Down {
 pub(crate) trait Stop: Send + Sync {
     /// Nothing starts any more; who sleeps is woken to leave.
     fn stop(&self);
+
+    /// No thread holds anything of the stage any more.
+    fn joined(&self);
 }
 
 /// The right to lease threads for a stage, for itself and its threads.
@@ -115,6 +118,7 @@ impl Team {
     pub(crate) fn join(&self) {
         self.stop.stop();
         self.crew.latch.wait();
+        self.stop.joined();
     }
 }
 
@@ -188,8 +192,9 @@ impl Registry {
             for (stop, _) in &members {
                 stop.stop();
             }
-            for (_, latch) in &members {
+            for (stop, latch) in &members {
                 latch.wait();
+                stop.joined();
             }
         }
     }
@@ -246,6 +251,8 @@ struct NoStop;
 
 impl Stop for NoStop {
     fn stop(&self) {}
+
+    fn joined(&self) {}
 }
 
 /// Runs `f` with a crew whose tasks may borrow what outlives this call, and joins.
@@ -268,14 +275,14 @@ pub(crate) trait Start {
     type Running: Iterator<Item = Self::Output>;
 
     /// Starts. All threads are leased through the seed's team, which `Running` owns.
-    fn start(self, seed: Seed) -> Self::Running;
+    fn start(self: Box<Self>, seed: Seed) -> Box<Self::Running>;
 }
 
-/// A stage: not yet started, running, or over.
+/// A stage: not yet started, running, or over. Boxed, as both parts may hold large items inline.
 #[derive(Debug)]
 pub(crate) enum Lazy<P: Start> {
-    Idle(P),
-    Running(P::Running),
+    Idle(Box<P>),
+    Running(Box<P::Running>),
     Over,
 }
 

@@ -43,8 +43,8 @@ where
     type Output = J::Output;
     type Running = Consumer<S, J>;
 
-    fn start(self, seed: Seed) -> Consumer<S, J> {
-        Consumer::start(self, seed)
+    fn start(self: Box<Self>, seed: Seed) -> Box<Consumer<S, J>> {
+        Consumer::start(*self, seed)
     }
 }
 
@@ -220,7 +220,6 @@ where
         }
         unwind::first(&mut panic, unwind::discard(self.origin));
         unwind::first(&mut panic, unwind::discard(self.job));
-        self.ctl.gone();
         panic
     }
 }
