@@ -1,6 +1,6 @@
 //! `par_map_ordered_init`: a state for each worker.
 
-use crate::engine::job::{Job, OneToOne, sealed::Sealed};
+use crate::engine::job::{Job, One, OneToOne, sealed::Sealed};
 
 /// The job of [`par_map_ordered_init`](crate::Fanfold::par_map_ordered_init).
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ where
     F: Fn(&mut T, I) -> O + Send + Sync,
 {
     type Output = O;
-    type Batch = Option<O>;
+    type Batch = One<O>;
     type State = T;
 
     const STATEFUL: bool = true;
@@ -34,8 +34,8 @@ where
         (self.init)()
     }
 
-    fn run(&self, state: &mut T, item: I) -> (Option<O>, bool) {
-        (Some((self.f)(state, item)), false)
+    fn run(&self, state: &mut T, item: I) -> (One<O>, bool) {
+        (One((self.f)(state, item)), false)
     }
 
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {

@@ -1,6 +1,6 @@
 //! `par_map_ordered` and `par_map`: one output an item.
 
-use crate::engine::job::{Job, OneToOne, sealed::Sealed};
+use crate::engine::job::{Job, One, OneToOne, sealed::Sealed};
 
 /// The job of [`par_map_ordered`](crate::Fanfold::par_map_ordered) and
 /// [`par_map`](crate::Fanfold::par_map).
@@ -24,14 +24,14 @@ where
     F: Fn(I) -> O + Send + Sync,
 {
     type Output = O;
-    type Batch = Option<O>;
+    type Batch = One<O>;
     type State = ();
 
     fn state(&self) {}
 
     #[inline]
-    fn run(&self, (): &mut (), item: I) -> (Option<O>, bool) {
-        (Some((self.f)(item)), false)
+    fn run(&self, (): &mut (), item: I) -> (One<O>, bool) {
+        (One((self.f)(item)), false)
     }
 
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {

@@ -46,6 +46,7 @@ mod kernel {
         answer == 0
     }
 
+    #[inline]
     pub(super) fn asymmetric() -> bool {
         FORM.load(Ordering::Relaxed) == ASYMMETRIC
     }

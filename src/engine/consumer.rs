@@ -16,7 +16,7 @@ use crate::engine::ctl::{self, ANY, Ctl, Here};
 use crate::engine::desk::Wake;
 use crate::engine::erase::{Seed, Stop, Team};
 use crate::engine::job::Job;
-use crate::engine::run::Slot;
+use crate::engine::run::Odd;
 use crate::engine::source::Source;
 use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::unwind::{self, Payload, catch};
@@ -167,23 +167,19 @@ where
         self.shared.as_ref()?.desk.lock().end
     }
 
+    /// Waits until something can be taken, and counts it as yielded; `false` at the end.
     #[inline]
-    fn take(&mut self) -> Option<Slot<S::Item, J::Batch>> {
-        loop {
-            if let Some(head) = &mut self.head {
-                if let Some(slot) = head.take() {
-                    self.taken += 1;
-                    let shared = self.shared.as_ref()?;
-                    if shared.ctl.set_yielded(self.taken) {
-                        self.room_made();
-                    }
-                    return Some(slot);
-                }
-            }
-            if !self.refill() {
-                return None;
+    fn advance(&mut self) -> bool {
+        if !self.head.as_mut().is_some_and(|head| head.is_ready()) && !self.refill() {
+            return false;
+        }
+        self.taken += 1;
+        if let Some(shared) = &self.shared {
+            if shared.ctl.set_yielded(self.taken) {
+                self.room_made();
             }
         }
+        true
     }
 
     #[cold]
@@ -493,10 +489,16 @@ where
                 return Some(output);
             }
         }
-        while !self.over {
-            let slot = self.take()?;
-            if let Some(output) = self.accept(slot) {
-                return Some(output);
+        while !self.over && self.advance() {
+            let head = self.head.as_mut()?;
+            let output = if head.may_be_odd() {
+                self.take_odd()
+            } else {
+                let batch = head.take();
+                self.open(batch)
+            };
+            if output.is_some() {
+                return output;
             }
         }
         None
@@ -521,27 +523,26 @@ where
         output
     }
 
-    #[inline]
-    fn accept(&mut self, slot: Slot<S::Item, J::Batch>) -> Option<J::Output> {
-        match slot {
-            Slot::Done(batch) => self.open(batch),
-            Slot::Last(batch) => {
+    #[cold]
+    fn take_odd(&mut self) -> Option<J::Output> {
+        match self.head.as_mut()?.take_any() {
+            Ok(batch) => self.open(batch),
+            Err(Odd::Last(batch)) => {
                 self.last = true;
                 self.stop();
                 self.open(batch)
             }
-            Slot::Panicked(payload) => {
+            Err(Odd::Panicked(payload)) => {
                 self.stop();
                 resume_unwind(payload)
             }
-            Slot::Discarded => {
+            Err(Odd::Discarded) => {
                 self.cut_short = true;
                 if self.is_ordered() {
                     self.stop();
                 }
                 None
             }
-            Slot::Empty | Slot::Item(_) => unreachable!("a published slot holds a result"),
         }
     }
 

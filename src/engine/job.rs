@@ -47,6 +47,20 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
 /// A job that gives exactly one output an item, so that a stage knows its length.
 pub trait OneToOne: sealed::Sealed {}
 
+/// The batch of such a job: one output, without a tag.
+#[derive(Debug)]
+pub struct One<O>(pub(crate) O);
+
+impl<O> IntoIterator for One<O> {
+    type Item = O;
+    type IntoIter = std::option::IntoIter<O>;
+
+    #[inline]
+    fn into_iter(self) -> Self::IntoIter {
+        Some(self.0).into_iter()
+    }
+}
+
 pub(crate) mod sealed {
     /// Keeps `Job` and `OneToOne` ours.
     #[allow(unnameable_types)]

@@ -1,6 +1,8 @@
 //! A run: consecutive items that one worker pulled together, and their results.
 //!
-//! An item's slot becomes its result's slot. Three counters say what may be touched, each on a
+//! An item's place becomes its result's place, and no tag says what lies there: the counters do.
+//! What is not a plain result (a last one, a panic, a dropped item) is noted beside the run, which
+//! costs the common case one load. Three counters say what may be touched, each on a
 //! cache line of its own; none is ever changed by a read-modify-write operation while items flow.
 //!
 //! | counter | written by | meaning |
@@ -44,8 +46,10 @@
 
 use crate::engine::barrier::{heavy, light};
 use crate::engine::unwind::{self, Payload};
-use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crossbeam_utils::CachePadded;
+use std::fmt;
+use std::mem::{ManuallyDrop, MaybeUninit};
 
 /// The run is still being filled.
 const OPEN: usize = usize::MAX;
@@ -53,17 +57,25 @@ const OPEN: usize = usize::MAX;
 const SEALING: usize = usize::MAX - 1;
 
 /// What lies at an item's place.
+#[repr(C)]
+union Place<I, B> {
+    _item: ManuallyDrop<I>,
+    _batch: ManuallyDrop<B>,
+}
+
+type Slot<I, B> = UnsafeCell<MaybeUninit<Place<I, B>>>;
+
+/// How many bytes an item and its result take.
+pub(crate) const fn slot_bytes<I, B>() -> usize {
+    size_of::<Place<I, B>>()
+}
+
+/// What is not a plain result.
 #[derive(Debug)]
-pub(crate) enum Slot<I, B> {
-    /// Nothing yet, or nothing any more.
-    Empty,
-    /// The item.
-    Item(I),
-    /// Its result.
-    Done(B),
-    /// Its result, and nothing after it counts.
+pub(crate) enum Odd<B> {
+    /// A result, and nothing after it counts.
     Last(B),
-    /// Its closure panicked.
+    /// The item's closure panicked.
     Panicked(Payload),
     /// The item was dropped: it stood past a failure, or the stage was cancelled.
     Discarded,
@@ -81,7 +93,6 @@ impl Key {
 }
 
 /// Items, results and the counters over them.
-#[derive(Debug)]
 pub(crate) struct Run<I, B> {
     first: u64,
     pulled: CachePadded<AtomicUsize>,
@@ -90,7 +101,22 @@ pub(crate) struct Run<I, B> {
     limit: CachePadded<AtomicUsize>,
     /// What a rescuer found pulled. Not `limit`: a thief may have lowered that since.
     sealed: AtomicUsize,
-    slots: Vec<UnsafeCell<Slot<I, B>>>,
+    /// Set, before the first of them is published, when `odds` is not empty.
+    has_odds: AtomicBool,
+    odds: Mutex<Vec<(usize, Odd<B>)>>,
+    slots: Vec<Slot<I, B>>,
+}
+
+impl<I, B> fmt::Debug for Run<I, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("first", &self.first)
+            .field("pulled", &self.pulled)
+            .field("claimed", &self.claimed)
+            .field("published", &self.published)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
 }
 
 // SAFETY: the slots are the only part that is not `Sync` by itself, and by the rules above a slot is
@@ -107,6 +133,8 @@ impl<I, B> Run<I, B> {
             published: CachePadded::new(AtomicUsize::new(0)),
             limit: CachePadded::new(AtomicUsize::new(0)),
             sealed: AtomicUsize::new(0),
+            has_odds: AtomicBool::new(false),
+            odds: Mutex::new(Vec::new()),
             slots: Vec::new(),
         }
     }
@@ -146,20 +174,41 @@ impl<I, B> Run<I, B> {
 
     /// # Safety
     ///
-    /// By the rules in the module's head, the slot is the caller's, and it is empty.
+    /// By the rules in the module's head, the slot is the caller's, and empty. `T` is `I` or `B`.
     #[inline]
-    unsafe fn put(&self, index: usize, value: Slot<I, B>) {
-        // SAFETY: promised by the caller; an empty slot needs no drop.
-        self.slots[index].with_mut(|slot| unsafe { slot.write(value) });
+    unsafe fn put<T>(&self, index: usize, value: T) {
+        self.slots[index].with_mut(|slot| {
+            // SAFETY: promised by the caller; both types fit in the slot, at its start.
+            unsafe { slot.cast::<T>().write(value) };
+        });
     }
 
     /// # Safety
     ///
-    /// By the rules in the module's head, the slot is the caller's.
+    /// By the rules in the module's head, the slot is the caller's, holds a `T`, and is empty
+    /// afterwards.
     #[inline]
-    unsafe fn take(&self, index: usize) -> Slot<I, B> {
-        // SAFETY: promised by the caller; the slot holds a valid value at all times.
-        self.slots[index].with_mut(|slot| unsafe { slot.replace(Slot::Empty) })
+    unsafe fn take<T>(&self, index: usize) -> T {
+        self.slots[index].with_mut(|slot| {
+            // SAFETY: promised by the caller.
+            unsafe { slot.cast::<T>().read() }
+        })
+    }
+
+    /// Notes what is not a plain result, before it is published.
+    #[cold]
+    fn note(&self, index: usize, odd: Odd<B>) {
+        self.odds.lock().push((index, odd));
+        // Published by the release store of `published`, or of whatever hands the run on.
+        self.has_odds.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes what was noted for this index.
+    #[cold]
+    fn noted(&self, index: usize) -> Option<Odd<B>> {
+        let mut odds = self.odds.lock();
+        let place = odds.iter().position(|(other, _)| *other == index)?;
+        Some(odds.remove(place).1)
     }
 }
 
@@ -177,10 +226,11 @@ pub(crate) fn open<I, B>(
     inner.claimed = CachePadded::new(AtomicUsize::new(0));
     inner.published = CachePadded::new(AtomicUsize::new(0));
     inner.limit = CachePadded::new(AtomicUsize::new(OPEN));
+    inner.has_odds = AtomicBool::new(false);
     if inner.slots.len() < capacity {
         inner
             .slots
-            .resize_with(capacity, || UnsafeCell::new(Slot::Empty));
+            .resize_with(capacity, || UnsafeCell::new(MaybeUninit::uninit()));
     }
     let taking = Taking {
         run: Arc::clone(&run),
@@ -209,8 +259,8 @@ impl<I, B> Filling<I, B> {
     /// Adds an item, within the capacity. `false`: a rescuer has sealed the run; [settle](Self::settle).
     #[must_use]
     pub(crate) fn push(&mut self, item: I) -> bool {
-        // SAFETY: slots at and past `pulled` are the puller's.
-        unsafe { self.run.put(self.len, Slot::Item(item)) };
+        // SAFETY: slots at and past `pulled` are the puller's, and empty.
+        unsafe { self.run.put::<I>(self.len, item) };
         self.len += 1;
         self.run.pulled.store(self.len, Ordering::Release);
         light(); // pairs with the heavy one in `seal`
@@ -229,8 +279,7 @@ impl<I, B> Filling<I, B> {
 
     /// Makes this a run of no item but a panic in its place: the source's own.
     pub(crate) fn panicked(self, payload: Payload, _: &mut Key) {
-        // SAFETY: slots at and past `pulled` are the puller's.
-        unsafe { self.run.put(0, Slot::Panicked(payload)) };
+        self.run.note(0, Odd::Panicked(payload));
         self.run.pulled.store(1, Ordering::Relaxed);
         self.run.claimed.store(1, Ordering::Relaxed);
         self.run.limit.store(1, Ordering::Release);
@@ -245,11 +294,9 @@ impl<I, B> Filling<I, B> {
         if sealed >= self.len {
             return None;
         }
-        // SAFETY: slots at and past `sealed` of a sealed run are nobody's but the puller's.
-        match unsafe { self.run.take(sealed) } {
-            Slot::Item(item) => Some(item),
-            _ => None,
-        }
+        // SAFETY: slots at and past `sealed` of a sealed run are nobody's but the puller's, who has
+        // put an item there.
+        Some(unsafe { self.run.take::<I>(sealed) })
     }
 }
 
@@ -332,23 +379,28 @@ impl<I, B> Owning<I, B> {
         self.next < self.run.limit.load(Ordering::Relaxed)
     }
 
-    /// Takes the claimed item.
+    /// Takes the claimed item; once a claim.
     #[inline]
     pub(crate) fn take(&mut self, index: usize) -> I {
         debug_assert_eq!(index + 1, self.next);
-        // SAFETY: the item is claimed and its result not yet published.
-        match unsafe { self.run.take(index) } {
-            Slot::Item(item) => item,
-            _ => unreachable!("a claimed slot holds an item"),
-        }
+        // SAFETY: the item is claimed, its result not yet published, and it is taken once.
+        unsafe { self.run.take::<I>(index) }
     }
 
     /// Publishes the result of the claimed item; the consumer may take it from now on.
     #[inline]
-    pub(crate) fn publish(&mut self, index: usize, result: Slot<I, B>) {
+    pub(crate) fn publish(&mut self, index: usize, batch: B) {
         debug_assert_eq!(index + 1, self.next);
-        // SAFETY: the item is claimed and its result not yet published.
-        unsafe { self.run.put(index, result) };
+        // SAFETY: the item is claimed and taken, its result not yet published.
+        unsafe { self.run.put::<B>(index, batch) };
+        self.run.published.store(index + 1, Ordering::Release);
+    }
+
+    /// Publishes something else in the place of the claimed item's result.
+    #[cold]
+    pub(crate) fn publish_odd(&mut self, index: usize, odd: Odd<B>) {
+        debug_assert_eq!(index + 1, self.next);
+        self.run.note(index, odd);
         self.run.published.store(index + 1, Ordering::Release);
     }
 }
@@ -382,10 +434,8 @@ pub(crate) fn split<I, B>(
     for index in from..old {
         // SAFETY: the owner starts nothing at or past `limit`, and had claimed none of these
         // behind the barrier; the lock keeps other thieves out.
-        let slot = unsafe { victim.take(index) };
-        if let Slot::Item(item) = slot {
-            let _ = filling.push(item);
-        }
+        let item = unsafe { victim.take::<I>(index) };
+        let _ = filling.push(item);
     }
     match filling.close(key) {
         Ok(owning) => Ok((owning, taking)),
@@ -414,16 +464,33 @@ impl<I, B> Taking<I, B> {
         self.taken < self.ready
     }
 
-    /// Takes the next result, if it is published.
+    /// Whether the next of what [is ready](Self::is_ready) may be no plain result.
     #[inline]
-    pub(crate) fn take(&mut self) -> Option<Slot<I, B>> {
-        if !self.is_ready() {
-            return None;
-        }
-        // SAFETY: slots below `published` are the consumer's.
-        let slot = unsafe { self.run.take(self.taken) };
+    pub(crate) fn may_be_odd(&self) -> bool {
+        self.run.has_odds.load(Ordering::Relaxed)
+    }
+
+    /// Takes the next result, which [is ready](Self::is_ready) and plain.
+    #[inline]
+    pub(crate) fn take(&mut self) -> B {
+        assert!(self.taken < self.ready);
+        let index = self.taken;
         self.taken += 1;
-        Some(slot)
+        // SAFETY: slots in `[taken, published)` are the consumer's, and what is not noted as odd
+        // is a result.
+        unsafe { self.run.take::<B>(index) }
+    }
+
+    /// Takes what is ready, plain or not.
+    #[cold]
+    pub(crate) fn take_any(&mut self) -> Result<B, Odd<B>> {
+        match self.run.noted(self.taken) {
+            Some(odd) => {
+                self.taken += 1;
+                Err(odd)
+            }
+            None => Ok(self.take()),
+        }
     }
 
     /// Whether everything of this run has been taken. Only the lock makes that certain: a thief
@@ -453,23 +520,33 @@ impl<I, B> Taking<I, B> {
     /// along. The first panic comes back. All other handles must be gone.
     pub(crate) fn clear(mut self) -> Option<Payload> {
         let mut panic = None;
-        if let Some(run) = Arc::get_mut(&mut self.run) {
-            for slot in &mut run.slots {
-                let slot = std::mem::replace(slot.get_mut(), Slot::Empty);
-                unwind::first(&mut panic, clear_slot(slot));
-            }
+        if Arc::get_mut(&mut self.run).is_none() {
+            debug_assert!(false, "somebody holds a run of a stage that is over");
+            return None;
+        }
+        while self.is_ready() {
+            unwind::first(
+                &mut panic,
+                match self.take_any() {
+                    Ok(batch) | Err(Odd::Last(batch)) => unwind::discard(batch),
+                    Err(Odd::Discarded) => None,
+                    Err(Odd::Panicked(payload)) => {
+                        unwind::bury(payload);
+                        None
+                    }
+                },
+            );
+        }
+        let end = match self.run.limit.load(Ordering::Acquire) {
+            OPEN | SEALING => self.run.pulled(),
+            limit => limit,
+        };
+        // A claim that was contested may lie past the end; one that was won has been published.
+        for index in self.run.claimed().max(self.taken)..end {
+            // SAFETY: there is no other handle, and nobody has started the items in this range.
+            let item = unsafe { self.run.take::<I>(index) };
+            unwind::first(&mut panic, unwind::discard(item));
         }
         panic
-    }
-}
-
-fn clear_slot<I, B>(slot: Slot<I, B>) -> Option<Payload> {
-    match slot {
-        Slot::Empty | Slot::Discarded => None,
-        Slot::Panicked(payload) => {
-            unwind::bury(payload);
-            None
-        }
-        other => unwind::discard(other),
     }
 }

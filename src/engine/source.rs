@@ -33,6 +33,7 @@ pub trait Source: Sized {
 }
 
 /// The iterator that is not there: a source is pulled by workers or by the consumer.
+#[allow(unreachable_pub)] // it stands in the signature of a public trait
 pub type Nothing<T> = std::iter::Map<std::iter::Empty<()>, fn(()) -> T>;
 
 #[diagnostic::do_not_recommend]

@@ -10,7 +10,7 @@ use crate::engine::desk::{Desk, Wake};
 use crate::engine::erase::{Crew, Seed, Start};
 use crate::engine::job::Job;
 use crate::engine::pool::Pool;
-use crate::engine::run::{self, Filling, Owning, Run, Slot, Taking};
+use crate::engine::run::{self, Filling, Owning, Run, Taking};
 use crate::engine::source::Source;
 use crate::engine::unwind::{self, Payload};
 use crate::engine::worker;
@@ -89,7 +89,7 @@ where
     S::Item: Send,
 {
     pub(crate) fn new(job: J, far: Option<S::Far>, opts: &Opts, ctl: Arc<Ctl>, crew: Crew) -> Self {
-        let slot_bytes = size_of::<Slot<S::Item, J::Batch>>();
+        let slot_bytes = run::slot_bytes::<S::Item, J::Batch>();
         let pace = Pace::new(opts.width, opts.in_flight, slot_bytes);
         Shared {
             job,

@@ -10,7 +10,7 @@ use crate::engine::cost::PARTS;
 use crate::engine::ctl::{self, Here};
 use crate::engine::desk::{Desk, Open, Wake};
 use crate::engine::job::Job;
-use crate::engine::run::{self, Claim, Slot};
+use crate::engine::run::{self, Claim, Odd};
 use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, FillingOf, Origin, OwningOf, Shared};
 use crate::engine::unwind::{self, Payload, catch};
@@ -645,37 +645,38 @@ where
             let item = run.take(index);
             if seq >= self.ctl.cut() {
                 self.ctl.stray(unwind::discard(item));
-                self.publish(run, index, Slot::Discarded);
+                self.publish_odd(run, index, Odd::Discarded);
                 continue;
             }
             worker.here.set_seq(seq);
             let state = worker.state.get_or_insert_with(|| self.job.state());
             let (batch, last) = self.job.run(state, item);
-            let slot = if last {
+            if last {
                 self.ctl.fail(seq);
-                Slot::Last(batch)
+                self.publish_odd(run, index, Odd::Last(batch));
             } else {
-                Slot::Done(batch)
-            };
-            self.publish(run, index, slot);
+                run.publish(index, batch);
+                self.announce(run, seq);
+            }
             worker.here.item_over();
             *done += 1;
         }
         ControlFlow::Continue(())
     }
 
+    /// Tells the consumer that item `seq` has been published.
     #[inline]
-    fn publish(
-        &self,
-        run: &mut OwningOf<S, J>,
-        index: usize,
-        slot: Slot<S::Item, J::Batch>,
-    ) {
-        run.publish(index, slot);
+    fn announce(&self, run: &mut OwningOf<S, J>, seq: u64) {
         if let Some(taking) = run.arrival.take() {
             self.arrivals.push(taking);
         }
-        self.ctl.published(run.first() + index as u64);
+        self.ctl.published(seq);
+    }
+
+    #[cold]
+    fn publish_odd(&self, run: &mut OwningOf<S, J>, index: usize, odd: Odd<J::Batch>) {
+        run.publish_odd(index, odd);
+        self.announce(run, run.first() + index as u64);
     }
 
     #[cold]
@@ -688,14 +689,14 @@ where
         let index = run.current();
         let seq = run.first() + index as u64;
         let failure = Failure::panicked(seq, &*payload);
-        let slot = if let Ok(batch) = self.job.failed(failure) {
+        if let Ok(batch) = self.job.failed(failure) {
             unwind::bury(payload);
-            Slot::Done(batch)
+            run.publish(index, batch);
+            self.announce(run, seq);
         } else {
             self.ctl.fail(seq);
-            Slot::Panicked(payload)
-        };
-        self.publish(run, index, slot);
+            self.publish_odd(run, index, Odd::Panicked(payload));
+        }
         worker.here.item_over();
     }
 
