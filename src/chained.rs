@@ -112,7 +112,11 @@ where
 
     /// [`Fanfold::par_filter_map`](crate::Fanfold::par_filter_map) on this stage's outputs, also where it borrows.
     #[track_caller]
-    pub fn par_filter_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Chained<S, J>, FilterMap<F>>
+    pub fn par_filter_map<O, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Chained<S, J>, FilterMap<F>>
     where
         Chained<S, J>: Source<Item = J::Output>,
         F: Fn(J::Output) -> Option<O> + Send + Sync,
@@ -134,7 +138,12 @@ where
 
     /// [`Fanfold::par_map_ordered_init`](crate::Fanfold::par_map_ordered_init) on this stage's outputs, also where it borrows.
     #[track_caller]
-    pub fn par_map_ordered_init<T, O, N, F>(self, n: impl Into<Workers>, init: N, f: F) -> Stage<Chained<S, J>, Init<N, F>>
+    pub fn par_map_ordered_init<T, O, N, F>(
+        self,
+        n: impl Into<Workers>,
+        init: N,
+        f: F,
+    ) -> Stage<Chained<S, J>, Init<N, F>>
     where
         Chained<S, J>: Source<Item = J::Output>,
         N: Fn() -> T + Send + Sync,
@@ -146,7 +155,11 @@ where
 
     /// [`Fanfold::try_par_map_ordered`](crate::Fanfold::try_par_map_ordered) on this stage's outputs, also where it borrows.
     #[track_caller]
-    pub fn try_par_map_ordered<O, E, F>(self, n: impl Into<Workers>, f: F) -> Stage<Chained<S, J>, TryMap<F>>
+    pub fn try_par_map_ordered<O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Chained<S, J>, TryMap<F>>
     where
         Chained<S, J>: Source<Item = J::Output>,
         F: Fn(J::Output) -> Result<O, E> + Send + Sync,

@@ -196,7 +196,12 @@ pub trait Fanfold: Sized {
     /// assert_eq!(hex.sum::<usize>(), 6 * 2 + 3 * 3);
     /// ```
     #[track_caller]
-    fn par_map_ordered_init<T, O, N, F>(self, n: impl Into<Workers>, init: N, f: F) -> Stage<Self, Init<N, F>>
+    fn par_map_ordered_init<T, O, N, F>(
+        self,
+        n: impl Into<Workers>,
+        init: N,
+        f: F,
+    ) -> Stage<Self, Init<N, F>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,

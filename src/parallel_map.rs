@@ -79,7 +79,13 @@ where
 {
     let stage = items.into_iter().try_par_map_ordered(n, f);
     let mut results = Vec::new();
-    let whole = stage.cancel_on(token).run_all(|result| results.push(result));
+    let whole = stage
+        .cancel_on(token)
+        .run_all(|result| results.push(result));
     let results = results.into_iter().collect::<Result<Vec<O>, E>>()?;
-    if whole { Ok(results) } else { Err(Cancelled.into()) }
+    if whole {
+        Ok(results)
+    } else {
+        Err(Cancelled.into())
+    }
 }

@@ -73,7 +73,10 @@ impl<S: Iterator> Window<S> {
     }
 
     fn hint(&self) -> (usize, Option<usize>) {
-        let (low, high) = self.source.as_ref().map_or((0, Some(0)), Iterator::size_hint);
+        let (low, high) = self
+            .source
+            .as_ref()
+            .map_or((0, Some(0)), Iterator::size_hint);
         let windows = |items: usize| items.div_ceil(self.size);
         (windows(low), high.map(windows))
     }

@@ -89,7 +89,10 @@ where
         let parker = Parker::new();
         let alive = Alive::new(opts.name.as_deref().unwrap_or("a stage without a name"));
         let ctl = Arc::new(Ctl::new(parker.unparker().clone(), alive));
-        let pool = opts.pool.clone().unwrap_or_else(crate::engine::pool::Pool::global);
+        let pool = opts
+            .pool
+            .clone()
+            .unwrap_or_else(crate::engine::pool::Pool::global);
         let cx = seed.cx();
         let team = seed.team(pool, Arc::clone(&ctl) as Arc<dyn Stop>);
         let (far, near) = match source.place(cx) {
@@ -144,7 +147,9 @@ where
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.ctl.is_cancelled())
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.ctl.is_cancelled())
     }
 
     /// Whether it ended by a cancellation, before the source's end.
@@ -159,7 +164,9 @@ where
 
     /// How many outputs are left of the item that is being yielded.
     pub(crate) fn rest_of_batch(&self) -> (usize, Option<usize>) {
-        self.batch.as_ref().map_or((0, Some(0)), Iterator::size_hint)
+        self.batch
+            .as_ref()
+            .map_or((0, Some(0)), Iterator::size_hint)
     }
 
     /// How many items the source had, if that is known.
@@ -223,7 +230,9 @@ where
                 announced = false;
             } else {
                 ctl::tell_outer(&shared.ctl);
-                shared.ctl.sleep_for(if shared.ordered { self.taken } else { ANY });
+                shared
+                    .ctl
+                    .sleep_for(if shared.ordered { self.taken } else { ANY });
                 self.see_to_it_that_somebody_works(&shared);
                 announced = true;
             }
@@ -317,7 +326,11 @@ where
             && shared.arrivals.is_empty()
             && !self.partial.iter_mut().any(|run| run.is_ready());
         self.cut_short |= cancelled && !all;
-        if all || cancelled { Look::End } else { Look::Nothing }
+        if all || cancelled {
+            Look::End
+        } else {
+            Look::Nothing
+        }
     }
 
     // ---- working
@@ -360,10 +373,7 @@ where
                 break;
             }
             if !shared.ctl.is_watched() {
-                let mut desk = shared.desk.lock();
-                let wake = shared.call_watcher(&mut desk);
-                drop(desk);
-                shared.act(wake);
+                shared.get_watched();
             }
         }
         drop(in_source);

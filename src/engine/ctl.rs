@@ -349,7 +349,12 @@ impl Current for Here {
 /// Marks this thread as being in the source of a stage, until the guard is dropped.
 pub(crate) fn in_source(ctl: &Arc<Ctl>) -> InSource {
     let ctl = Some(Arc::clone(ctl));
-    InSource(IN_SOURCE_OF.try_with(|outer| outer.replace(ctl)).ok().flatten())
+    InSource(
+        IN_SOURCE_OF
+            .try_with(|outer| outer.replace(ctl))
+            .ok()
+            .flatten(),
+    )
 }
 
 /// Restores what was before.
@@ -377,7 +382,10 @@ pub(crate) fn tell_outer(inner: &Arc<Ctl>) {
     {
         let mut list = outer.inner.lock();
         list.retain(|known| known.strong_count() > 0);
-        if list.iter().any(|known| Weak::as_ptr(known) == Arc::as_ptr(inner)) {
+        if list
+            .iter()
+            .any(|known| Weak::as_ptr(known) == Arc::as_ptr(inner))
+        {
             return;
         }
         list.push(Arc::downgrade(inner));

@@ -167,7 +167,8 @@ impl Registry {
         match &mut *self.0.lock() {
             Some(members) => {
                 // What has ended on its own need not be kept until the scope's end.
-                members.retain(|(_, latch)| *latch.count.lock() > 0 || Arc::strong_count(latch) > 1);
+                members
+                    .retain(|(_, latch)| *latch.count.lock() > 0 || Arc::strong_count(latch) > 1);
                 members.push((stop, latch));
                 true
             }
@@ -231,9 +232,7 @@ impl Drop for Close {
 }
 
 /// Runs `f`, then joins all stages that it started within its scope.
-pub(crate) fn scoped<'env, T>(
-    f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
-) -> T {
+pub(crate) fn scoped<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
     let registry = Arc::new(Registry(Mutex::new(Some(Vec::new()))));
     let scope = Scope {
         cx: Cx {

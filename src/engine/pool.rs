@@ -155,7 +155,9 @@ impl Pool {
         });
         let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&seat));
         let name = format!("{}-{id}", self.shared.name);
-        match sync::spawn(&name, self.shared.stack_size, move || shared.serve(id, &own)) {
+        match sync::spawn(&name, self.shared.stack_size, move || {
+            shared.serve(id, &own)
+        }) {
             Ok(handle) => {
                 state.threads.push((id, handle));
                 Ok(())

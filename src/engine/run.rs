@@ -257,6 +257,7 @@ impl<I, B> Filling<I, B> {
     }
 
     /// Adds an item, within the capacity. `false`: a rescuer has sealed the run; [settle](Self::settle).
+    #[inline]
     #[must_use]
     pub(crate) fn push(&mut self, item: I) -> bool {
         // SAFETY: slots at and past `pulled` are the puller's, and empty.
@@ -457,6 +458,7 @@ impl<I, B> Taking<I, B> {
     }
 
     /// Whether [`take`](Self::take) would give something.
+    #[inline]
     pub(crate) fn is_ready(&mut self) -> bool {
         if self.taken == self.ready {
             self.ready = self.run.published.load(Ordering::Acquire);

@@ -15,6 +15,7 @@ use crate::engine::source::Source;
 use crate::engine::unwind::{self, Payload};
 use crate::engine::worker;
 use crate::sync::{Arc, Injector, Mutex, MutexGuard, Steal};
+use crossbeam_utils::CachePadded;
 
 /// What a user may choose.
 #[derive(Clone, Debug)]
@@ -68,17 +69,18 @@ pub(crate) type TakingOf<S, J> =
 pub(crate) type FillingOf<S, J> =
     Filling<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
 
-/// What the threads of a stage and its consumer share.
+/// What the threads of a stage and its consumer share. What is written while items flow (the
+/// source, the desk, the pace) has cache lines of its own: `job` and `ctl` are read each item.
 pub(crate) struct Shared<S: Source, J: Job<S::Item>> {
     pub(crate) job: J,
     /// `None`: the consumer has the source ([`Local`](crate::Local)).
-    pub(crate) origin: Option<Mutex<Origin<S::Far>>>,
-    pub(crate) desk: Mutex<DeskOf<S, J>>,
+    pub(crate) origin: Option<CachePadded<Mutex<Origin<S::Far>>>>,
+    pub(crate) desk: CachePadded<Mutex<DeskOf<S, J>>>,
     /// Whole runs that nobody owns yet.
     pub(crate) waiting: Injector<OwningOf<S, J>>,
     /// Unordered stages: runs with something to take.
     pub(crate) arrivals: Injector<TakingOf<S, J>>,
-    pub(crate) pace: Pace,
+    pub(crate) pace: CachePadded<Pace>,
     pub(crate) ctl: Arc<Ctl>,
     pub(crate) crew: Crew,
     pub(crate) ordered: bool,
@@ -94,22 +96,22 @@ where
         Shared {
             job,
             origin: far.map(|iter| {
-                Mutex::new(Origin {
+                CachePadded::new(Mutex::new(Origin {
                     iter,
                     seq: 0,
                     ended: false,
-                })
+                }))
             }),
-            desk: Mutex::new(Desk::new(opts.width)),
+            desk: CachePadded::new(Mutex::new(Desk::new(opts.width))),
             waiting: Injector::new(),
             arrivals: Injector::new(),
             // With one worker, and a state that no spare thread may have a second of, nobody
             // could take over what a stuck puller holds.
-            pace: if J::STATEFUL && opts.width == 1 {
+            pace: CachePadded::new(if J::STATEFUL && opts.width == 1 {
                 pace.one_by_one()
             } else {
                 pace
-            },
+            }),
             ctl,
             crew,
             ordered: opts.ordered,
@@ -123,7 +125,11 @@ where
             Wake::Unpark(parker) => parker.unpark(),
             Wake::Lease(thread) => {
                 let shared = Arc::clone(self);
-                if self.crew.lease(move || worker::work(&shared, thread)).is_err() {
+                if self
+                    .crew
+                    .lease(move || worker::work(&shared, thread))
+                    .is_err()
+                {
                     self.desk.lock().lease_failed(thread);
                     self.ctl.wake_consumer();
                 }
@@ -160,7 +166,12 @@ where
     }
 
     /// A closed run of one item.
-    pub(crate) fn single(&self, desk: &mut DeskOf<S, J>, seq: u64, item: S::Item) -> OwningOf<S, J> {
+    pub(crate) fn single(
+        &self,
+        desk: &mut DeskOf<S, J>,
+        seq: u64,
+        item: S::Item,
+    ) -> OwningOf<S, J> {
         let (mut filling, arrival) = self.open(desk, seq, 1);
         let _ = filling.push(item);
         let Ok(mut owning) = filling.close(&mut desk.key) else {
@@ -207,7 +218,7 @@ where
     /// Drops all that is left, each thing by itself; the first panic comes back.
     pub(crate) fn dispose(self) -> Option<Payload> {
         let mut panic = self.ctl.take_stray();
-        let mut desk = self.desk.into_inner();
+        let mut desk = self.desk.into_inner().into_inner();
         let mut takings: Vec<_> = desk.order.drain().collect();
         takings.extend(desk.open.take().and_then(|open| open.arrival));
         while let Some(owning) = steal(&self.waiting) {

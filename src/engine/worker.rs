@@ -316,29 +316,46 @@ where
     ) -> (Option<OwningOf<S, J>>, Guard<'a, S, J>) {
         let mut filling = self.open_shared(first, want);
         let mut open = filling.push(item);
-        let mut over = None;
-        // A batch exists only while nobody starves.
-        while open && filling.len() < want && !self.ctl.is_cut() && !self.ctl.is_starving(first) {
-            if !self.ctl.is_watched() {
-                let mut desk = self.desk.lock();
-                let wake = self.call_watcher(&mut desk);
-                drop(desk);
-                self.act(wake);
-            }
-            match next(origin) {
-                Next::Item(item) => open = filling.push(item),
-                end => {
-                    over = Some(end);
-                    break;
+        // One catch around the loop: nothing in it panics but the source.
+        let pulled = catch(|| {
+            // A batch exists only while nobody starves.
+            while open && filling.len() < want && !self.ctl.is_cut() && !self.ctl.is_starving(first)
+            {
+                if !self.ctl.is_watched() {
+                    self.get_watched();
+                }
+                match origin.iter.next() {
+                    Some(item) => {
+                        origin.seq += 1;
+                        open = filling.push(item);
+                    }
+                    None => {
+                        origin.ended = true;
+                        return Some(Next::End);
+                    }
                 }
             }
-        }
+            None
+        });
+        let over = pulled.unwrap_or_else(|payload| {
+            origin.ended = true;
+            Some(Next::Panicked(payload))
+        });
         let mut desk = self.desk.lock();
         let run = self.close(&mut desk, filling);
         if let Some(over) = over {
             self.source_over(&mut desk, origin.seq, over);
         }
         (run, desk)
+    }
+
+    /// Puller: nobody looks after what it holds, so somebody is called to.
+    #[cold]
+    pub(crate) fn get_watched(self: &Arc<Self>) {
+        let mut desk = self.desk.lock();
+        let wake = self.call_watcher(&mut desk);
+        drop(desk);
+        self.act(wake);
     }
 
     /// Opens a run that others may see while it is filled.
@@ -479,7 +496,10 @@ where
         let now = sight_of(desk, thread)?;
         let run = Arc::clone(desk.active(thread)?);
         let stuck = Sight::unmoved(&mut worker.rich, now, STUCK);
-        let worth = self.pace.estimate(unclaimed).is_none_or(|work| work >= WORTH_STEALING);
+        let worth = self
+            .pace
+            .estimate(unclaimed)
+            .is_none_or(|work| work >= WORTH_STEALING);
         if !stuck && !worth {
             return None;
         }
@@ -583,8 +603,13 @@ where
         match worker.refused {
             Refused::No => false,
             // Whoever leaves the source does so under the desk's lock.
-            Refused::Busy => self.origin.as_ref().is_some_and(|origin| origin.try_lock().is_some()),
-            Refused::Room { wake_at } => self.ctl.yielded() >= wake_at || !self.ctl.is_room_wanted(),
+            Refused::Busy => self
+                .origin
+                .as_ref()
+                .is_some_and(|origin| origin.try_lock().is_some()),
+            Refused::Room { wake_at } => {
+                self.ctl.yielded() >= wake_at || !self.ctl.is_room_wanted()
+            }
         }
     }
 
@@ -607,8 +632,7 @@ where
             let flow = catch(|| self.run_items(&mut run, worker, stride, &mut done));
             if done > before && timed < PARTS {
                 let now = Instant::now();
-                parts[timed] =
-                    now.duration_since(mark).as_nanos() as f32 / (done - before) as f32;
+                parts[timed] = now.duration_since(mark).as_nanos() as f32 / (done - before) as f32;
                 timed += 1;
                 mark = now;
             }
@@ -667,10 +691,18 @@ where
     /// Tells the consumer that item `seq` has been published.
     #[inline]
     fn announce(&self, run: &mut OwningOf<S, J>, seq: u64) {
+        if run.arrival.is_some() {
+            self.arrive(run);
+        }
+        self.ctl.published(seq);
+    }
+
+    /// Unordered stages: the run has something to take.
+    #[inline(never)]
+    fn arrive(&self, run: &mut OwningOf<S, J>) {
         if let Some(taking) = run.arrival.take() {
             self.arrivals.push(taking);
         }
-        self.ctl.published(seq);
     }
 
     #[cold]
