@@ -310,7 +310,8 @@ where
             Some(place) => Some(self.partial.swap_remove(place)),
             None => steal(&shared.arrivals),
         };
-        if self.head.is_some() {
+        // What arrives has something published.
+        if self.head.as_mut().is_some_and(|head| head.is_ready()) {
             return Look::Ready;
         }
         let mut desk = shared.desk.lock();
