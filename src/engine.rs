@@ -14,6 +14,8 @@ pub(crate) mod ctl;
 pub(crate) mod desk;
 pub(crate) mod erase;
 pub(crate) mod job;
+#[cfg(all(test, loom))]
+mod models;
 pub(crate) mod pool;
 pub(crate) mod reorder;
 pub(crate) mod run;

@@ -31,6 +31,10 @@ mod imp {
         .spawn(f)
     }
 
+    pub(crate) fn is_this_thread(handle: &JoinHandle<()>) -> bool {
+        handle.thread().id() == std::thread::current().id()
+    }
+
     /// A cell that is accessed through raw pointers, as in loom.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -106,4 +110,182 @@ mod imp {
     }
 }
 
+#[cfg(loom)]
+mod imp {
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    // loom's `Arc` has no `Weak`; what the models check does not hang on the counts.
+    pub(crate) use std::sync::{Arc, Weak};
+    pub(crate) use std::time::Instant;
+
+    pub(crate) type JoinHandle<T> = loom::thread::JoinHandle<T>;
+
+    pub(crate) fn spawn(
+        _: &str,
+        _: Option<usize>,
+        f: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        Ok(loom::thread::spawn(f))
+    }
+
+    pub(crate) fn is_this_thread(handle: &JoinHandle<()>) -> bool {
+        handle.thread().id() == loom::thread::current().id()
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            UnsafeCell(loom::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            self.0.with_mut(f)
+        }
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Mutex(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    impl Condvar {
+        pub(crate) fn new() -> Self {
+            Condvar(loom::sync::Condvar::new())
+        }
+
+        pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        /// Time does not pass in a model: this is a wait without a limit.
+        pub(crate) fn wait_timeout<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            _: Duration,
+        ) -> MutexGuard<'a, T> {
+            self.wait(guard)
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
+    /// The parker of crossbeam, of a mutex and a condition variable.
+    #[derive(Debug)]
+    pub(crate) struct Parker(Unparker);
+
+    #[derive(Clone, Debug)]
+    pub(crate) struct Unparker(Arc<(Mutex<bool>, Condvar)>);
+
+    impl Parker {
+        pub(crate) fn new() -> Self {
+            Parker(Unparker(Arc::new((Mutex::new(false), Condvar::new()))))
+        }
+
+        pub(crate) fn unparker(&self) -> &Unparker {
+            &self.0
+        }
+
+        pub(crate) fn park(&self) {
+            let (token, there) = &*self.0.0;
+            let mut token = token.lock();
+            while !std::mem::take(&mut *token) {
+                token = there.wait(token);
+            }
+        }
+
+        pub(crate) fn park_timeout(&self, _: Duration) {
+            *self.0.0.0.lock() = false;
+            loom::thread::yield_now();
+        }
+    }
+
+    impl Unparker {
+        pub(crate) fn unpark(&self) {
+            *self.0.0.lock() = true;
+            self.0.1.notify_one();
+        }
+    }
+
+    /// Stands in for crossbeam's queue, whose atomics loom cannot see.
+    #[derive(Debug)]
+    pub(crate) struct Injector<T>(Mutex<VecDeque<T>>);
+
+    pub(crate) enum Steal<T> {
+        Success(T),
+        Empty,
+        #[allow(dead_code)] // the real one's third answer
+        Retry,
+    }
+
+    impl<T> Injector<T> {
+        pub(crate) fn new() -> Self {
+            Injector(Mutex::new(VecDeque::new()))
+        }
+
+        pub(crate) fn push(&self, value: T) {
+            self.0.lock().push_back(value);
+        }
+
+        pub(crate) fn steal(&self) -> Steal<T> {
+            self.0.lock().pop_front().map_or(Steal::Empty, Steal::Success)
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.lock().is_empty()
+        }
+    }
+}
+
 pub(crate) use imp::*;
+
+/// For the few process-wide tables, which no model contains: `std`'s also under loom.
+pub(crate) mod fixed {
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::{MutexGuard, PoisonError};
+
+    /// A mutex that ignores poison and can lie in a `static`.
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Mutex(std::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! A stage belongs to the thread that started it; one that is started by a worker belongs to the
 //! thread that started the worker's stage. So tests that run side by side do not see one another.
 
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::fixed::{AtomicU64, Mutex, Relaxed};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ thread_local! {
 }
 
 fn unique() -> u64 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// On whose behalf this thread works.

@@ -22,6 +22,7 @@ use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::engine::worker::{Next, Worker};
 use crate::sync::{Arc, Instant, Parker};
+use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,7 +52,7 @@ where
     last: bool,
     /// The run that is being taken, and in an unordered stage those that have more to come.
     head: Option<TakingOf<S, J>>,
-    partial: Vec<TakingOf<S, J>>,
+    partial: VecDeque<TakingOf<S, J>>,
     /// How many items have been taken; in an ordered stage also the `seq` of the next.
     taken: u64,
     over: bool,
@@ -118,7 +119,7 @@ where
             batch: None,
             last: false,
             head: None,
-            partial: Vec::new(),
+            partial: VecDeque::new(),
             taken: 0,
             cut_short: false,
             nap: None,
@@ -301,24 +302,20 @@ where
             if head.is_exhausted(&mut desk.key) {
                 desk.recycle(head);
             } else {
-                self.partial.push(head);
+                self.partial.push_back(head);
             }
         }
-        // What has come to an end in the meantime is found out by the next look at it.
-        let ready = self.partial.iter_mut().position(|run| run.is_ready());
-        self.head = match ready {
-            Some(place) => Some(self.partial.swap_remove(place)),
-            None => steal(&shared.arrivals),
-        };
-        // What arrives has something published.
-        if self.head.as_mut().is_some_and(|head| head.is_ready()) {
+        self.partial.extend(std::iter::from_fn(|| steal(&shared.arrivals)));
+        if let Some(place) = self.partial.iter_mut().position(|run| run.is_ready()) {
+            self.head = self.partial.remove(place);
             return Look::Ready;
         }
         let mut desk = shared.desk.lock();
         for place in (0..self.partial.len()).rev() {
             if self.partial[place].is_exhausted(&mut desk.key) {
-                let run = self.partial.swap_remove(place);
-                desk.recycle(run);
+                if let Some(run) = self.partial.remove(place) {
+                    desk.recycle(run);
+                }
             }
         }
         let all = desk.end.is_some_and(|end| end <= self.taken);

@@ -15,7 +15,7 @@
 //! about to fill it, so the thread waits for the task. `Drop` of the last handle closes the pool,
 //! wakes the idle, and joins all threads (so that their thread-locals are gone when it returns).
 
-use crate::sync::{self, Arc, Condvar, Instant, JoinHandle, Mutex, Weak};
+use crate::sync::{self, fixed, Arc, Condvar, Instant, JoinHandle, Mutex, Weak};
 use std::fmt;
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl Pool {
     /// assert_eq!(sum, 45);
     /// ```
     pub fn global() -> Pool {
-        static GLOBAL: Mutex<Option<(u32, Pool)>> = Mutex::new(None);
+        static GLOBAL: fixed::Mutex<Option<(u32, Pool)>> = fixed::Mutex::new(None);
         let pid = process();
         let mut global = GLOBAL.lock();
         match &*global {
@@ -248,7 +248,7 @@ impl Drop for Open {
         }
         for (_, handle) in threads {
             // The last handle may be dropped by a closure that runs on one of the threads.
-            if handle.thread().id() != std::thread::current().id() {
+            if !sync::is_this_thread(&handle) {
                 let _ = handle.join();
             }
         }

@@ -679,8 +679,7 @@ where
                 self.ctl.fail(seq);
                 self.publish_odd(run, index, Odd::Last(batch));
             } else {
-                run.publish(index, batch);
-                self.announce(run, seq);
+                self.publish(run, index, batch);
             }
             worker.here.item_over();
             *done += 1;
@@ -688,27 +687,29 @@ where
         ControlFlow::Continue(())
     }
 
-    /// Tells the consumer that item `seq` has been published.
     #[inline]
-    fn announce(&self, run: &mut OwningOf<S, J>, seq: u64) {
-        if run.arrival.is_some() {
-            self.arrive(run);
-        }
-        self.ctl.published(seq);
-    }
-
-    /// Unordered stages: the run has something to take.
-    #[inline(never)]
-    fn arrive(&self, run: &mut OwningOf<S, J>) {
-        if let Some(taking) = run.arrival.take() {
-            self.arrivals.push(taking);
-        }
+    fn publish(&self, run: &mut OwningOf<S, J>, index: usize, batch: J::Batch) {
+        self.arrive(run);
+        run.publish(index, batch);
+        self.ctl.published(run.first() + index as u64);
     }
 
     #[cold]
     fn publish_odd(&self, run: &mut OwningOf<S, J>, index: usize, odd: Odd<J::Batch>) {
+        self.arrive(run);
         run.publish_odd(index, odd);
-        self.announce(run, run.first() + index as u64);
+        self.ctl.published(run.first() + index as u64);
+    }
+
+    /// Unordered stages: hands the run to the consumer. Before its first result is published, so
+    /// that at any time a closure runs, or its result is in the consumer's reach.
+    #[inline]
+    fn arrive(&self, run: &mut OwningOf<S, J>) {
+        if run.arrival.is_some() {
+            if let Some(taking) = run.arrival.take() {
+                self.arrivals.push(taking);
+            }
+        }
     }
 
     #[cold]
@@ -723,8 +724,7 @@ where
         let failure = Failure::panicked(seq, &*payload);
         if let Ok(batch) = self.job.failed(failure) {
             unwind::bury(payload);
-            run.publish(index, batch);
-            self.announce(run, seq);
+            self.publish(run, index, batch);
         } else {
             self.ctl.fail(seq);
             self.publish_odd(run, index, Odd::Panicked(payload));

@@ -1,0 +1,292 @@
+//! Loom models of the hand-shakes, each on the engine's own parts and as small as it can be. Run by
+//! `ci/loom.sh`. Under loom both barriers are `fence(SeqCst)`; a `--cfg fanfold_bug="..."` plants a
+//! bug that the models must catch (`ci/loom.sh` sees to it that they do).
+
+use crate::engine::census::Alive;
+use crate::engine::ctl::{Ctl, NOBODY};
+use crate::engine::run::{self, Claim, Key, Owning, Run, Taking};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
+use loom::thread;
+
+type Item = usize;
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    loom::model(f);
+}
+
+/// How often each item has been run.
+struct Ran([AtomicUsize; 3]);
+
+impl Ran {
+    fn new() -> Arc<Self> {
+        Arc::new(Ran([0; 3].map(AtomicUsize::new)))
+    }
+
+    /// Runs what is left of a run, as a worker does.
+    fn run_all(&self, mut owning: Owning<Item, ()>, key: &Mutex<Key>) {
+        loop {
+            match owning.claim() {
+                Claim::Mine(index) => {
+                    let item = owning.take(index);
+                    self.0[item].fetch_add(1, Ordering::Relaxed);
+                    owning.publish(index, ());
+                }
+                Claim::Contested => {
+                    if !owning.settle(&mut key.lock()) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn assert_once(&self, items: usize) {
+        for ran in &self.0[..items] {
+            assert_eq!(ran.load(Ordering::Relaxed), 1);
+        }
+    }
+}
+
+fn filled(items: usize, key: &mut Key) -> (Owning<Item, ()>, Taking<Item, ()>) {
+    let (mut filling, taking) = run::open(Arc::new(Run::new()), 0, items);
+    for item in 0..items {
+        assert!(filling.push(item));
+    }
+    (filling.close(key).expect("nobody seals"), taking)
+}
+
+fn ctl() -> (Arc<Ctl>, Parker) {
+    let parker = Parker::new();
+    let ctl = Ctl::new(parker.unparker().clone(), Alive::new("a model"));
+    (Arc::new(ctl), parker)
+}
+
+/// Publish / sleep: a consumer that announces what it sleeps for, and looks once more, is woken.
+#[test]
+fn loom_publish_and_sleep() {
+    model(|| {
+        let (ctl, parker) = ctl();
+        let (mut owning, mut taking) = filled(2, &mut Key::new());
+        let worker = thread::spawn({
+            let ctl = Arc::clone(&ctl);
+            move || {
+                for seq in 0..2 {
+                    let Claim::Mine(index) = owning.claim() else {
+                        unreachable!()
+                    };
+                    owning.take(index);
+                    owning.publish(index, ());
+                    ctl.published(seq);
+                }
+            }
+        });
+        for seq in 0..2 {
+            while !taking.is_ready() {
+                ctl.sleep_for(seq);
+                if taking.is_ready() {
+                    ctl.awake();
+                } else {
+                    parker.park();
+                    ctl.awake();
+                }
+            }
+            taking.take();
+        }
+        worker.join().expect("no panic");
+    });
+}
+
+/// Claim / steal: every item is run exactly once, by its owner or by the thief.
+#[test]
+fn loom_claim_and_steal() {
+    model(|| {
+        let ran = Ran::new();
+        let key = Arc::new(Mutex::new(Key::new()));
+        let (owning, _taking) = filled(3, &mut key.lock());
+        let victim = Arc::clone(owning.run());
+        let owner = thread::spawn({
+            let (ran, key) = (Arc::clone(&ran), Arc::clone(&key));
+            move || ran.run_all(owning, &key)
+        });
+        let stolen = run::split(&victim, Arc::new(Run::new()), &mut key.lock());
+        if let Ok((stolen, _taking)) = stolen {
+            ran.run_all(stolen, &key);
+        }
+        owner.join().expect("no panic");
+        ran.assert_once(3);
+    });
+}
+
+/// Fill / seal: every item is run exactly once, by the rescuer or by the puller; a thief may steal
+/// from the rescuer before the puller settles.
+#[test]
+fn loom_fill_and_seal() {
+    model(|| {
+        let ran = Ran::new();
+        let key = Arc::new(Mutex::new(Key::new()));
+        let (mut filling, _taking) = run::open::<Item, ()>(Arc::new(Run::new()), 0, 3);
+        let open = Arc::clone(filling.run());
+        let puller = thread::spawn({
+            let (ran, key) = (Arc::clone(&ran), Arc::clone(&key));
+            move || {
+                let mut pulled = 0;
+                while pulled < 3 {
+                    pulled += 1;
+                    if !filling.push(pulled - 1) {
+                        break;
+                    }
+                }
+                let mut desk = key.lock();
+                let rest = match filling.close(&mut desk) {
+                    Ok(owning) => {
+                        drop(desk);
+                        ran.run_all(owning, &key);
+                        None
+                    }
+                    Err(sealed) => sealed.settle(&mut desk),
+                };
+                // What the rescuer did not get goes into a run of its own; so does what follows.
+                for item in rest.into_iter().chain(pulled..3) {
+                    ran.0[item].fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let sealed = run::seal(&open, &mut key.lock());
+        if let Some(owning) = sealed {
+            let stolen = run::split(&open, Arc::new(Run::new()), &mut key.lock());
+            if let Ok((stolen, _taking)) = stolen {
+                ran.run_all(stolen, &key);
+            }
+            ran.run_all(owning, &key);
+        }
+        puller.join().expect("no panic");
+        ran.assert_once(3);
+    });
+}
+
+/// Yield / wait for room: a puller that asks for room, and looks once more, is woken. The lock is
+/// the desk's, the flag in it the list of sleepers.
+#[test]
+fn loom_yield_and_room() {
+    model(|| {
+        let (ctl, _consumer) = ctl();
+        let asleep = Arc::new(Mutex::new(false));
+        let parker = Parker::new();
+        let unparker = parker.unparker().clone();
+        let puller = thread::spawn({
+            let (ctl, asleep) = (Arc::clone(&ctl), Arc::clone(&asleep));
+            move || {
+                while ctl.yielded() < 1 {
+                    ctl.wait_for_room(1);
+                    if ctl.yielded() >= 1 {
+                        break;
+                    }
+                    {
+                        let mut asleep = asleep.lock();
+                        if ctl.yielded() >= 1 || !ctl.is_room_wanted() {
+                            continue;
+                        }
+                        *asleep = true;
+                    }
+                    parker.park();
+                }
+            }
+        });
+        for count in 1..=2 {
+            if ctl.set_yielded(count) {
+                ctl.room_granted();
+                if std::mem::take(&mut *asleep.lock()) {
+                    unparker.unpark();
+                }
+            }
+        }
+        puller.join().expect("no panic");
+    });
+}
+
+/// Pull / starve: a puller that goes back into the source has its item seen by the consumer that
+/// goes to sleep, or sees that it is starving.
+#[test]
+fn loom_pull_and_starve() {
+    model(|| {
+        let (ctl, _parker) = ctl();
+        let (mut filling, _taking) = run::open::<Item, ()>(Arc::new(Run::new()), 0, 2);
+        let open = Arc::clone(filling.run());
+        let puller = thread::spawn({
+            let ctl = Arc::clone(&ctl);
+            move || {
+                assert!(filling.push(0));
+                ctl.is_starving(0)
+            }
+        });
+        ctl.sleep_for(0);
+        let seen = open.pulled() > 0;
+        let starving = puller.join().expect("no panic");
+        assert!(seen || starving);
+    });
+}
+
+/// Pull / watch: the same for a watcher that leaves.
+#[test]
+fn loom_pull_and_unwatch() {
+    model(|| {
+        let (ctl, _parker) = ctl();
+        ctl.set_watched();
+        let (mut filling, _taking) = run::open::<Item, ()>(Arc::new(Run::new()), 0, 2);
+        let open = Arc::clone(filling.run());
+        let puller = thread::spawn({
+            let ctl = Arc::clone(&ctl);
+            move || {
+                assert!(filling.push(0));
+                ctl.is_watched()
+            }
+        });
+        ctl.set_unwatched();
+        let seen = open.pulled() > 0;
+        let watched = puller.join().expect("no panic");
+        assert!(seen || !watched);
+    });
+}
+
+/// Cancel / claim: an item that is started is seen as claimed by who cancelled, so that its result
+/// is waited for.
+#[test]
+fn loom_cancel_and_claim() {
+    model(|| {
+        let (ctl, _parker) = ctl();
+        let (mut owning, taking) = filled(1, &mut Key::new());
+        let worker = thread::spawn({
+            let ctl = Arc::clone(&ctl);
+            move || {
+                let Claim::Mine(_) = owning.claim() else {
+                    unreachable!()
+                };
+                ctl.cut() > 0
+            }
+        });
+        ctl.cancel();
+        let claimed = taking.is_next_claimed(&mut Key::new());
+        let started = worker.join().expect("no panic");
+        assert!(claimed || !started);
+    });
+}
+
+/// Several workers that find the consumer asleep: it is woken, and the word is clean afterwards.
+#[test]
+fn loom_two_wakers() {
+    model(|| {
+        let (ctl, parker) = ctl();
+        ctl.sleep_for(crate::engine::ctl::ANY);
+        let wakers = [0, 1].map(|seq| {
+            let ctl = Arc::clone(&ctl);
+            thread::spawn(move || ctl.published(seq))
+        });
+        parker.park();
+        ctl.awake();
+        for waker in wakers {
+            waker.join().expect("no panic");
+        }
+        assert!(!ctl.is_starving(0));
+        let _ = NOBODY;
+    });
+}
