@@ -35,7 +35,8 @@ pub trait Fanfold: Sized {
     ///
     /// # Complexity
     ///
-    /// An item costs some 10 ns beyond `f` and the source; an item out of order O(log in_flight / run).
+    /// An item costs some 10 ns beyond `f` and the source; one that was stolen costs its
+    /// share of a heap operation.
     ///
     /// # Examples
     ///

@@ -159,7 +159,9 @@ mod imp {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            self.0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -167,7 +169,9 @@ mod imp {
         }
 
         pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+            self.0
+                .into_inner()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
 
@@ -180,7 +184,9 @@ mod imp {
         }
 
         pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-            self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
+            self.0
+                .wait(guard)
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
         /// Time does not pass in a model: this is a wait without a limit.
@@ -259,7 +265,10 @@ mod imp {
         }
 
         pub(crate) fn steal(&self) -> Steal<T> {
-            self.0.lock().pop_front().map_or(Steal::Empty, Steal::Success)
+            self.0
+                .lock()
+                .pop_front()
+                .map_or(Steal::Empty, Steal::Success)
         }
 
         pub(crate) fn is_empty(&self) -> bool {

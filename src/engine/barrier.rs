@@ -11,7 +11,7 @@
 //!
 //! On Linux the heavy barrier is `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, on Windows
 //! `FlushProcessWriteBuffers`. Where neither exists, or registration fails, and under loom or
-//! `--cfg fanfold_fence` (for ThreadSanitizer, which knows no fences of the kernel), both sides are
+//! `--cfg fanfold_fence` (for `ThreadSanitizer`, which knows no fences of the kernel), both sides are
 //! `fence(SeqCst)`. A fence on the fast side and a kernel barrier on the slow one are correct
 //! together too, so the switch from one form to the other needs no hand-shake of its own.
 #![allow(unsafe_code)]

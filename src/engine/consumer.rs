@@ -305,7 +305,8 @@ where
                 self.partial.push_back(head);
             }
         }
-        self.partial.extend(std::iter::from_fn(|| steal(&shared.arrivals)));
+        self.partial
+            .extend(std::iter::from_fn(|| steal(&shared.arrivals)));
         if let Some(place) = self.partial.iter_mut().position(|run| run.is_ready()) {
             self.head = self.partial.remove(place);
             return Look::Ready;
@@ -444,11 +445,22 @@ where
 
     // ---- ending
 
-    /// Everything has been yielded: nothing is running any more, so joining takes no time.
+    /// Nothing is left to yield. At the source's end nothing is running any more, so joining takes
+    /// no time; after a cancellation somebody may still be in the source, and that is left to the
+    /// drop. So is the drop of the source: it may be a stage of that kind.
     #[cold]
     fn finish(&mut self) {
         self.over = true;
-        if let Some(panic) = self.clear() {
+        if self.cut_short {
+            self.stop();
+        } else if let Some(team) = &self.team {
+            team.join();
+        }
+        let stray = self
+            .shared
+            .as_ref()
+            .and_then(|shared| shared.ctl.take_stray());
+        if let Some(panic) = stray {
             resume_unwind(panic);
         }
     }

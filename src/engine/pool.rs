@@ -15,7 +15,7 @@
 //! about to fill it, so the thread waits for the task. `Drop` of the last handle closes the pool,
 //! wakes the idle, and joins all threads (so that their thread-locals are gone when it returns).
 
-use crate::sync::{self, fixed, Arc, Condvar, Instant, JoinHandle, Mutex, Weak};
+use crate::sync::{self, Arc, Condvar, Instant, JoinHandle, Mutex, Weak, fixed};
 use std::fmt;
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ impl Pool {
         let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&seat));
         let name = format!("{}-{id}", self.shared.name);
         match sync::spawn(&name, self.shared.stack_size, move || {
-            shared.serve(id, &own)
+            shared.serve(id, &own);
         }) {
             Ok(handle) => {
                 state.threads.push((id, handle));

@@ -1,0 +1,646 @@
+//! Cancellation: tokens, stages under a token, and `CancelToken::current()` inside a closure.
+
+mod support;
+
+use fanfold::{CancelToken, Cancelled, Fanfold};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use support::{
+    Counter, Gate, Ledger, Meter, SOON, bang, blocks, calls_counted, caught, counted, dawdle, mix,
+    payload, settle, within,
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Error {
+    Stopped,
+    Bad(u64),
+}
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Error::Stopped
+    }
+}
+
+// ---- the token
+
+#[test]
+fn a_token_is_live_until_it_is_cancelled() {
+    let token = CancelToken::new();
+    assert_eq!((token.is_cancelled(), token.check()), (false, Ok(())));
+    let other = token.clone();
+    other.cancel();
+    other.cancel();
+    assert_eq!(
+        (token.is_cancelled(), token.check()),
+        (true, Err(Cancelled))
+    );
+    assert!(!CancelToken::default().is_cancelled());
+    assert_eq!(Cancelled.to_string(), "cancelled");
+}
+
+#[test]
+fn a_child_hears_from_its_parent_and_not_the_other_way_round() {
+    let parent = CancelToken::new();
+    let (child, sibling) = (parent.child(), parent.child());
+    let grandchild = child.child();
+    child.cancel();
+    assert!(grandchild.is_cancelled() && !parent.is_cancelled() && !sibling.is_cancelled());
+    parent.cancel();
+    assert!(sibling.is_cancelled() && parent.child().is_cancelled());
+}
+
+#[test]
+fn a_sleep_ends_with_the_token() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        assert_eq!(token.sleep(Duration::from_millis(1)), Ok(()));
+        let sleeper = std::thread::spawn({
+            let token = token.clone();
+            move || token.sleep(HOUR)
+        });
+        settle();
+        token.cancel();
+        assert_eq!(sleeper.join().expect("no panic"), Err(Cancelled));
+        assert_eq!(token.sleep(HOUR), Err(Cancelled));
+        token.wait();
+    });
+}
+
+#[test]
+fn a_deadline_trips_the_token() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        let hurried = token.with_timeout(Duration::from_millis(5));
+        assert_eq!(hurried.sleep(HOUR), Err(Cancelled));
+        hurried.wait();
+        assert!(hurried.is_cancelled() && hurried.child().is_cancelled() && !token.is_cancelled());
+        let late = token.with_deadline(Instant::now() + HOUR);
+        assert!(!late.is_cancelled());
+        token.cancel();
+        assert!(late.is_cancelled());
+    });
+}
+
+#[test]
+fn a_hook_runs_once_when_the_token_is_cancelled() {
+    within(SOON, || {
+        let (token, ran) = (CancelToken::new(), Counter::new());
+        let hook = || {
+            let ran = ran.clone();
+            move || {
+                ran.add();
+            }
+        };
+        let kept = token.on_cancel(hook());
+        drop(token.on_cancel(hook()));
+        token.on_cancel(hook()).detach();
+        token.cancel();
+        token.cancel();
+        assert_eq!(ran.get(), 2);
+        let late = token.on_cancel(hook());
+        assert_eq!(ran.get(), 3);
+        drop((kept, late));
+        // and at a deadline without anybody looking
+        let hurried = CancelToken::new().with_timeout(Duration::from_millis(5));
+        hurried.on_cancel(hook()).detach();
+        ran.wait_for(4);
+    });
+}
+
+// ---- a stage under a token
+
+/// The items `0, 1, 2, …` that are all in here, up to the first gap.
+fn without_a_gap(ran: &[usize]) -> std::ops::Range<usize> {
+    let end = (0..).find(|i| !ran.contains(i)).unwrap_or_default();
+    0..end
+}
+
+#[test]
+fn no_item_starts_after_the_cancellation_and_the_running_ones_come_out() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, gate) = (CancelToken::new(), Gate::new());
+            let (started, pulls) = (Counter::new(), Counter::new());
+            let ran = Arc::new(Mutex::new(Vec::new()));
+            let stage = counted(0.., &pulls)
+                .par_map_ordered(n, {
+                    let (started, gate, ran) = (started.clone(), gate.clone(), Arc::clone(&ran));
+                    move |i| {
+                        ran.lock().expect("not poisoned").push(i);
+                        started.add();
+                        gate.wait();
+                        i
+                    }
+                })
+                .in_flight(100)
+                .cancel_on(&token);
+            let consumer = std::thread::spawn(move || stage.collect::<Vec<usize>>());
+            started.wait_for(n);
+            token.cancel();
+            gate.open();
+            let out = consumer.join().expect("no panic");
+            let ran = ran.lock().expect("not poisoned");
+            assert!(out.into_iter().eq(without_a_gap(&ran)), "{ran:?}");
+            assert_eq!(ran.len(), n);
+            assert!(pulls.get() <= 100);
+        });
+    }
+}
+
+#[test]
+fn what_is_finished_without_a_gap_comes_out() {
+    for (n, k) in (1..=9).flat_map(|n| [0, 1, 7, 100].map(move |k| (n, k))) {
+        within(SOON, move || {
+            let (token, ran) = (CancelToken::new(), Counter::new());
+            let mut stage = (0_usize..)
+                .par_map_ordered(n, {
+                    let ran = ran.clone();
+                    move |i| {
+                        dawdle(i as u64);
+                        ran.add();
+                        i
+                    }
+                })
+                .cancel_on(&token);
+            assert!(stage.by_ref().take(k).eq(0..k));
+            token.cancel();
+            let rest: Vec<usize> = stage.by_ref().collect();
+            let ran = ran.get();
+            assert!(rest.len() <= ran - k);
+            assert!(rest.iter().copied().eq(k..k + rest.len()));
+            for _ in 0..3 {
+                assert_eq!(stage.next(), None);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_tripped_token_lets_nothing_begin() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, calls, ran) = (CancelToken::new(), Counter::new(), Counter::new());
+            token.cancel();
+            let mut stage = calls_counted(0..10, &calls)
+                .par_map_ordered(n, {
+                    let ran = ran.clone();
+                    move |_| ran.add()
+                })
+                .cancel_on(&token);
+            for _ in 0..3 {
+                assert_eq!(stage.next(), None);
+            }
+            drop(stage);
+            assert_eq!((calls.get(), ran.get()), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn next_returns_though_the_source_blocks_for_ever() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, gate, over) = (CancelToken::new(), Gate::new(), Gate::new());
+            let mut stage = (0..3)
+                .chain(blocks(&gate))
+                .par_map_ordered(n, |i| i)
+                .cancel_on(&token);
+            let consumer = std::thread::spawn({
+                let (over, gate) = (over.clone(), gate.clone());
+                move || {
+                    let _opener = gate.opener();
+                    assert!(stage.by_ref().take(3).eq(0..3));
+                    assert_eq!(stage.next(), None);
+                    over.open();
+                    // the stage itself cannot go before its source is back
+                    gate.wait();
+                    assert_eq!(stage.next(), None);
+                }
+            });
+            settle();
+            assert!(!over.is_open());
+            token.cancel();
+            over.wait();
+            gate.open();
+            consumer.join().expect("no panic");
+        });
+    }
+}
+
+#[test]
+fn an_unordered_stage_ends_too_and_yields_all_that_has_run() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, gate, started) = (CancelToken::new(), Gate::new(), Counter::new());
+            let ran = Arc::new(Mutex::new(Vec::new()));
+            let stage = (0..)
+                .par_map(n, {
+                    let (started, gate, ran) = (started.clone(), gate.clone(), Arc::clone(&ran));
+                    move |i| {
+                        ran.lock().expect("not poisoned").push(i);
+                        if i >= 50 {
+                            started.add();
+                            gate.wait();
+                        }
+                        i
+                    }
+                })
+                .cancel_on(&token);
+            let consumer = std::thread::spawn(move || stage.collect::<Vec<usize>>());
+            started.wait_for(n);
+            token.cancel();
+            gate.open();
+            let mut out = consumer.join().expect("no panic");
+            let mut ran = ran.lock().expect("not poisoned").clone();
+            out.sort_unstable();
+            ran.sort_unstable();
+            assert_eq!(out, ran);
+        });
+    }
+}
+
+#[test]
+fn any_of_several_tokens_will_do() {
+    for which in 0..3 {
+        within(SOON, move || {
+            let tokens = [(); 3].map(|()| CancelToken::new());
+            let mut stage = (0..)
+                .par_map_ordered(2, |i| i)
+                .cancel_on(&tokens[0])
+                .cancel_on(&tokens[1])
+                .cancel_on(&tokens[2]);
+            assert_eq!(stage.next(), Some(0));
+            tokens[which].cancel();
+            let _ = stage.by_ref().count();
+            assert_eq!(stage.next(), None);
+        });
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_stage_whose_closures_sleep() {
+    within(SOON, || {
+        let token = CancelToken::new().with_timeout(Duration::from_millis(30));
+        let stage = (0..)
+            .par_map_ordered(4, |_| CancelToken::current().sleep(HOUR))
+            .cancel_on(&token);
+        assert!(stage.collect::<Vec<_>>().iter().all(Result::is_err));
+    });
+}
+
+#[test]
+fn a_token_outlives_its_stages_without_trouble() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        for i in 0..200 {
+            let stage = (0..20).par_map_ordered(3, move |j| i + j).cancel_on(&token);
+            assert!(stage.eq(i..i + 20));
+        }
+        token.cancel();
+        assert_eq!(
+            (0..20).par_map_ordered(3, |i| i).cancel_on(&token).count(),
+            0
+        );
+    });
+}
+
+#[test]
+fn everything_is_dropped_once_whenever_it_is_cancelled() {
+    for run in 0..300_u64 {
+        within(SOON, move || {
+            let (ledger, token, n) = (Ledger::new(), CancelToken::new(), 1 + (run % 9) as usize);
+            let source = (0..100).map({
+                let ledger = ledger.clone();
+                move |i| ledger.track(i)
+            });
+            let at = mix(run) % 100;
+            let stage = source
+                .par_map_ordered(n, {
+                    let token = token.clone();
+                    move |item| {
+                        dawdle(run << 8 ^ item.id);
+                        if item.id == at {
+                            token.cancel();
+                        }
+                        item
+                    }
+                })
+                .cancel_on(&token);
+            let out: Vec<u64> = stage.map(|item| item.id).collect();
+            assert!(out.iter().copied().eq(0..out.len() as u64));
+            ledger.assert_dropped_once();
+        });
+    }
+}
+
+#[test]
+fn cancelling_while_results_flow_ends_the_flow() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let token = CancelToken::new();
+            let stage = (0_u64..).par_map_ordered(n, |i| i).cancel_on(&token);
+            let canceller = std::thread::spawn({
+                let token = token.clone();
+                move || {
+                    std::thread::sleep(Duration::from_millis(3));
+                    token.cancel();
+                }
+            });
+            let mut next = 0;
+            for i in stage {
+                assert_eq!(i, next);
+                next += 1;
+            }
+            canceller.join().expect("no panic");
+            assert!(token.is_cancelled());
+        });
+    }
+}
+
+#[test]
+fn a_panic_and_an_error_before_the_cancellation_are_not_lost() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let run = |error: bool| {
+                let (token, cancelled, begun) = (CancelToken::new(), Gate::new(), Gate::new());
+                (0..10)
+                    .try_par_map_ordered(n, {
+                        let token = token.clone();
+                        move |i| match i {
+                            0 => {
+                                begun.open();
+                                cancelled.wait();
+                                if error { Err(i) } else { bang(i) }
+                            }
+                            1 => {
+                                begun.wait();
+                                token.cancel();
+                                cancelled.open();
+                                Ok(i)
+                            }
+                            _ => Ok(i),
+                        }
+                    })
+                    .cancel_on(&token)
+            };
+            assert_eq!(run(true).collect::<Vec<_>>(), [Err(0)]);
+            assert_eq!(caught(|| run(false).collect::<Vec<_>>()), Err(0));
+        });
+    }
+}
+
+// ---- parallel_map_on
+
+#[test]
+fn a_cancelled_parallel_map_says_so() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, running) = (CancelToken::new(), Counter::new());
+            let canceller = std::thread::spawn({
+                let (token, running) = (token.clone(), running.clone());
+                move || {
+                    running.wait_for(n);
+                    token.cancel();
+                }
+            });
+            let result = fanfold::parallel_map_on(&token, 0..100_u64, n, |i| {
+                running.add();
+                CancelToken::current().sleep(HOUR)?;
+                Ok::<u64, Error>(i)
+            });
+            assert_eq!(result, Err(Error::Stopped));
+            canceller.join().expect("no panic");
+            assert_eq!(running.get(), n);
+        });
+    }
+}
+
+/// The closures pay no heed to the token: still the result is no half of a list.
+#[test]
+fn a_parallel_map_that_was_cut_short_is_not_taken_for_a_whole_one() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, ran) = (CancelToken::new(), Counter::new());
+            let result = fanfold::parallel_map_on(&token, 0..100_000_u64, n, |i| {
+                if ran.add() == 20 {
+                    token.cancel();
+                }
+                Ok::<u64, Error>(i)
+            });
+            assert_eq!(result, Err(Error::Stopped));
+            assert!(ran.get() < 100_000);
+            // a token that was tripped before
+            let none = fanfold::parallel_map_on(&token, 0..3_u64, n, Ok::<u64, Error>);
+            assert_eq!(none, Err(Error::Stopped));
+            // a token that is tripped by nobody
+            let live = CancelToken::new();
+            let all = fanfold::parallel_map_on(&live, 0..3_u64, n, Ok::<u64, Error>);
+            assert_eq!(all, Ok(vec![0, 1, 2]));
+            let bad = fanfold::parallel_map_on(&live, 0..9_u64, n, |i| {
+                if i >= 4 { Err(Error::Bad(i)) } else { Ok(i) }
+            });
+            assert_eq!(bad, Err(Error::Bad(4)));
+        });
+    }
+}
+
+// ---- inside a closure
+
+#[test]
+fn outside_of_any_stage_the_token_is_one_that_nobody_trips() {
+    within(SOON, || {
+        assert!(!CancelToken::current().is_cancelled());
+        CancelToken::current().cancel();
+        assert!(!CancelToken::current().is_cancelled());
+        let mut stage = (0..9).par_map_ordered(2, |i| i);
+        assert_eq!(stage.next(), Some(0));
+        drop(stage);
+        assert!(!CancelToken::current().is_cancelled());
+    });
+}
+
+/// All of four run; the third fails; then the fourth is told and the first two are not.
+fn who_hears_of(fail: fn(u64) -> Result<u64, Error>) -> [bool; 4] {
+    within(SOON, move || {
+        let (meter, told) = (Meter::new(), Gate::new());
+        let heard = Arc::new(Mutex::new([false; 4]));
+        let mut stage = (0..4_u64).try_par_map_ordered(4, {
+            let heard = Arc::clone(&heard);
+            move |i| {
+                meter.meet(4);
+                let token = CancelToken::current();
+                match i {
+                    2 => return fail(i),
+                    3 => {
+                        token.wait();
+                        told.open();
+                    }
+                    _ => {
+                        told.wait();
+                        // an earlier one must not hear of it later either
+                        assert_eq!(token.sleep(Duration::from_millis(5)), Ok(()));
+                    }
+                }
+                heard.lock().expect("not poisoned")[i as usize] = token.is_cancelled();
+                token.check()?;
+                Ok(i)
+            }
+        });
+        assert!(stage.by_ref().take(2).eq([Ok(0), Ok(1)]));
+        match caught(|| stage.next()) {
+            Ok(error) => assert_eq!(error, Some(Err(Error::Bad(2)))),
+            Err(id) => assert_eq!(id, 2),
+        }
+        assert_eq!(stage.next(), None);
+        *heard.lock().expect("not poisoned")
+    })
+}
+
+#[test]
+fn a_failure_trips_the_tokens_of_the_later_items_only() {
+    let later = [false, false, false, true];
+    assert_eq!(who_hears_of(|i| Err(Error::Bad(i))), later);
+    assert_eq!(who_hears_of(|i| bang(i)), later);
+}
+
+#[test]
+fn a_look_at_the_token_does_not_change_which_error_is_the_first() {
+    for run in 0..300_u64 {
+        within(SOON, move || {
+            let n = 1 + (run % 9) as usize;
+            let bad = move |i: u64| mix(run << 8 ^ i) % 6 == 0;
+            let first = (0..60).find(|&i| bad(i));
+            let mut stage = (0..60).try_par_map_ordered(n, move |i| {
+                for step in 0..4 {
+                    CancelToken::current().check()?;
+                    dawdle(run << 16 ^ i << 3 ^ step);
+                }
+                if bad(i) {
+                    return Err(Error::Bad(i));
+                }
+                CancelToken::current().check()?;
+                Ok(i)
+            });
+            for i in 0..first.unwrap_or(60) {
+                assert_eq!(stage.next(), Some(Ok(i)), "run {run}");
+            }
+            assert_eq!(stage.next(), first.map(|i| Err(Error::Bad(i))), "run {run}");
+            assert_eq!(stage.next(), None);
+        });
+    }
+}
+
+#[test]
+fn the_token_is_tripped_when_the_stage_is_cancelled() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, running) = (CancelToken::new(), Counter::new());
+            let stage = (0..)
+                .par_map_ordered(n, {
+                    let running = running.clone();
+                    move |_| {
+                        running.add();
+                        CancelToken::current().wait();
+                    }
+                })
+                .cancel_on(&token);
+            let consumer = std::thread::spawn(move || stage.count());
+            running.wait_for(n);
+            token.cancel();
+            assert_eq!(consumer.join().expect("no panic"), n);
+        });
+    }
+}
+
+#[test]
+fn the_token_may_leave_the_closure() {
+    within(SOON, || {
+        let mut stage = (0..).par_map_ordered(2, |_| CancelToken::current());
+        let token = stage.next().expect("a token");
+        assert!(!token.is_cancelled());
+        drop(stage);
+        assert!(token.is_cancelled());
+        token.wait();
+        // the token of a stage that has ended by itself: nothing was cancelled, nothing hangs
+        let token = (0..1).par_map_ordered(2, |_| CancelToken::current()).last();
+        let _ = token.expect("a token").is_cancelled();
+    });
+}
+
+#[test]
+fn hooks_on_the_token_run_when_the_stage_is_dropped() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (running, hooks) = (Counter::new(), Counter::new());
+            let mut stage = (0..).par_map_ordered(n, {
+                let (running, hooks) = (running.clone(), hooks.clone());
+                move |i| {
+                    if i > 0 {
+                        let token = CancelToken::current();
+                        let hooks = hooks.clone();
+                        let guard = token.on_cancel(move || {
+                            hooks.add();
+                        });
+                        running.add();
+                        token.wait();
+                        drop(guard);
+                    }
+                }
+            });
+            assert!(stage.next().is_some());
+            running.wait_for(n);
+            drop(stage);
+            // a hook that a guard removed in time need not have run, but no hook runs twice
+            assert!(hooks.get() <= n);
+        });
+    }
+}
+
+#[test]
+fn in_a_nested_stage_the_token_is_the_inner_ones() {
+    within(SOON, || {
+        let sums = (0..4_u64).par_map_ordered(2, |i| {
+            let outer = CancelToken::current();
+            let mut inner = (0..).par_map_ordered(2, |j: u64| (j, CancelToken::current()));
+            let (j, token) = inner.next().expect("an item");
+            drop(inner);
+            assert!(token.is_cancelled() && !outer.is_cancelled());
+            assert!(!CancelToken::current().is_cancelled());
+            i + j
+        });
+        assert_eq!(sums.sum::<u64>(), 6);
+    });
+}
+
+#[test]
+fn cancelling_the_own_token_inside_a_closure_is_survived() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let stage = (0..100).par_map_ordered(n, |i| {
+                if i == 10 {
+                    CancelToken::current().cancel();
+                }
+                i
+            });
+            // whatever it means, it ends and it is in order
+            let out: Vec<u64> = stage.collect();
+            assert!(out.iter().copied().eq(0..out.len() as u64));
+        });
+    }
+}
+
+#[test]
+fn a_hook_that_panics_reaches_whoever_cancels_and_not_the_stage() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        token.on_cancel(|| bang(1)).detach();
+        let mut stage = (0..).par_map_ordered(2, |i| i).cancel_on(&token);
+        assert_eq!(stage.next(), Some(0));
+        assert!(payload(|| token.cancel()).is_err());
+        let _ = stage.by_ref().count();
+        assert_eq!(stage.next(), None);
+    });
+}

@@ -1,0 +1,900 @@
+//! The layers of the crate point one way: this test reads the sources and fails on any import that
+//! is not in [`TABLE`].
+//!
+//! It also holds `std::sync` and loom to one file, system calls to another, and `unsafe` to three.
+//! Modules that are compiled for tests only are left out, and so are comments and literals. Paths
+//! that a macro puts together are not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// Who may import what. `a::*` stands for every module below `a`; the name of an item stands for
+/// that item alone.
+const TABLE: &[(&str, &[&str])] = &[
+    ("lib", &["*"]),
+    // What users call.
+    (
+        "fanfold",
+        &["adaptors::*", "stage", "config", "error", "engine::*"],
+    ),
+    (
+        "chained",
+        &["adaptors::*", "stage", "config", "error", "engine::*"],
+    ),
+    (
+        "parallel_map",
+        &["fanfold", "stage", "config", "error", "engine::*"],
+    ),
+    ("group", &["config", "error", "engine::*", "sync"]),
+    ("testing", &["stage", "error", "engine::*"]),
+    // A stage hands out its scoped form, and the scoped form holds the stage.
+    (
+        "stage",
+        &[
+            "adaptors::isolated",
+            "scope",
+            "config",
+            "error",
+            "engine::*",
+        ],
+    ),
+    ("scope", &["stage", "error", "engine::*"]),
+    // The jobs. They know neither one another nor what runs them.
+    ("adaptors", &[]),
+    ("adaptors::filter", &["engine::job"]),
+    ("adaptors::filter_map", &["engine::job"]),
+    ("adaptors::flat_map", &["engine::job"]),
+    ("adaptors::init", &["engine::job"]),
+    ("adaptors::isolated", &["engine::job", "error"]),
+    ("adaptors::local", &["engine::source", "engine::erase::Cx"]),
+    ("adaptors::map", &["engine::job"]),
+    ("adaptors::try_map", &["engine::job"]),
+    ("adaptors::window", &[]),
+    // The engine, from its top to its bottom. The first three are one group: the two sides of a
+    // stage, and what they share.
+    ("engine", &[]),
+    ("engine::stage", &["engine::*", "sync"]),
+    ("engine::worker", &["engine::*", "error", "sync"]),
+    ("engine::consumer", &["engine::*", "sync"]),
+    (
+        "engine::ctl",
+        &[
+            "engine::barrier",
+            "engine::cancel",
+            "engine::census",
+            "engine::erase::Stop",
+            "engine::unwind",
+            "sync",
+        ],
+    ),
+    ("engine::desk", &["engine::reorder", "engine::run", "sync"]),
+    (
+        "engine::run",
+        &["engine::barrier", "engine::unwind", "sync"],
+    ),
+    ("engine::source", &["engine::erase::Cx"]),
+    ("engine::erase", &["engine::census", "engine::pool", "sync"]),
+    ("engine::cancel", &["engine::unwind", "error", "sync"]),
+    ("engine::job", &["error"]),
+    ("engine::pool", &["sync"]),
+    ("engine::census", &["sync"]),
+    ("engine::cost", &["sync"]),
+    ("engine::barrier", &["sync"]),
+    ("engine::reorder", &[]),
+    ("engine::unwind", &[]),
+    // The bottom.
+    ("config", &[]),
+    ("error", &[]),
+    ("sync", &[]),
+];
+
+/// Modules that may import one another. There is no other cycle.
+const GROUPS: &[&[&str]] = &[
+    &["engine::consumer", "engine::stage", "engine::worker"],
+    &["scope", "stage"],
+];
+
+/// Names of crates and of parts of `std`, and the only module that may name them.
+const FENCED: &[(&str, &str)] = &[
+    ("std::sync", "sync"),
+    ("core::sync", "sync"),
+    ("std::thread", "sync"),
+    ("loom", "sync"),
+    ("libc", "engine::barrier"),
+    ("windows_sys", "engine::barrier"),
+];
+
+/// What every module may name all the same: it shares nothing between threads and starts none.
+const FREE: &[&str] = &[
+    "std::thread::available_parallelism",
+    "std::thread::current",
+    "std::thread::panicking",
+    "std::thread::sleep",
+];
+
+const UNSAFE: &[&str] = &["engine::barrier", "engine::erase", "engine::run"];
+
+/// A file with such a name is a drawer: its contents have a place of their own.
+const DRAWERS: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc"];
+
+// ---- the rules, on the real sources
+
+#[test]
+fn no_import_leaves_the_table() {
+    let sources = Sources::read();
+    let mut wrong = Vec::new();
+    for module in &sources.modules {
+        for path in &module.paths {
+            wrong.extend(judge(&sources, &module.name, path));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "imports that the table of tests/layers.rs does not allow (move the code, or decide on a \
+         new edge and enter it):\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_module_has_its_row_and_every_row_its_module() {
+    let sources = Sources::read();
+    let modules: BTreeSet<&str> = sources
+        .modules
+        .iter()
+        .map(|module| module.name.as_str())
+        .collect();
+    let rows: BTreeSet<&str> = TABLE.iter().map(|(name, _)| *name).collect();
+    assert_eq!(rows.len(), TABLE.len(), "a module has two rows");
+    let difference: Vec<_> = modules.symmetric_difference(&rows).collect();
+    assert!(
+        difference.is_empty(),
+        "modules without a row, or rows without a module: {difference:?}"
+    );
+}
+
+#[test]
+fn cycles_stay_within_their_groups() {
+    let sources = Sources::read();
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for module in &sources.modules {
+        let targets = module.paths.iter().filter_map(|path| sources.target(path));
+        edges
+            .entry(module.name.clone())
+            .or_default()
+            .extend(targets);
+    }
+    for cycle in cycles(&edges) {
+        assert!(
+            GROUPS
+                .iter()
+                .any(|group| cycle.iter().all(|module| group.contains(&module.as_str()))),
+            "these modules import one another: {cycle:?}"
+        );
+    }
+}
+
+#[test]
+fn lists_of_modules_hold_nothing_else() {
+    let sources = Sources::read();
+    for module in sources
+        .modules
+        .iter()
+        .filter(|module| ["adaptors", "engine"].contains(&module.name.as_str()))
+    {
+        let mut code = &strs(&module.words)[..];
+        while !code.is_empty() {
+            code = match code {
+                ["#", "[", ..] => {
+                    &code[closing(&module.words[module.words.len() - code.len()..], 1) + 1..]
+                }
+                ["pub", "(", "crate", ")", rest @ ..] | ["mod", _, ";", rest @ ..] => rest,
+                _ => panic!(
+                    "{} lists its modules and has no code of its own: {code:?}",
+                    module.name
+                ),
+            };
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_three_files() {
+    let sources = Sources::read();
+    for module in &sources.modules {
+        let has = module.words.iter().any(|word| word == "unsafe");
+        let may = UNSAFE.contains(&module.name.as_str());
+        assert!(!has || may, "unsafe code in {}", module.name);
+        assert!(
+            has || !may,
+            "{} has no unsafe code any more: take it off the list",
+            module.name
+        );
+    }
+}
+
+#[test]
+fn no_file_is_a_drawer() {
+    for module in &Sources::read().modules {
+        let parts: Vec<&str> = module.name.split("::").collect();
+        assert!(
+            !parts.iter().any(|part| DRAWERS.contains(part)),
+            "{} is a drawer",
+            module.name
+        );
+    }
+}
+
+/// Prose rots: what the engine's protocol names must be in the code.
+#[test]
+fn the_protocol_names_what_is_there() {
+    let sources = Sources::read();
+    let words: BTreeSet<&str> = sources
+        .modules
+        .iter()
+        .flat_map(|module| strs(&module.words))
+        .collect();
+    let prose = include_str!("../src/engine/README.md");
+    let gone: Vec<&str> = names(prose).filter(|name| !words.contains(name)).collect();
+    assert!(
+        gone.is_empty(),
+        "src/engine/README.md names what is not in the code: {gone:?}"
+    );
+}
+
+/// The names between backticks, but for those of files.
+fn names(prose: &str) -> impl Iterator<Item = &str> {
+    let code = prose.split('`').skip(1).step_by(2);
+    code.filter(|code| !code.contains(['.', '/']))
+        .flat_map(|code| code.split(|c: char| c != '_' && !c.is_alphanumeric()))
+        .filter(|name| name.starts_with(|c: char| c == '_' || c.is_alphabetic()))
+}
+
+// ---- judging
+
+/// What is wrong with this path in this module, if anything.
+fn judge(sources: &Sources, module: &str, path: &str) -> Option<String> {
+    if let Some((fence, owner)) = FENCED.iter().find(|(fence, _)| within(path, fence)) {
+        let free = FREE.iter().any(|free| within(path, free));
+        return (module != *owner && !free)
+            .then(|| format!("  {module} names {path}: {fence} is for {owner} alone"));
+    }
+    let target = sources.target(path)?;
+    if target == module {
+        return None;
+    }
+    let row = TABLE.iter().find(|(name, _)| *name == module);
+    let allowed = row.is_some_and(|(_, allowed)| {
+        allowed.iter().any(|entry| match entry.strip_suffix('*') {
+            Some(prefix) => target.starts_with(prefix),
+            None => {
+                target == *entry
+                    || path
+                        .strip_prefix("crate::")
+                        .is_some_and(|path| within(path, entry))
+            }
+        })
+    });
+    (!allowed).then(|| format!("  {module} imports {path}"))
+}
+
+/// Whether `path` is `prefix` or something below it.
+fn within(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The sets of more than one module of which each reaches each other.
+fn cycles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<String>> {
+    let reach = |from: &str| {
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![from.to_owned()];
+        while let Some(module) = todo.pop() {
+            for next in edges.get(&module).into_iter().flatten() {
+                if seen.insert(next.clone()) {
+                    todo.push(next.clone());
+                }
+            }
+        }
+        seen
+    };
+    let reaches: BTreeMap<&String, BTreeSet<String>> =
+        edges.keys().map(|module| (module, reach(module))).collect();
+    let mut found = BTreeSet::new();
+    for (module, reached) in &reaches {
+        let both = reached.iter().filter(|other| {
+            reaches
+                .get(other)
+                .is_some_and(|back| back.contains(*module))
+        });
+        let knot: BTreeSet<String> = both.cloned().chain([(*module).clone()]).collect();
+        if knot.len() > 1 {
+            found.insert(knot);
+        }
+    }
+    found.into_iter().collect()
+}
+
+// ---- reading
+
+struct Module {
+    /// `engine::run` for `src/engine/run.rs`; `lib` for the root.
+    name: String,
+    /// The code without comments, strings and what is for tests.
+    words: Vec<String>,
+    /// Paths that begin at the crate's root or in another crate.
+    paths: Vec<String>,
+}
+
+struct Sources {
+    modules: Vec<Module>,
+}
+
+impl Sources {
+    fn read() -> Self {
+        let mut files = Vec::new();
+        collect(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            "",
+            &mut files,
+        );
+        let sources = Sources::of(files);
+        assert!(sources.modules.len() > 20, "where are the sources?");
+        sources
+    }
+
+    fn of(files: Vec<(String, String)>) -> Self {
+        let mut tests = BTreeSet::new();
+        let mut modules = Vec::new();
+        for (name, text) in files {
+            let (words, for_tests) = without_tests(&words(&text));
+            tests.extend(for_tests.iter().map(|inner| below(&name, inner)));
+            let paths = paths(&words, &name);
+            modules.push(Module { name, words, paths });
+        }
+        modules.retain(|module| !tests.iter().any(|test| within(&module.name, test)));
+        Sources { modules }
+    }
+
+    /// The module of ours that a path leads to: the longest one that its beginning names.
+    fn target(&self, path: &str) -> Option<String> {
+        let path = path.strip_prefix("crate")?;
+        let path = path.strip_prefix("::").unwrap_or(path);
+        let named = self
+            .modules
+            .iter()
+            .map(|module| module.name.as_str())
+            .filter(|name| within(path, name));
+        Some(
+            named
+                .max_by_key(|name| name.len())
+                .unwrap_or("lib")
+                .to_owned(),
+        )
+    }
+}
+
+fn below(module: &str, inner: &str) -> String {
+    if module == "lib" {
+        inner.to_owned()
+    } else {
+        format!("{module}::{inner}")
+    }
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            collect(&path, &format!("{prefix}{stem}::"), files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push((
+                format!("{prefix}{stem}"),
+                fs::read_to_string(&path).unwrap(),
+            ));
+        }
+    }
+}
+
+/// The words and signs of a source: names, `::`, and single characters. Comments and literals are
+/// left out.
+fn words(text: &str) -> Vec<String> {
+    let chars: Vec<char> = text.chars().collect();
+    let at = |place: usize| chars.get(place).copied().unwrap_or('\0');
+    let is_name = |c: char| c == '_' || c.is_alphanumeric();
+    let mut words = Vec::new();
+    let mut i = 0;
+    while i < chars.len() {
+        let c = chars[i];
+        if c == '/' && at(i + 1) == '/' {
+            while i < chars.len() && chars[i] != '\n' {
+                i += 1;
+            }
+        } else if c == '/' && at(i + 1) == '*' {
+            let mut depth = 0;
+            while i < chars.len() {
+                match (chars[i], at(i + 1)) {
+                    ('/', '*') => (depth, i) = (depth + 1, i + 2),
+                    ('*', '/') => (depth, i) = (depth - 1, i + 2),
+                    _ => i += 1,
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        } else if c == '"' {
+            i = end_of_string(&chars, i);
+        } else if c == '\'' {
+            // A lifetime or a label has no quote after its name; a character has.
+            i = if at(i + 1) == '\\' || at(i + 2) == '\'' {
+                end_of_char(&chars, i)
+            } else {
+                i + 1
+            };
+        } else if is_name(c) {
+            let start = i;
+            while is_name(at(i)) {
+                i += 1;
+            }
+            let name: String = chars[start..i].iter().collect();
+            let hashes = chars[i..].iter().take_while(|c| **c == '#').count();
+            if ["r", "br", "cr"].contains(&name.as_str()) && at(i + hashes) == '"' {
+                i = end_of_raw_string(&chars, i + hashes, hashes);
+            } else if (["b", "c"].contains(&name.as_str()) && at(i) == '"')
+                || (name == "b" && at(i) == '\'')
+            {
+                // The mark of a literal, which follows.
+            } else {
+                words.push(name);
+            }
+        } else if c == ':' && at(i + 1) == ':' {
+            words.push("::".to_owned());
+            i += 2;
+        } else {
+            if !c.is_whitespace() {
+                words.push(c.to_string());
+            }
+            i += 1;
+        }
+    }
+    words
+}
+
+fn end_of_string(chars: &[char], start: usize) -> usize {
+    let mut i = start + 1;
+    while i < chars.len() && chars[i] != '"' {
+        i += if chars[i] == '\\' { 2 } else { 1 };
+    }
+    i + 1
+}
+
+fn end_of_raw_string(chars: &[char], quote: usize, hashes: usize) -> usize {
+    let mut i = quote + 1;
+    while i < chars.len() {
+        let closes = chars[i] == '"'
+            && chars[i + 1..]
+                .iter()
+                .take(hashes)
+                .filter(|c| **c == '#')
+                .count()
+                == hashes;
+        i += 1;
+        if closes {
+            return i + hashes;
+        }
+    }
+    i
+}
+
+fn end_of_char(chars: &[char], start: usize) -> usize {
+    let mut i = start + 1;
+    while i < chars.len() && chars[i] != '\'' {
+        i += if chars[i] == '\\' { 2 } else { 1 };
+    }
+    i + 1
+}
+
+/// Takes out modules that are compiled for tests only, and tells the names of those, and of the
+/// ones for loom, that lie in files of their own.
+fn without_tests(words: &[String]) -> (Vec<String>, Vec<String>) {
+    let mut kept: Vec<String> = Vec::new();
+    let mut files = Vec::new();
+    let mut for_tests = None;
+    let mut i = 0;
+    while i < words.len() {
+        let word = words[i].as_str();
+        if word == "#" && words.get(i + 1).is_some_and(|word| word == "[") {
+            let end = closing(words, i + 1);
+            if let ["cfg", "(", predicate @ .., ")"] = &strs(&words[i + 2..end])[..] {
+                for_tests = for_tests.or(condition(predicate));
+            }
+            kept.extend_from_slice(&words[i..=end]);
+            i = end + 1;
+        } else if word == "mod" && for_tests.is_some() {
+            let inline = words.get(i + 2).is_some_and(|word| word == "{");
+            if inline && for_tests == Some(Only::Test) {
+                i = closing(words, i + 2) + 1;
+            } else {
+                if !inline {
+                    files.extend(words.get(i + 1).cloned());
+                }
+                kept.push(words[i].clone());
+                i += 1;
+            }
+            for_tests = None;
+        } else {
+            // Between an attribute and its `mod` stands nothing but a visibility.
+            if !["pub", "(", "crate", "super", ")"].contains(&word) {
+                for_tests = None;
+            }
+            kept.push(words[i].clone());
+            i += 1;
+        }
+    }
+    (kept, files)
+}
+
+fn strs(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// The place of the bracket that closes the one at `open`.
+fn closing(words: &[String], open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (i, word) in words.iter().enumerate().skip(open) {
+        match word.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return i;
+        }
+    }
+    words.len()
+}
+
+/// In which builds only something is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Only {
+    Test,
+    Loom,
+}
+
+/// Whether a `cfg` predicate holds in tests only, or under loom only.
+fn condition(predicate: &[&str]) -> Option<Only> {
+    match predicate {
+        ["test"] => Some(Only::Test),
+        ["loom"] => Some(Only::Loom),
+        ["all", "(", inner @ .., ")"] => {
+            let parts: Vec<Option<Only>> = split(inner).into_iter().map(condition).collect();
+            [Only::Test, Only::Loom]
+                .into_iter()
+                .find(|only| parts.contains(&Some(*only)))
+        }
+        ["any", "(", inner @ .., ")"] => {
+            let parts: Vec<Option<Only>> = split(inner).into_iter().map(condition).collect();
+            parts
+                .first()
+                .copied()
+                .flatten()
+                .filter(|first| parts.iter().all(|part| *part == Some(*first)))
+        }
+        _ => None,
+    }
+}
+
+fn split<'a>(words: &'a [&'a str]) -> Vec<&'a [&'a str]> {
+    let mut depth = 0;
+    words
+        .split(|word| {
+            match *word {
+                "(" => depth += 1,
+                ")" => depth -= 1,
+                _ => {}
+            }
+            depth == 0 && *word == ","
+        })
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+/// All paths that begin with `crate`, `super` or the name of a crate; those of `super` as seen from
+/// the root.
+fn paths(words: &[String], module: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    // The module of this place in the file, and the depths of braces at which the inline ones end.
+    let mut here: Vec<String> = if module == "lib" {
+        Vec::new()
+    } else {
+        module.split("::").map(str::to_owned).collect()
+    };
+    let mut inline = Vec::new();
+    let mut depth = 0_usize;
+    let mut i = 0;
+    while i < words.len() {
+        match words[i].as_str() {
+            "mod" if words.get(i + 2).is_some_and(|word| word == "{") => {
+                here.push(words[i + 1].clone());
+                inline.push(depth);
+            }
+            "{" => depth += 1,
+            "}" => {
+                depth = depth.saturating_sub(1);
+                if inline.last() == Some(&depth) {
+                    inline.pop();
+                    here.pop();
+                }
+            }
+            // `pub(crate)` and `pub(super)` are no paths; `pub(in crate::x)` is one.
+            "crate" | "super" | "std" | "core" | "loom" | "libc" | "windows_sys"
+                if is_start(words, i) =>
+            {
+                let mut here = here.clone();
+                let mut from = i;
+                let mut root = words[i].clone();
+                if root == "super" {
+                    here.pop();
+                    while words.get(from + 1).is_some_and(|w| w == "::")
+                        && words.get(from + 2).is_some_and(|w| w == "super")
+                    {
+                        here.pop();
+                        from += 2;
+                    }
+                    here.insert(0, "crate".to_owned());
+                    root = here.join("::");
+                }
+                expand(words, &mut (from + 1), root, &mut found);
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    found
+}
+
+/// Whether a path begins with this word.
+fn is_start(words: &[String], i: usize) -> bool {
+    let before = |n: usize| i.checked_sub(n).map_or("", |place| words[place].as_str());
+    let continues = before(1) == "::"
+        && !matches!(
+            before(2),
+            "" | ";" | "use" | "(" | "<" | "," | "=" | "{" | "}" | "&" | "!"
+        );
+    let is_path = words.get(i + 1).is_some_and(|word| word == "::");
+    let is_import = matches!(before(1), "use" | "crate") && before(2) != "(" && words[i] != "crate";
+    !continues && before(1) != "." && (is_path || is_import)
+}
+
+/// Follows a path from the word after its root to its end, and into groups.
+fn expand(words: &[String], i: &mut usize, mut path: String, found: &mut Vec<String>) {
+    while words.get(*i).is_some_and(|word| word == "::") {
+        let next = words.get(*i + 1).map_or("", String::as_str);
+        if next == "{" {
+            *i += 2;
+            while words.get(*i).is_some_and(|word| word != "}") {
+                match words[*i].as_str() {
+                    "," => *i += 1,
+                    "as" => *i += 2,
+                    "self" => {
+                        found.push(path.clone());
+                        *i += 1;
+                    }
+                    name => {
+                        let inner = format!("{path}::{name}");
+                        *i += 1;
+                        expand(words, i, inner, found);
+                    }
+                }
+            }
+            *i += 1;
+            return;
+        }
+        if !next.starts_with(|c: char| c == '_' || c == '*' || c.is_alphabetic()) {
+            break;
+        }
+        path = format!("{path}::{next}");
+        *i += 2;
+    }
+    found.push(path);
+}
+
+// ---- the scanner itself
+
+fn scan(text: &str) -> Vec<String> {
+    paths(&without_tests(&words(text)).0, "engine::run")
+}
+
+#[test]
+fn comments_and_literals_are_no_code() {
+    assert_eq!(
+        words("a // crate::x\nb /* super::y /* nested */ crate::z */ c"),
+        ["a", "b", "c"]
+    );
+    assert_eq!(
+        words(r#"a("crate::x \" crate::y") b"#),
+        ["a", "(", ")", "b"]
+    );
+    assert_eq!(
+        words(r###"r"crate::x\" a r#"crate::" y"# b br##"z"# "## c b"x" c"y" d"###),
+        ["a", "b", "c", "d"]
+    );
+    assert_eq!(
+        words(r"'\'' a '{' b b'\\' c '\u{41}' d"),
+        ["a", "b", "c", "d"]
+    );
+    assert_eq!(
+        words("&'a str 'outer: loop"),
+        ["&", "a", "str", "outer", ":", "loop"]
+    );
+    assert!(scan("/// [`x`](crate::stage::Stage)\n//! crate::y\nfn f() {}").is_empty());
+}
+
+#[test]
+fn paths_are_found_wherever_they_stand() {
+    assert_eq!(scan("use crate::a::b::C;"), ["crate::a::b::C"]);
+    assert_eq!(
+        scan("fn f() -> crate::a::B { crate::c::d() }"),
+        ["crate::a::B", "crate::c::d"]
+    );
+    assert_eq!(
+        scan("use crate::{a::{self, B}, c::*, d as e};"),
+        ["crate::a", "crate::a::B", "crate::c::*", "crate::d"]
+    );
+    assert_eq!(
+        scan("let x = crate::a::Vec::<u8>::new();"),
+        ["crate::a::Vec"]
+    );
+    assert_eq!(
+        scan("pub(crate) fn f(); pub(super) struct S; pub(in crate::engine) mod m;"),
+        ["crate::engine"]
+    );
+    assert_eq!(
+        scan("use ::std::sync::Arc; use std::{fmt, sync::Mutex};"),
+        ["std::sync::Arc", "std::fmt", "std::sync::Mutex"]
+    );
+    assert_eq!(
+        scan("use loom; extern crate libc; cfg!(loom); let libc = 1;"),
+        ["loom", "libc"]
+    );
+    assert_eq!(scan("a::std::b(); x.crate_of(); my::libc::y"), [""; 0]);
+}
+
+#[test]
+fn super_is_resolved_from_where_it_stands() {
+    assert_eq!(
+        scan("use super::desk::Desk;"),
+        ["crate::engine::desk::Desk"]
+    );
+    assert_eq!(
+        scan("use super::super::stage::Stage;"),
+        ["crate::stage::Stage"]
+    );
+    assert_eq!(
+        scan("mod m { use super::x; fn f() { super::y() } } use super::z;"),
+        [
+            "crate::engine::run::x",
+            "crate::engine::run::y",
+            "crate::engine::z"
+        ]
+    );
+}
+
+#[test]
+fn modules_for_tests_are_left_out() {
+    assert_eq!(
+        scan("#[cfg(test)] mod tests { use crate::a; } use crate::b;"),
+        ["crate::b"]
+    );
+    assert_eq!(
+        scan("#[cfg(all(test, not(loom)))] mod tests { use crate::a; }"),
+        [""; 0]
+    );
+    assert_eq!(
+        scan("#[cfg(test)]\n#[allow(x)]\npub(crate) mod tests { use crate::a; }"),
+        [""; 0]
+    );
+    // Not for tests only.
+    assert_eq!(
+        scan("#[cfg(not(test))] mod m { use crate::a; }"),
+        ["crate::a"]
+    );
+    assert_eq!(
+        scan("#[cfg(any(test, unix))] mod m { use crate::a; }"),
+        ["crate::a"]
+    );
+    assert_eq!(scan("#[cfg(loom)] mod m { use loom::a; }"), ["loom::a"]);
+    assert_eq!(
+        scan("#[cfg(test)] use crate::a; mod m { use crate::b; }"),
+        ["crate::a", "crate::b"]
+    );
+    let files = |text: &str| without_tests(&words(text)).1;
+    assert_eq!(
+        files("#[cfg(loom)] mod models; #[cfg(test)] mod t; mod real; #[cfg(unix)] mod u;"),
+        ["models", "t"]
+    );
+}
+
+#[test]
+fn a_wrong_import_is_caught() {
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let sources = Sources::of(vec![
+        file(
+            "lib",
+            "pub use crate::stage::Stage; #[cfg(loom)] mod models;",
+        ),
+        file("models", "use loom::model;"),
+        file("stage", "use crate::engine::run::Run;"),
+        file("engine::reorder", "use super::desk::Desk;"),
+        file(
+            "engine::run",
+            "use crate::Stage; use crate::engine::barrier::light; use std::thread::panicking;",
+        ),
+        file("engine::barrier", "use libc::syscall;"),
+        file("engine::desk", "use super::erase::{Crew};"),
+        file("engine::erase", "use std::thread::spawn;"),
+        file(
+            "engine::ctl",
+            "use crate::engine::erase::{Stop, Crew}; use std::sync::Arc;",
+        ),
+        file(
+            "adaptors::map",
+            "use crate::adaptors::filter::Filter; use crate::engine::job::Job;",
+        ),
+        file("adaptors::filter", ""),
+        file("engine::job", ""),
+    ]);
+    let wrong: Vec<String> = sources
+        .modules
+        .iter()
+        .flat_map(|module| {
+            module
+                .paths
+                .iter()
+                .filter_map(|path| judge(&sources, &module.name, path))
+        })
+        .map(|wrong| wrong.trim().to_owned())
+        .collect();
+    assert_eq!(
+        wrong,
+        [
+            "engine::reorder imports crate::engine::desk::Desk",
+            "engine::run imports crate::Stage",
+            "engine::desk imports crate::engine::erase::Crew",
+            "engine::erase names std::thread::spawn: std::thread is for sync alone",
+            "engine::ctl imports crate::engine::erase::Crew",
+            "engine::ctl names std::sync::Arc: std::sync is for sync alone",
+            "adaptors::map imports crate::adaptors::filter::Filter",
+        ]
+    );
+}
+
+#[test]
+fn names_are_taken_out_of_prose() {
+    let prose = "a `Desk::wake` b `n` + 1 `run.rs`, `tests/x` and `Slot::<T>::Done(1)`";
+    assert_eq!(
+        names(prose).collect::<Vec<_>>(),
+        ["Desk", "wake", "n", "Slot", "T", "Done"]
+    );
+}
+
+#[test]
+fn a_cycle_is_found() {
+    let edges = [("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")];
+    let mut map: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (from, to) in edges {
+        map.entry(from.to_owned())
+            .or_default()
+            .insert(to.to_owned());
+    }
+    assert_eq!(
+        cycles(&map),
+        [BTreeSet::from(["b".to_owned(), "c".to_owned()])]
+    );
+}

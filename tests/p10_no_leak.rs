@@ -1,0 +1,284 @@
+//! P10: after drop or end no thread holds anything of the stage, and `assert_quiescent` proves it.
+
+mod support;
+
+use fanfold::testing::assert_quiescent;
+use fanfold::{CancelToken, Fanfold};
+use std::sync::Arc;
+use support::{Counter, Gate, SOON, bang, blocks, caught, dawdle, message, within};
+
+#[test]
+fn quiescent_before_anything_has_run() {
+    within(SOON, || {
+        assert_quiescent();
+        let stage = (0..10).par_map_ordered(2, |i| i);
+        assert_quiescent();
+        drop(stage);
+        assert_quiescent();
+    });
+}
+
+#[test]
+fn quiescent_after_the_end() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let mut stage = (0..100).par_map_ordered(n, |i| i);
+            assert_eq!(stage.by_ref().count(), 100);
+            assert_quiescent();
+            drop(stage);
+            assert_eq!((0..100).par_filter(n, |i| i % 2 == 0).count(), 50);
+            assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn quiescent_after_a_drop() {
+    for (n, k) in (1..=9).flat_map(|n| (0..20).map(move |k| (n, k))) {
+        within(SOON, move || {
+            let stage = (0..).par_map_ordered(n, |i: u64| {
+                dawdle(i);
+                i
+            });
+            assert_eq!(stage.take(k).count(), k);
+            assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn quiescent_after_an_error() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let stage = (0..).try_par_map_ordered(n, |i| if i == 20 { Err(i) } else { Ok(i) });
+            assert_eq!(stage.count(), 21);
+            assert_quiescent();
+            let failed = fanfold::parallel_map(0.., n, |i| if i == 20 { Err(i) } else { Ok(i) });
+            assert_eq!(failed, Err(20));
+            assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn quiescent_after_a_panic() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let stage = (0..).par_map_ordered(n, |i| if i == 20 { bang(i) } else { i });
+            assert_eq!(caught(|| stage.count()), Err(20));
+            assert_quiescent();
+            let source = (0..).inspect(|&i| {
+                if i == 20 {
+                    bang(i);
+                }
+            });
+            assert_eq!(caught(|| source.par_map_ordered(n, |i| i).count()), Err(20));
+            assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn quiescent_after_a_cancellation() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let token = CancelToken::new();
+            let mut stage = (0..).par_map_ordered(n, |i| i).cancel_on(&token);
+            assert_eq!(stage.next(), Some(0));
+            token.cancel();
+            let _ = stage.by_ref().count();
+            assert_eq!(stage.next(), None);
+            drop(stage);
+            assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn quiescent_after_a_chain_a_nest_and_a_scope() {
+    for n in 1..=5 {
+        within(SOON, move || {
+            let chain = (0..).par_map_ordered(n, |i: u64| i).par_filter(n, |_| true);
+            assert_eq!(chain.take(10).count(), 10);
+            assert_quiescent();
+            let nest = (0..10).par_map_ordered(n, move |i| {
+                (0..)
+                    .par_map_ordered(n, move |j| i + j)
+                    .take(3)
+                    .sum::<u64>()
+            });
+            assert_eq!(nest.count(), 10);
+            assert_quiescent();
+            let text = String::from("borrowed");
+            fanfold::scope(|s| {
+                let mut stage = (0..).par_map_ordered(n, |i| i + text.len()).within(s);
+                assert_eq!(stage.next(), Some(8));
+                std::mem::forget(stage);
+            });
+            assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn a_running_stage_is_named() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let mut stage = (0..).par_map_ordered(n, |i| i).named("fetch");
+            assert_eq!(stage.next(), Some(0));
+            let text = message(assert_quiescent);
+            assert!(text.contains("fetch"), "{text}");
+            drop(stage);
+            assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn a_forgotten_stage_is_named() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let mut stage = (0..).par_map_ordered(n, |i| i).named("lost");
+            assert_eq!(stage.next(), Some(0));
+            std::mem::forget(stage);
+            let text = message(assert_quiescent);
+            assert!(text.contains("lost"), "{text}");
+        });
+    }
+}
+
+#[test]
+fn a_stage_forgotten_inside_a_closure_belongs_to_whoever_runs_the_closure() {
+    for n in 1..=5 {
+        within(SOON, move || {
+            let outer = (0..3).par_map_ordered(n, |i| {
+                if i == 1 {
+                    let mut inner = (0..).par_map_ordered(2, |j| j).named("inner");
+                    assert_eq!(inner.next(), Some(0));
+                    std::mem::forget(inner);
+                }
+            });
+            assert_eq!(outer.count(), 3);
+            let text = message(assert_quiescent);
+            assert!(text.contains("inner"), "{text}");
+        });
+    }
+}
+
+#[test]
+fn the_stages_of_other_threads_do_not_count() {
+    within(SOON, || {
+        let (running, gate) = (Gate::new(), Gate::new());
+        let other = std::thread::spawn({
+            let (running, gate) = (running.clone(), gate.clone());
+            move || {
+                let mut stage = (0..).par_map_ordered(2, |i| i);
+                assert_eq!(stage.next(), Some(0));
+                running.open();
+                gate.wait();
+            }
+        });
+        running.wait();
+        assert_quiescent();
+        gate.open();
+        other.join().expect("no panic");
+    });
+}
+
+/// What the closure holds is free the moment the stage is dropped or over, not some time later.
+#[test]
+fn nothing_of_the_stage_is_held_when_the_drop_returns() {
+    for (n, k) in (1..=9).flat_map(|n| [0, 1, 5, 30].map(move |k| (n, k))) {
+        within(SOON, move || {
+            let (held, held_by_source) = (Arc::new(()), Arc::new(()));
+            let source = (0..100_u64).inspect({
+                let held = Arc::clone(&held_by_source);
+                move |_| assert!(Arc::strong_count(&held) > 0)
+            });
+            let stage = source.par_map_ordered(n, {
+                let held = Arc::clone(&held);
+                move |i| {
+                    dawdle(i);
+                    Arc::clone(&held)
+                }
+            });
+            assert_eq!(stage.take(k).count(), k);
+            assert_eq!(
+                (Arc::strong_count(&held), Arc::strong_count(&held_by_source)),
+                (1, 1)
+            );
+        });
+    }
+}
+
+#[test]
+fn nothing_of_the_stage_is_held_when_it_is_over() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (held, held_by_source) = (Arc::new(()), Arc::new(()));
+            let source = (0..100_u64).inspect({
+                let held = Arc::clone(&held_by_source);
+                move |_| assert!(Arc::strong_count(&held) > 0)
+            });
+            let mut stage = source.par_map_ordered(n, {
+                let held = Arc::clone(&held);
+                move |i| {
+                    assert!(Arc::strong_count(&held) > 0);
+                    i
+                }
+            });
+            assert_eq!(stage.by_ref().count(), 100);
+            assert_eq!(stage.next(), None);
+            drop(stage);
+            assert_eq!(
+                (Arc::strong_count(&held), Arc::strong_count(&held_by_source)),
+                (1, 1)
+            );
+        });
+    }
+}
+
+/// The workers' states are gone too: each is dropped on the thread that made it.
+#[test]
+fn no_state_is_left_when_the_drop_returns() {
+    struct State(Counter, std::thread::ThreadId);
+    impl Drop for State {
+        fn drop(&mut self) {
+            assert_eq!(std::thread::current().id(), self.1);
+            self.0.add();
+        }
+    }
+    for (n, k) in (1..=9).flat_map(|n| [1, 5, 30, 100].map(move |k| (n, k))) {
+        within(SOON, move || {
+            let (made, dropped) = (Counter::new(), Counter::new());
+            let init = {
+                let (made, dropped) = (made.clone(), dropped.clone());
+                move || {
+                    made.add();
+                    State(dropped.clone(), std::thread::current().id())
+                }
+            };
+            let stage = (0..100).par_map_ordered_init(n, init, |_, i| dawdle(i));
+            assert_eq!(stage.take(k).count(), k);
+            assert_eq!(dropped.get(), made.get());
+            assert!((1..=n).contains(&made.get()));
+        });
+    }
+}
+
+#[test]
+fn a_thousand_stages_leave_few_threads() {
+    within(SOON, || {
+        let gate = Gate::new();
+        for i in 0..1_000_u64 {
+            let mut stage = (0..5)
+                .chain(blocks(&gate))
+                .par_map_ordered(3, move |j| i + j);
+            assert_eq!(stage.next(), Some(i));
+            gate.open();
+        }
+        assert_quiescent();
+        let threads = fanfold::Pool::global().threads();
+        assert!(threads < 500, "{threads} threads");
+    });
+}

@@ -1,0 +1,443 @@
+//! What the promise tests share: gates, counters, a concurrency meter, counted drops, and sources that misbehave.
+//!
+//! Nothing here tells right from wrong by the clock. What must happen is awaited, and [`within`]
+//! turns what never happens into a failure that says "stuck".
+
+#![allow(dead_code)] // each test file uses a part
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an event may take that takes no time when all is well.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// How long a wait inside a closure or a source lasts before it gives up: longer than [`SOON`], so
+/// that the test speaks first.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until `ready`, and says what it waited for if that takes too long.
+fn wait_until<'a, T: Debug>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    what: &str,
+    mut ready: impl FnMut(&T) -> bool,
+) -> MutexGuard<'a, T> {
+    let (guard, timeout) = condvar
+        .wait_timeout_while(guard, LIMIT, |value| !ready(value))
+        .unwrap_or_else(PoisonError::into_inner);
+    assert!(!timeout.timed_out(), "stuck: {what}, at {guard:?}");
+    guard
+}
+
+/// Runs `f` on a thread of its own, and fails if it has not ended in time.
+#[track_caller]
+pub(crate) fn within<T: Send + 'static>(
+    limit: Duration,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = tell.send(catch_unwind(AssertUnwindSafe(f)));
+    });
+    match told.recv_timeout(limit) {
+        Ok(Ok(value)) => value,
+        Ok(Err(payload)) => resume_unwind(payload),
+        Err(_) => panic!("stuck: not done after {limit:?}"),
+    }
+}
+
+/// Gives what must *not* happen a chance to happen: absence is no event, so it cannot be awaited.
+pub(crate) fn settle() {
+    std::thread::sleep(Duration::from_millis(15));
+}
+
+/// Spins until `ready`: for conditions that nobody announces.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(start.elapsed() < SOON, "stuck: {what}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// A door that is shut until somebody opens it, for good.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Blocks until the gate is open.
+    pub(crate) fn wait(&self) {
+        drop(wait_until(&self.0.1, lock(&self.0.0), "a gate", |&open| {
+            open
+        }));
+    }
+
+    pub(crate) fn open(&self) {
+        *lock(&self.0.0) = true;
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        *lock(&self.0.0)
+    }
+
+    /// Opens the gate when dropped: declared after a stage, it lets a failed test end.
+    pub(crate) fn opener(&self) -> Opener {
+        Opener(self.clone())
+    }
+}
+
+/// See [`Gate::opener`].
+#[derive(Debug)]
+pub(crate) struct Opener(Gate);
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// A count that can be awaited.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counter(Arc<(Mutex<usize>, Condvar)>);
+
+impl Counter {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts one more and tells how many there are now.
+    pub(crate) fn add(&self) -> usize {
+        let mut count = lock(&self.0.0);
+        *count += 1;
+        self.0.1.notify_all();
+        *count
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        *lock(&self.0.0)
+    }
+
+    /// Blocks until the count is at least `n`.
+    pub(crate) fn wait_for(&self, n: usize) {
+        let what = format!("a count of {n}");
+        drop(wait_until(&self.0.1, lock(&self.0.0), &what, |&count| {
+            count >= n
+        }));
+    }
+}
+
+/// Measures how many closures run at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meter(Arc<(Mutex<Running>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Running {
+    now: usize,
+    most: usize,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts as running until the guard is dropped.
+    pub(crate) fn enter(&self) -> Entered {
+        let mut running = lock(&self.0.0);
+        running.now += 1;
+        running.most = running.most.max(running.now);
+        self.0.1.notify_all();
+        Entered(self.clone())
+    }
+
+    /// Enters, and stays until `n` have been in here at once.
+    pub(crate) fn meet(&self, n: usize) {
+        let _entered = self.enter();
+        let what = format!("{n} at once");
+        drop(wait_until(&self.0.1, lock(&self.0.0), &what, |running| {
+            running.most >= n
+        }));
+    }
+
+    /// The most that ever ran at once.
+    pub(crate) fn most(&self) -> usize {
+        lock(&self.0.0).most
+    }
+
+    /// Blocks until `n` run at this moment.
+    pub(crate) fn wait_for(&self, n: usize) {
+        let what = format!("{n} running");
+        drop(wait_until(&self.0.1, lock(&self.0.0), &what, |running| {
+            running.now >= n
+        }));
+    }
+}
+
+/// See [`Meter::enter`].
+#[derive(Debug)]
+pub(crate) struct Entered(Meter);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        lock(&(self.0).0.0).now -= 1;
+    }
+}
+
+/// Counts, id by id, what is created and what is dropped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger(Arc<Mutex<BTreeMap<u64, Life>>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Life {
+    created: u32,
+    dropped: u32,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A value whose drop is counted.
+    pub(crate) fn track(&self, id: u64) -> Tracked {
+        lock(&self.0).entry(id).or_default().created += 1;
+        Tracked {
+            id,
+            bomb: false,
+            ledger: self.clone(),
+        }
+    }
+
+    /// A value whose drop is counted and then panics with [`Bang`], unless a panic is under way.
+    pub(crate) fn bomb(&self, id: u64) -> Tracked {
+        let mut value = self.track(id);
+        value.bomb = true;
+        value
+    }
+
+    /// How many values exist.
+    pub(crate) fn alive(&self) -> usize {
+        let alive = |life: &Life| life.created.saturating_sub(life.dropped) as usize;
+        lock(&self.0).values().map(alive).sum()
+    }
+
+    /// How many values were ever created.
+    pub(crate) fn created(&self) -> usize {
+        lock(&self.0)
+            .values()
+            .map(|life| life.created as usize)
+            .sum()
+    }
+
+    /// Fails unless every id was created once and dropped once.
+    #[track_caller]
+    pub(crate) fn assert_dropped_once(&self) {
+        let once = Life {
+            created: 1,
+            dropped: 1,
+        };
+        let odd: Vec<(u64, Life)> = lock(&self.0)
+            .iter()
+            .filter(|(_, life)| **life != once)
+            .map(|(id, life)| (*id, *life))
+            .collect();
+        assert!(odd.is_empty(), "not dropped exactly once: {odd:?}");
+    }
+}
+
+/// See [`Ledger::track`]. It cannot be cloned.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(crate) id: u64,
+    bomb: bool,
+    ledger: Ledger,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        lock(&self.ledger.0).entry(self.id).or_default().dropped += 1;
+        if self.bomb && !std::thread::panicking() {
+            bang(self.id);
+        }
+    }
+}
+
+/// A panic's payload of our own: proof that the very payload arrives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bang(pub(crate) u64);
+
+/// Panics with [`Bang`], without a word on stderr.
+pub(crate) fn bang(id: u64) -> ! {
+    resume_unwind(Box::new(Bang(id)))
+}
+
+/// Runs `f` and hands back its result, or the id of the [`Bang`] it panicked with. Another payload
+/// goes on.
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, u64> {
+    payload(f).map_err(|payload| match payload.downcast::<Bang>() {
+        Ok(bang) => bang.0,
+        Err(other) => resume_unwind(other),
+    })
+}
+
+/// Runs `f` and hands back its result, or what it panicked with.
+pub(crate) fn payload<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(f))
+}
+
+/// What a panic said.
+#[track_caller]
+pub(crate) fn message<T>(f: impl FnOnce() -> T) -> String {
+    let payload = payload(f).err().expect("a panic");
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => (*payload.downcast::<&str>().expect("a text")).to_owned(),
+    }
+}
+
+/// A number that looks random, the same for the same seed.
+pub(crate) fn mix(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Keeps the CPU busy for about this long.
+pub(crate) fn spin(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Takes a random time: mostly none, at times some microseconds of work, at times a short sleep.
+pub(crate) fn dawdle(seed: u64) {
+    let random = mix(seed);
+    let micros = Duration::from_micros(random >> 8 & 127);
+    match random & 31 {
+        0 => std::thread::sleep(micros),
+        1..=3 => spin(micros / 4),
+        _ => {}
+    }
+}
+
+/// Counts the items that come out of `inner`.
+pub(crate) fn counted<I: Iterator>(inner: I, items: &Counter) -> Counted<I> {
+    Counted {
+        inner,
+        items: items.clone(),
+        calls: Counter::new(),
+    }
+}
+
+/// Counts the calls of `inner.next()`, at their start.
+pub(crate) fn calls_counted<I: Iterator>(inner: I, calls: &Counter) -> Counted<I> {
+    Counted {
+        inner,
+        items: Counter::new(),
+        calls: calls.clone(),
+    }
+}
+
+/// See [`counted`] and [`calls_counted`].
+#[derive(Debug)]
+pub(crate) struct Counted<I> {
+    inner: I,
+    items: Counter,
+    calls: Counter,
+}
+
+impl<I: Iterator> Iterator for Counted<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.calls.add();
+        let item = self.inner.next()?;
+        self.items.add();
+        Some(item)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+/// No items, but a `next()` that blocks until the gate is open. To be chained behind others.
+pub(crate) fn blocks<T>(gate: &Gate) -> impl Iterator<Item = T> + Send + use<T> {
+    let gate = gate.clone();
+    std::iter::from_fn(move || {
+        gate.wait();
+        None
+    })
+}
+
+/// Panics with [`Bang`] in the place of item `k`, and counts every call of `next()`.
+pub(crate) fn panics_at(k: u64, calls: &Counter) -> impl Iterator<Item = u64> + Send + use<> {
+    let calls = calls.clone();
+    (0..).inspect(move |&i| {
+        calls.add();
+        if i == k {
+            bang(i);
+        }
+    })
+}
+
+/// An iterator whose `size_hint` is whatever it is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Lying<I> {
+    pub(crate) inner: I,
+    pub(crate) hint: (usize, Option<usize>),
+}
+
+impl<I: Iterator> Iterator for Lying<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.inner.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.hint
+    }
+}
+
+/// Says word for word what the script says, then `None`; counts how often it was asked.
+#[derive(Debug)]
+pub(crate) struct Script<T> {
+    lines: std::vec::IntoIter<Option<T>>,
+    calls: Counter,
+}
+
+impl<T> Script<T> {
+    pub(crate) fn new(lines: impl Into<Vec<Option<T>>>, calls: &Counter) -> Self {
+        Script {
+            lines: lines.into().into_iter(),
+            calls: calls.clone(),
+        }
+    }
+}
+
+impl<T> Iterator for Script<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.calls.add();
+        self.lines.next().flatten()
+    }
+}

@@ -1,0 +1,13 @@
+// The same with parameters: the compiler says it in other words.
+use fanfold::Fanfold;
+
+fn hits(docs: &[String], needle: &str) -> usize {
+    let stage = docs
+        .iter()
+        .par_map_ordered(8, |d| d.matches(needle).count());
+    stage.filter(|n| *n > 0).count()
+}
+
+fn main() {
+    println!("{}", hits(&[], "needle"));
+}

@@ -1,0 +1,10 @@
+// Nobody gets at the iterator behind a borrowing stage by calling what is for the engine only.
+use fanfold::Fanfold;
+use fanfold::Source;
+
+fn main() {
+    let docs = vec![String::from("a needle"), String::from("hay")];
+    let stage = docs.iter().par_map_ordered(8, |d| d.len());
+    let iter = stage.local().place(Default::default());
+    std::mem::forget(iter);
+}

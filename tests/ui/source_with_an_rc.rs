@@ -1,0 +1,9 @@
+// A source that cannot leave its thread: the message names `.local()`.
+use fanfold::Fanfold;
+use std::rc::Rc;
+
+fn main() {
+    let three = Rc::new(3);
+    let source = (0..9_u64).map(move |x| x * *three);
+    println!("{}", source.par_map_ordered(4, |x| x + 1).sum::<u64>());
+}

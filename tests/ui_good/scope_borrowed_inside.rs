@@ -1,0 +1,11 @@
+// What is borrowed lives outside of it.
+use fanfold::Fanfold;
+
+fn main() {
+    let docs = vec![String::from("a needle"), String::from("hay")];
+    fanfold::scope(|s| {
+        for len in docs.iter().par_map_ordered(8, |d| d.len()).within(s) {
+            println!("{len}");
+        }
+    });
+}
