@@ -1,6 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![warn(rustdoc::all)]
 
+/// The design document, compiled with the docs so that it cannot rot.
+#[cfg(doctest)]
+#[doc = include_str!("../DESIGN.md")]
+mod design {}
+
 mod adaptors;
 mod chained;
 mod config;

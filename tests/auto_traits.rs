@@ -1,5 +1,7 @@
 //! Stages can be named, stored, boxed, returned and sent as far as their parts can.
 
+#![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
+
 mod support;
 
 use fanfold::{
@@ -65,9 +67,12 @@ fn held<F: Fn(u64) -> u64 + Send + Sync + 'static>(f: F) -> Holder<F> {
 
 type Numbers = Box<dyn Iterator<Item = u64>>;
 
+type Even = Filter<fn(&u64) -> bool>;
+type Next = Map<fn(u64) -> u64>;
+
 struct Plain {
-    stage: Stage<std::vec::IntoIter<u64>, Filter<fn(&u64) -> bool>>,
-    local: Stage<Local<Numbers>, Map<fn(u64) -> u64>>,
+    stage: Stage<std::vec::IntoIter<u64>, Even>,
+    local: Stage<Local<Numbers>, Next>,
 }
 
 #[test]
@@ -101,7 +106,7 @@ where
     source
         .par_map_ordered(2, |x| x + 1)
         .par_filter(2, |x| x % 2 == 0)
-        .map(|x| x)
+        .fuse()
 }
 
 fn more_generic<T: Send + 'static, O: Send + 'static>(

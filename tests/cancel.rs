@@ -114,8 +114,8 @@ fn a_hook_runs_once_when_the_token_is_cancelled() {
 
 /// The items `0, 1, 2, …` that are all in here, up to the first gap.
 fn without_a_gap(ran: &[usize]) -> std::ops::Range<usize> {
-    let end = (0..).find(|i| !ran.contains(i)).unwrap_or_default();
-    0..end
+    let gap = (0..=ran.len()).find(|i| !ran.contains(i));
+    0..gap.unwrap_or_default()
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn cancelling_while_results_flow_ends_the_flow() {
     for n in 1..=9 {
         within(SOON, move || {
             let token = CancelToken::new();
-            let stage = (0_u64..).par_map_ordered(n, |i| i).cancel_on(&token);
+            let stage = (0_usize..).par_map_ordered(n, |i| i).cancel_on(&token);
             let canceller = std::thread::spawn({
                 let token = token.clone();
                 move || {
@@ -349,11 +349,7 @@ fn cancelling_while_results_flow_ends_the_flow() {
                     token.cancel();
                 }
             });
-            let mut next = 0;
-            for i in stage {
-                assert_eq!(i, next);
-                next += 1;
-            }
+            assert!(stage.enumerate().all(|(at, i)| at == i));
             canceller.join().expect("no panic");
             assert!(token.is_cancelled());
         });

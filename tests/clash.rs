@@ -90,7 +90,7 @@ fn each_option_and_terminal_call_of_ours_is_called() {
 fn their_methods_still_work_on_and_between_stages() {
     within(SOON, || {
         let sums = (0..10_u64)
-            .map(|x| x)
+            .fuse()
             .par_map_ordered(2, |x| x)
             .dedup()
             .par_filter(2, |x| x % 2 == 0)

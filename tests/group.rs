@@ -74,7 +74,7 @@ fn spawn_blocks_at_the_limit() {
                 let (gate, spawned) = (gate.clone(), spawned.clone());
                 move || {
                     group(limit, |g| {
-                        for _ in 0..limit + 1 {
+                        for _ in 0..=limit {
                             g.spawn(|| {
                                 gate.wait();
                                 Ok::<_, Error>(())

@@ -51,7 +51,7 @@ impl Arbitrary for Case {
             let case = case.clone();
             move |n| Case { n, ..case.clone() }
         });
-        let whole = case.take.is_some().then(|| Case { take: None, ..case });
+        let whole = case.take.map(|_| Case { take: None, ..case });
         Box::new(shorter.chain(narrower).chain(whole))
     }
 }
@@ -76,8 +76,11 @@ impl Case {
     fn delay(&self, item: u64) {
         match self.seed % 3 {
             0 => {}
-            1 if item % 512 == 0 => std::thread::sleep(std::time::Duration::from_millis(2)),
-            1 => {}
+            1 => {
+                if item % 512 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+            }
             _ => dawdle(item),
         }
     }

@@ -82,27 +82,29 @@ fn every_adaptor_runs_n_at_once() {
     within(SOON, || {
         for n in [2, 5] {
             let meters: [Meter; 7] = std::array::from_fn(|_| Meter::new());
-            let m = meters.clone();
+            let meet = |which: usize| meters[which].meet(n);
             let items = || 0..n * 2;
-            let [a, b, c, d, e, f, g] = m;
-            items().par_map_ordered(n, |_| a.meet(n)).for_each(drop);
-            items().par_map(n, |_| b.meet(n)).for_each(drop);
-            let filter = |_: &usize| {
-                c.meet(n);
+            items().par_map_ordered(n, |_| meet(0)).for_each(drop);
+            items().par_map(n, |_| meet(1)).for_each(drop);
+            let kept = items().par_filter(n, |_| {
+                meet(2);
                 true
-            };
-            items().par_filter(n, filter).for_each(drop);
-            items()
-                .par_filter_map(n, |_| Some(d.meet(n)))
-                .for_each(drop);
-            items().par_flat_map(n, |_| [e.meet(n)]).for_each(drop);
-            let init = || f.clone();
-            items()
-                .par_map_ordered_init(n, init, |f, _| f.meet(n))
-                .for_each(drop);
-            items()
-                .try_par_map_ordered(n, |_| Ok::<_, ()>(g.meet(n)))
-                .for_each(drop);
+            });
+            assert_eq!(kept.count(), n * 2);
+            let kept = items().par_filter_map(n, |i| {
+                meet(3);
+                Some(i)
+            });
+            assert_eq!(kept.count(), n * 2);
+            items().par_flat_map(n, |_| [meet(4)]).for_each(drop);
+            let init = || 5;
+            let with_init = items().par_map_ordered_init(n, init, |which, _| meet(*which));
+            assert_eq!(with_init.count(), n * 2);
+            let tried = items().try_par_map_ordered(n, |i| {
+                meet(6);
+                if i < n * 2 { Ok(i) } else { Err(i) }
+            });
+            assert_eq!(tried.count(), n * 2);
             for (which, meter) in meters.iter().enumerate() {
                 assert_eq!(meter.most(), n, "adaptor {which}");
             }

@@ -70,7 +70,7 @@ fn the_payload_is_the_very_one() {
 fn the_lowest_index_wins_on_every_run() {
     for run in 0..300 {
         let n = 1 + (run % 9) as usize;
-        let first = (0..).find(|&i| mix(run ^ i) % 5 == 0).expect("one");
+        let first = (0..100).find(|&i| mix(run ^ i) % 5 == 0).expect("one");
         within(SOON, move || {
             let mut stage = (0..100).par_map_ordered(n, move |i| {
                 dawdle(run << 16 ^ i);
@@ -259,7 +259,7 @@ fn payloads_that_panic_in_drop_are_survived() {
                     }
                 });
                 assert!(stage.by_ref().take(4).eq(0..4));
-                let won = payload(|| stage.next()).err().expect("a panic");
+                let won = payload(|| stage.next()).expect_err("a panic");
                 assert!(won.is::<Bomb>());
                 std::mem::forget(won);
                 assert!(payload(|| stage.next()).is_ok_and(|none| none.is_none()));
@@ -573,7 +573,7 @@ fn a_panic_passes_through_the_stages_of_a_chain() {
             let mut stage = (0..100)
                 .par_map_ordered(n, |i| if i == 42 { bang(i) } else { i })
                 .par_filter(n, |_| true)
-                .map(|i| i)
+                .fuse()
                 .par_map_ordered(n, |i| i);
             let (before, panic) = drained(&mut stage);
             assert!(before.into_iter().eq(0..42));

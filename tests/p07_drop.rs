@@ -167,7 +167,7 @@ fn queued_items_never_start() {
 fn the_drop_waits_for_the_closures_that_run_and_for_nothing_else() {
     for n in 1..=9 {
         within(SOON, move || {
-            let (meter, gate, dropped) = (Meter::new(), Gate::new(), Gate::new());
+            let (meter, gate, over) = (Meter::new(), Gate::new(), Gate::new());
             let mut stage = (0..1_000).par_map_ordered(n, {
                 let (meter, gate) = (meter.clone(), gate.clone());
                 move |i| {
@@ -180,14 +180,14 @@ fn the_drop_waits_for_the_closures_that_run_and_for_nothing_else() {
             assert!(stage.next().is_some());
             meter.wait_for(n);
             let dropper = std::thread::spawn({
-                let dropped = dropped.clone();
+                let over = over.clone();
                 move || {
                     drop(stage);
-                    dropped.open();
+                    over.open();
                 }
             });
             settle();
-            assert!(!dropped.is_open(), "the drop is back before the closures");
+            assert!(!over.is_open(), "the drop is back before the closures");
             gate.open();
             dropper.join().expect("no panic");
             assert_eq!(meter.most(), n);

@@ -1,6 +1,8 @@
 //! P11: nothing before the first `next()`; fused after `None`; `size_hint` stays true while items are
 //! in flight; `take(k)` admits at most k + `in_flight`.
 
+#![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
+
 mod support;
 
 use fanfold::{CancelToken, Fanfold};

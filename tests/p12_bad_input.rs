@@ -267,10 +267,10 @@ fn items_of_no_size() {
 }
 
 #[test]
+#[allow(clippy::large_stack_arrays)] // the size is the point
 fn items_of_a_large_size_and_a_strict_alignment() {
     #[repr(align(4096))]
     struct Page(u64);
-    #[derive(Clone, Copy)]
     struct Big([u8; 65_536]);
     fn is_aligned(page: &Page) -> bool {
         std::ptr::from_ref(page).addr() % 4096 == 0
@@ -284,8 +284,10 @@ fn items_of_a_large_size_and_a_strict_alignment() {
             for (i, page) in (1..).zip(stage) {
                 assert!(is_aligned(&page) && page.0 == i);
             }
-            let big = std::iter::repeat_n(Big([7; 65_536]), 40).par_map_ordered(n, |big| big);
-            assert!(big.in_flight(8).all(|big| big.0[65_535] == 7));
+            let big = (0..40)
+                .map(|i| Big([i; 65_536]))
+                .par_map_ordered(n, |big| big);
+            assert!(big.in_flight(8).map(|big| big.0[65_535]).eq(0..40));
         });
     }
 }

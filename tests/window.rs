@@ -28,7 +28,8 @@ fn aggregates_are_folded_chunks() {
         let words = (0..len)
             .window(size)
             .aggregate(String::new, |word, x| format!("{word}{x},"));
-        let chunk = |chunk: &[u64]| chunk.iter().map(|x| format!("{x},")).collect::<String>();
+        let add = |word: String, x: &u64| format!("{word}{x},");
+        let chunk = |chunk: &[u64]| chunk.iter().fold(String::new(), add);
         assert!(words.eq(items.chunks(size).map(chunk)), "{size}, {len}");
     }
 }

@@ -380,12 +380,13 @@ where
         if let Some(run) = filling.and_then(|filling| shared.close(&mut desk, filling)) {
             shared.waiting.push(run);
         }
-        if let Some(over) = over {
-            shared.source_over(&mut desk, self.pulled, over);
-        }
+        let failed = over.and_then(|over| shared.source_over(&mut desk, self.pulled, over));
         let wake = desk.wake();
         drop(desk);
         shared.act(wake);
+        if let Some(seq) = failed {
+            shared.ctl.fail(seq);
+        }
         true
     }
 

@@ -114,7 +114,7 @@ impl Ctl {
     pub(crate) fn cancel(&self) {
         self.words.cut.store(0, Ordering::SeqCst);
         self.cancelled.store(true, Ordering::SeqCst);
-        heavy(); // pairs with the light one between claim and `cut`: see `Consumer::is_cancelled_here`
+        heavy(); // pairs with the light one between claim and `cut`: see `Taking::is_next_claimed`
         self.stray(self.token.trip());
         self.interrupt_inner();
         self.consumer.unpark();
@@ -162,7 +162,7 @@ impl Ctl {
     /// Consumer: is going to sleep for this `seq`; must look once more.
     pub(crate) fn sleep_for(&self, seq: u64) {
         self.words.waiting_for.store(seq, Ordering::Relaxed);
-        heavy(); // pairs with the light ones in `published` and `pulled`
+        heavy(); // pairs with the light ones in `published` and `Filling::push`
     }
 
     /// Consumer: is awake.

@@ -286,23 +286,27 @@ where
         let began = Instant::now();
         let in_source = ctl::in_source(&self.ctl);
         let first = origin.seq;
-        let (run, desk) = match next(&mut origin) {
+        let (run, failed, desk) = match next(&mut origin) {
             Next::Item(item) if want == 1 => {
                 let mut desk = self.desk.lock();
                 let run = self.single(&mut desk, first, item);
-                (Some(run), desk)
+                (Some(run), None, desk)
             }
             Next::Item(item) => self.fill(&mut origin, first, item, want),
             over => {
                 let mut desk = self.desk.lock();
-                self.source_over(&mut desk, first, over);
-                (None, desk)
+                let failed = self.source_over(&mut desk, first, over);
+                (None, failed, desk)
             }
         };
         drop(in_source);
         let len = (origin.seq - first).max(1);
         worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);
-        self.leave_source(worker, origin, desk, run)
+        let pulled = self.leave_source(worker, origin, desk, run);
+        if let Some(seq) = failed {
+            self.ctl.fail(seq);
+        }
+        pulled
     }
 
     /// Pulls more items after the first. Comes back with the desk locked, and with a run unless a
@@ -313,7 +317,7 @@ where
         first: u64,
         item: S::Item,
         want: usize,
-    ) -> (Option<OwningOf<S, J>>, Guard<'a, S, J>) {
+    ) -> (Option<OwningOf<S, J>>, Option<u64>, Guard<'a, S, J>) {
         let mut filling = self.open_shared(first, want);
         let mut open = filling.push(item);
         // One catch around the loop: nothing in it panics but the source.
@@ -343,10 +347,8 @@ where
         });
         let mut desk = self.desk.lock();
         let run = self.close(&mut desk, filling);
-        if let Some(over) = over {
-            self.source_over(&mut desk, origin.seq, over);
-        }
-        (run, desk)
+        let failed = over.and_then(|over| self.source_over(&mut desk, origin.seq, over));
+        (run, failed, desk)
     }
 
     /// Puller: nobody looks after what it holds, so somebody is called to.
@@ -389,13 +391,21 @@ where
         }
     }
 
-    /// The source has no more, for one reason or the other.
-    pub(crate) fn source_over(&self, desk: &mut Guard<'_, S, J>, seq: u64, over: Next<S::Item>) {
+    /// The source has no more, for one reason or the other. `Some`: it panicked at this `seq`,
+    /// which is to be [failed](ctl::Ctl::fail) once no lock is held.
+    #[must_use]
+    pub(crate) fn source_over(
+        &self,
+        desk: &mut Guard<'_, S, J>,
+        seq: u64,
+        over: Next<S::Item>,
+    ) -> Option<u64> {
         if let Next::Panicked(payload) = over {
             self.source_panicked(desk, seq, payload);
-            self.ctl.fail(seq);
+            Some(seq)
         } else {
             desk.end = Some(seq);
+            None
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) fn within<T: Send + 'static>(
     match told.recv_timeout(limit) {
         Ok(Ok(value)) => value,
         Ok(Err(payload)) => resume_unwind(payload),
-        Err(_) => panic!("stuck: not done after {limit:?}"),
+        Err(timeout) => panic!("stuck: {timeout} after {limit:?}"),
     }
 }
 
