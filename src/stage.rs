@@ -635,6 +635,10 @@ where
         self.lazy.next_owned()
     }
 
+    fn fold<A, F: FnMut(A, J::Output) -> A>(self, init: A, f: F) -> A {
+        self.lazy.drain(|outputs| outputs.fold(init, f))
+    }
+
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.outputs()
     }

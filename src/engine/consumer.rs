@@ -73,6 +73,17 @@ where
     }
 }
 
+/// A worker asked to be woken for room, and there is some.
+#[cold]
+fn room_made<S: Source, J: Job<S::Item>>(shared: &Arc<Shared<S, J>>)
+where
+    S::Item: Send,
+{
+    shared.ctl.room_granted();
+    let wake = shared.desk.lock().wake();
+    shared.act(wake);
+}
+
 /// What a look for results gave.
 enum Look {
     Ready,
@@ -175,6 +186,33 @@ where
         self.shared.as_ref()?.desk.lock().end
     }
 
+    /// Folds all outputs: as `next` does, but what is ready is taken in a tight loop.
+    pub(crate) fn fold_all<A>(&mut self, init: A, mut f: impl FnMut(A, J::Output) -> A) -> A {
+        let mut value = init;
+        while let Some(output) = self.next() {
+            value = f(value, output);
+            let (Some(head), Some(shared)) = (&mut self.head, &self.shared) else {
+                continue;
+            };
+            if self.over || self.batch.is_some() {
+                continue;
+            }
+            let ctl = &*shared.ctl;
+            while head.is_ready() && !head.may_be_odd() {
+                self.taken += 1;
+                let room_is_wanted = ctl.set_yielded(self.taken);
+                let batch = head.take();
+                if room_is_wanted {
+                    room_made(shared);
+                }
+                for output in batch {
+                    value = f(value, output);
+                }
+            }
+        }
+        value
+    }
+
     /// Waits until something can be taken, and counts it as yielded; `false` at the end.
     #[inline]
     fn advance(&mut self) -> bool {
@@ -184,19 +222,10 @@ where
         self.taken += 1;
         if let Some(shared) = &self.shared {
             if shared.ctl.set_yielded(self.taken) {
-                self.room_made();
+                room_made(shared);
             }
         }
         true
-    }
-
-    #[cold]
-    fn room_made(&self) {
-        if let Some(shared) = &self.shared {
-            shared.ctl.room_granted();
-            let wake = shared.desk.lock().wake();
-            shared.act(wake);
-        }
     }
 
     /// Waits until there is something to take; `false` at the end.
@@ -523,6 +552,10 @@ where
             }
         }
         None
+    }
+
+    fn fold<A, F: FnMut(A, J::Output) -> A>(mut self, init: A, f: F) -> A {
+        self.fold_all(init, f)
     }
 }
 

@@ -290,6 +290,8 @@ impl Stop for Ctl {
 pub(crate) struct Here {
     ctl: Arc<Ctl>,
     seq: Cell<u64>,
+    /// Whether there is a token: read each item.
+    asked: Cell<bool>,
     token: RefCell<Option<CancelToken>>,
 }
 
@@ -303,6 +305,7 @@ impl Here {
         Here {
             ctl,
             seq: Cell::new(0),
+            asked: Cell::new(false),
             token: RefCell::new(None),
         }
     }
@@ -316,13 +319,14 @@ impl Here {
     /// The item has run; its token, if it asked for one, is no longer of interest.
     #[inline]
     pub(crate) fn item_over(&self) {
-        if self.token.borrow().is_some() {
+        if self.asked.get() {
             self.forget_token();
         }
     }
 
     #[cold]
     fn forget_token(&self) {
+        self.asked.set(false);
         self.token.take();
         let seq = self.seq.get();
         self.ctl.items.lock().retain(|(other, _)| *other != seq);
@@ -342,6 +346,7 @@ impl Current for Here {
             self.ctl.stray(token.trip());
         }
         *self.token.borrow_mut() = Some(token.clone());
+        self.asked.set(true);
         token
     }
 }

@@ -273,6 +273,9 @@ pub(crate) trait Start {
     type Output;
     type Running: Iterator<Item = Self::Output>;
 
+    /// Folds all outputs of a running stage.
+    fn fold<A>(running: &mut Self::Running, init: A, f: impl FnMut(A, Self::Output) -> A) -> A;
+
     /// Starts. All threads are leased through the seed's team, which `Running` owns.
     fn start(self: Box<Self>, seed: Seed) -> Box<Self::Running>;
 }
@@ -364,6 +367,13 @@ impl<P: Start> Iterator for Outputs<'_, P> {
     #[inline]
     fn next(&mut self) -> Option<P::Output> {
         self.0.as_mut()?.next()
+    }
+
+    fn fold<A, F: FnMut(A, P::Output) -> A>(self, init: A, f: F) -> A {
+        match self.0 {
+            Some(running) => P::fold(running, init, f),
+            None => init,
+        }
     }
 }
 

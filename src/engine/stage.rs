@@ -47,6 +47,10 @@ where
     fn start(self: Box<Self>, seed: Seed) -> Box<Consumer<S, J>> {
         Consumer::start(*self, seed)
     }
+
+    fn fold<A>(running: &mut Consumer<S, J>, init: A, f: impl FnMut(A, J::Output) -> A) -> A {
+        running.fold_all(init, f)
+    }
 }
 
 /// The source, and how far it has been pulled. Whoever is in it holds its lock.

@@ -671,37 +671,36 @@ where
         count: usize,
         done: &mut usize,
     ) -> ControlFlow<()> {
+        // What does not change while the run lasts, in registers: the barriers in between would
+        // have it loaded for each item.
+        let (ctl, job, here) = (&*self.ctl, &self.job, &*worker.here);
+        let first = run.first();
         for _ in 0..count {
             let Claim::Mine(index) = run.claim() else {
                 return ControlFlow::Break(());
             };
-            let seq = run.first() + index as u64;
+            let seq = first + index as u64;
             let item = run.take(index);
-            if seq >= self.ctl.cut() {
-                self.ctl.stray(unwind::discard(item));
+            if seq >= ctl.cut() {
+                ctl.stray(unwind::discard(item));
                 self.publish_odd(run, index, Odd::Discarded);
                 continue;
             }
-            worker.here.set_seq(seq);
-            let state = worker.state.get_or_insert_with(|| self.job.state());
-            let (batch, last) = self.job.run(state, item);
+            here.set_seq(seq);
+            let state = worker.state.get_or_insert_with(|| job.state());
+            let (batch, last) = job.run(state, item);
             if last {
-                self.ctl.fail(seq);
+                ctl.fail(seq);
                 self.publish_odd(run, index, Odd::Last(batch));
             } else {
-                self.publish(run, index, batch);
+                self.arrive(run);
+                run.publish(index, batch);
+                ctl.published(seq);
             }
-            worker.here.item_over();
+            here.item_over();
             *done += 1;
         }
         ControlFlow::Continue(())
-    }
-
-    #[inline]
-    fn publish(&self, run: &mut OwningOf<S, J>, index: usize, batch: J::Batch) {
-        self.arrive(run);
-        run.publish(index, batch);
-        self.ctl.published(run.first() + index as u64);
     }
 
     #[cold]
@@ -734,7 +733,9 @@ where
         let failure = Failure::panicked(seq, &*payload);
         if let Ok(batch) = self.job.failed(failure) {
             unwind::bury(payload);
-            self.publish(run, index, batch);
+            self.arrive(run);
+            run.publish(index, batch);
+            self.ctl.published(seq);
         } else {
             self.ctl.fail(seq);
             self.publish_odd(run, index, Odd::Panicked(payload));
