@@ -173,7 +173,7 @@ where
     pub fn local(self) -> Local<ChainedIter<S, J>> {
         let inner = ChainedIter {
             stage: self,
-            cx: Cx::default(),
+            cx: Cx::NONE,
         };
         Local::of_stage(inner, |inner, cx| inner.cx = cx)
     }

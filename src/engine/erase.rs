@@ -201,10 +201,16 @@ impl Registry {
     }
 }
 
-/// In what context a stage starts: within a scope, or not. Cannot be made outside the crate.
-#[derive(Clone, Default)]
+/// In what context a stage starts: within a scope, or not. Who has one can start a stage that
+/// borrows, so it cannot be made outside the crate: it has no public name and is not `Default`.
+#[derive(Clone)]
 pub struct Cx {
     registry: Option<Arc<Registry>>,
+}
+
+impl Cx {
+    /// Not within a scope.
+    pub(crate) const NONE: Cx = Cx { registry: None };
 }
 
 impl std::fmt::Debug for Cx {
@@ -314,14 +320,14 @@ impl<P: Start> Lazy<P> {
             return running.next();
         }
         // SAFETY: `P: 'static` borrows nothing that ends.
-        unsafe { self.running(&Cx::default()) }?.next()
+        unsafe { self.running(&Cx::NONE) }?.next()
     }
 
     /// Runs `f` over all outputs, and joins.
     pub(crate) fn drain<R>(mut self, f: impl FnOnce(Outputs<'_, P>) -> R) -> R {
         // SAFETY: `self` is this frame's own. It is dropped, and so joined, before the frame is
         // left, also on unwind, and `f` gets no more than a reference to the running part.
-        f(Outputs(unsafe { self.running(&Cx::default()) }))
+        f(Outputs(unsafe { self.running(&Cx::NONE) }))
     }
 
     /// The next output of a stage within a scope.
