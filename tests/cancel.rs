@@ -204,15 +204,17 @@ fn next_returns_though_the_source_blocks_for_ever() {
     for n in 1..=9 {
         within(SOON, move || {
             let (token, gate, over) = (CancelToken::new(), Gate::new(), Gate::new());
+            let taken = Gate::new();
             let mut stage = (0..3)
                 .chain(blocks(&gate))
                 .par_map_ordered(n, |i| i)
                 .cancel_on(&token);
             let consumer = std::thread::spawn({
-                let (over, gate) = (over.clone(), gate.clone());
+                let (over, gate, taken) = (over.clone(), gate.clone(), taken.clone());
                 move || {
                     let _opener = gate.opener();
                     assert!(stage.by_ref().take(3).eq(0..3));
+                    taken.open();
                     assert_eq!(stage.next(), None);
                     over.open();
                     // the stage itself cannot go before its source is back
@@ -220,6 +222,7 @@ fn next_returns_though_the_source_blocks_for_ever() {
                     assert_eq!(stage.next(), None);
                 }
             });
+            taken.wait();
             settle();
             assert!(!over.is_open());
             token.cancel();

@@ -49,6 +49,8 @@ pub(crate) struct Worker<T> {
     rich: Option<Sight>,
     neighbour: Option<Sight>,
     next_neighbour: usize,
+    /// Since when somebody has been in the source while there was something to run.
+    busy_since: Option<Instant>,
     batches: u64,
 }
 
@@ -100,7 +102,17 @@ impl<T> Worker<T> {
             rich: None,
             neighbour: None,
             next_neighbour: thread,
+            busy_since: None,
             batches: 0,
+        }
+    }
+
+    /// Comes out of the source: if a spare thread has borrowed this one's permit, it has none now,
+    /// but for one that somebody has given back since.
+    fn repay<I, B>(&mut self, desk: &mut Desk<I, B>) {
+        if std::mem::take(&mut desk.lent) {
+            self.permit = desk.permits > 0;
+            desk.permits -= usize::from(self.permit);
         }
     }
 
@@ -183,6 +195,9 @@ where
                         return Some(run);
                     }
                     desk = self.desk.lock();
+                    if worker.refused != Refused::Busy {
+                        worker.repay(&mut desk);
+                    }
                     if !worker.permit {
                         continue;
                     }
@@ -196,8 +211,37 @@ where
             if let Some(run) = self.rescue(worker, &mut desk) {
                 return Some(self.leave_for(worker, desk, run));
             }
+            if self.borrow_permit(worker, &mut desk) {
+                continue;
+            }
             desk = self.idle(worker, desk);
         }
+    }
+
+    /// Takes the permit of a thread that is stuck in the source, where it runs nothing, if there is
+    /// something to run: a run that nobody owns, or unclaimed items.
+    fn borrow_permit(&self, worker: &mut Worker<J::State>, desk: &mut Guard<'_, S, J>) -> bool {
+        let Some(origin) = self
+            .origin
+            .as_ref()
+            .filter(|_| !worker.permit && !J::STATEFUL)
+        else {
+            return false;
+        };
+        let work = !self.waiting.is_empty() || desk.richest(worker.thread).is_some();
+        // Who peeks at the source does so under the desk's lock, so this is somebody pulling.
+        if !work || desk.lent || desk.permits > 0 || origin.try_lock().is_some() {
+            worker.busy_since = None;
+            return false;
+        }
+        let since = *worker.busy_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < STUCK {
+            return false;
+        }
+        worker.busy_since = None;
+        desk.lent = true;
+        worker.permit = true;
+        true
     }
 
     /// Leaves the idle state with a run: activates it, passes the watch on, wakes the next.
@@ -416,14 +460,7 @@ where
         mut desk: Guard<'a, S, J>,
         mut run: Option<OwningOf<S, J>>,
     ) -> Pulled<OwningOf<S, J>> {
-        if std::mem::take(&mut desk.lent) {
-            // A spare thread has taken this one's permit, with what it had pulled before.
-            worker.permit = false;
-            if desk.permits > 0 {
-                desk.permits -= 1;
-                worker.permit = true;
-            }
-        }
+        worker.repay(&mut desk);
         let mut more = !origin.ended && !self.ctl.is_cut();
         if more && self.room(origin.seq) == 0 {
             more = false;
@@ -569,7 +606,7 @@ where
         let flows = desk.batches != worker.batches;
         worker.batches = desk.batches;
         let to_watch =
-            flows || desk.open.is_some() || (desk.permits > 0 && desk.richest(me).is_some());
+            flows || desk.open.is_some() || !self.waiting.is_empty() || desk.richest(me).is_some();
         if to_watch && desk.watcher.is_none_or(|watcher| watcher == me) {
             desk.watcher = Some(me);
             self.ctl.set_watched();
