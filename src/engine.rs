@@ -1,6 +1,7 @@
 //! The engine: one for every parallel adaptor. `engine/README.md` tells its protocol.
 //!
-//! `stage` is where the parts meet; `worker` and `consumer` are its two sides. Below them, `desk`
+//! `stage` is where the parts meet; `worker` (with `puller`, for when it is in the source) and
+//! `consumer` are its two sides. Below them, `desk`
 //! is what lies under the stage's lock, `ctl` the words that threads exchange without it, `run` the
 //! items and results, `reorder` their order, `cost` their size, `pool` the threads, `erase` the
 //! lifetimes, `barrier` the one system call.
@@ -17,6 +18,7 @@ pub(crate) mod job;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod pool;
+pub(crate) mod puller;
 pub(crate) mod reorder;
 pub(crate) mod run;
 pub(crate) mod source;

@@ -119,6 +119,7 @@ mod imp {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    pub(crate) use std::sync::atomic::compiler_fence;
     // loom's `Arc` has no `Weak`; what the models check does not hang on the counts.
     pub(crate) use std::sync::{Arc, Weak};
     pub(crate) use std::time::Instant;

@@ -4,7 +4,7 @@
 //! and then loads B, the other stores B and then loads A, and at least one of them must see the
 //! other's store. Between its store and its load each side needs a full barrier. The side that
 //! passes once an item cannot pay one (6 to 10 ns), so it only keeps the *compiler* from reordering
-//! ([`light`]), and the side that is about to sleep or to steal makes the kernel run a full barrier
+//! ([`Light`]), and the side that is about to sleep or to steal makes the kernel run a full barrier
 //! on every core that runs a thread of this process ([`heavy`]). Whatever the fast side was doing at
 //! that moment, its store is either before that barrier, and then visible to the slow side's load,
 //! or after it, and then its own load is too and sees the slow side's store.
@@ -16,7 +16,7 @@
 //! together too, so the switch from one form to the other needs no hand-shake of its own.
 #![allow(unsafe_code)]
 
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, compiler_fence, fence};
 
 #[cfg(any(loom, fanfold_fence, not(any(target_os = "linux", windows))))]
 mod kernel {
@@ -88,16 +88,34 @@ pub(crate) fn prepare() {
     kernel::prepare();
 }
 
-/// The barrier of the side that passes often.
-#[inline(always)]
-#[allow(clippy::inline_always)] // one instruction at most, between a store and a load
-pub(crate) fn light() {
-    #[cfg(not(loom))]
-    if kernel::asymmetric() {
-        crate::sync::compiler_fence(Ordering::SeqCst);
-        return;
+/// The barrier of the side that passes often. A value, so that a loop has it in a register: to ask
+/// for the process's form each time would cost as much as all else that the loop does for an item.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Light {
+    symmetric: bool,
+}
+
+impl Light {
+    pub(crate) fn new() -> Self {
+        Light {
+            symmetric: !kernel::asymmetric(),
+        }
     }
-    fence(Ordering::SeqCst);
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // one instruction at most, between a store and a load
+    pub(crate) fn pass(self) {
+        if cfg!(loom) || self.symmetric {
+            fence(Ordering::SeqCst);
+        } else {
+            compiler_fence(Ordering::SeqCst);
+        }
+    }
+}
+
+/// A single [`Light`] barrier, for who does not pass in a loop.
+pub(crate) fn light() {
+    Light::new().pass();
 }
 
 /// The barrier of the side that is about to sleep or to steal.

@@ -10,17 +10,19 @@
 //! published. Before that sleep it sees to it that nobody else sleeps who could bring the result
 //! nearer: workers that wait for room, and unstarted items whose puller is stuck in the source.
 
+use crate::engine::barrier::Light;
 use crate::engine::cancel::OnCancel;
 use crate::engine::census::Alive;
 use crate::engine::ctl::{self, ANY, Ctl, Here};
 use crate::engine::desk::Wake;
 use crate::engine::erase::{Seed, Stop, Team};
 use crate::engine::job::Job;
+use crate::engine::puller::Next;
 use crate::engine::run::Odd;
 use crate::engine::source::Source;
 use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::unwind::{self, Payload, catch};
-use crate::engine::worker::{Next, Worker};
+use crate::engine::worker::Worker;
 use crate::sync::{Arc, Instant, Parker};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -197,12 +199,10 @@ where
             if self.over || self.batch.is_some() {
                 continue;
             }
-            let ctl = &*shared.ctl;
-            while head.is_ready() && !head.may_be_odd() {
-                self.taken += 1;
-                let room_is_wanted = ctl.set_yielded(self.taken);
-                let batch = head.take();
-                if room_is_wanted {
+            let (ctl, light) = (&*shared.ctl, Light::new());
+            let mut ready = head.ready(&mut self.taken);
+            while let Some(batch) = ready.take() {
+                if ctl.set_yielded(ready.count(), light) {
                     room_made(shared);
                 }
                 for output in batch {
@@ -221,7 +221,7 @@ where
         }
         self.taken += 1;
         if let Some(shared) = &self.shared {
-            if shared.ctl.set_yielded(self.taken) {
+            if shared.ctl.set_yielded(self.taken, Light::new()) {
                 room_made(shared);
             }
         }
@@ -393,14 +393,16 @@ where
                 }
             };
             self.pulled += 1;
-            let open = filling.get_or_insert_with(|| shared.open_shared(first, want));
-            if !open.push(item) || open.len() == want {
+            let filling = filling.get_or_insert_with(|| shared.open_shared(first, want));
+            let mut pen = filling.pen();
+            let watched = pen.push(item);
+            if pen.is_full() || pen.is_sealed() {
                 break;
             }
             if self.head.as_mut().is_some_and(|head| head.is_ready()) || shared.ctl.is_cut() {
                 break;
             }
-            if !shared.ctl.is_watched() {
+            if !watched {
                 shared.get_watched();
             }
         }

@@ -3,23 +3,23 @@
 //!
 //! | word | written by | read by | meaning |
 //! | --- | --- | --- | --- |
-//! | `cut` | who fails, cancels or drops | workers, each item | items at or past it are not started |
-//! | `waiting_for` | the consumer, before it sleeps | workers, each item | the `seq` it sleeps for |
+//! | `cut` | who fails, cancels or drops | workers | items at or past it are not started |
+//! | `waiting_for` | the consumer, before it sleeps | workers | the `seq` it sleeps for |
+//! | `alarm` | the same | workers and pullers, each item | the earliest item whose start is to be preceded by a look at the two |
 //! | `yielded` | the consumer, each item | pullers | how many items have been handed over |
 //! | `wake_at` | a puller without room | the consumer, each item | from which `yielded` on to wake a worker |
-//! | `watched` | the one who watches the source | pullers, each item | somebody looks after what they hold |
 //!
 //! Each store that is followed by a load of the other side's word has a barrier in between, light
 //! on the side that passes each item and heavy on the other (see [`barrier`]).
 //! Everything is `Relaxed` otherwise: what these words guard is published by the run's own counters
 //! or by the desk's lock.
 
-use crate::engine::barrier::{heavy, light};
+use crate::engine::barrier::{Light, heavy};
 use crate::engine::cancel::{CancelToken, Current};
 use crate::engine::census::Alive;
 use crate::engine::erase::Stop;
 use crate::engine::unwind::{self, Payload};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, Weak};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, Weak, fence};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
 
@@ -32,10 +32,10 @@ const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
 struct Words {
+    alarm: AtomicU64,
     cut: AtomicU64,
     waiting_for: AtomicU64,
     wake_at: AtomicU64,
-    watched: AtomicBool,
     napping: AtomicBool,
 }
 
@@ -70,10 +70,10 @@ impl Ctl {
     pub(crate) fn new(consumer: Unparker, alive: Alive) -> Self {
         Ctl {
             words: CachePadded::new(Words {
+                alarm: AtomicU64::new(u64::MAX),
                 cut: AtomicU64::new(u64::MAX),
                 waiting_for: AtomicU64::new(NOBODY),
                 wake_at: AtomicU64::new(NEVER),
-                watched: AtomicBool::new(false),
                 napping: AtomicBool::new(false),
             }),
             yielded: CachePadded::new(AtomicU64::new(0)),
@@ -89,12 +89,26 @@ impl Ctl {
         }
     }
 
+    /// Who has claimed item `next`, or pulled what precedes it, and passed the light barrier: whether
+    /// [`cut`](Self::cut) and [`published`](Self::published) have something to say about it. One
+    /// load for both, as both are about to say something very seldom.
+    #[inline]
+    pub(crate) fn is_alarmed(&self, next: u64) -> bool {
+        self.words.alarm.load(Ordering::Relaxed) <= next
+    }
+
     // ---- the end of admission
 
     /// Items at or past this `seq` are not to be started.
     #[inline]
     pub(crate) fn cut(&self) -> u64 {
         self.words.cut.load(Ordering::Relaxed)
+    }
+
+    fn lower_cut(&self, seq: u64) {
+        self.words.cut.fetch_min(seq, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // pairs with the one in `awake`
+        self.words.alarm.fetch_min(seq, Ordering::Release);
     }
 
     /// Whether nothing new is to be pulled.
@@ -105,16 +119,16 @@ impl Ctl {
 
     /// Item `seq` failed: nothing after it counts.
     pub(crate) fn fail(&self, seq: u64) {
-        self.words.cut.fetch_min(seq + 1, Ordering::SeqCst);
+        self.lower_cut(seq + 1);
         self.trip_items_past(seq);
         self.interrupt_inner();
     }
 
     /// Nothing new is started; what runs is finished and yielded.
     pub(crate) fn cancel(&self) {
-        self.words.cut.store(0, Ordering::SeqCst);
+        self.lower_cut(0);
         self.cancelled.store(true, Ordering::SeqCst);
-        heavy(); // pairs with the light one between claim and `cut`: see `Taking::is_next_claimed`
+        heavy(); // pairs with the light ones in `Hand::publish` and `Owning::start`
         self.stray(self.token.trip());
         self.interrupt_inner();
         self.consumer.unpark();
@@ -149,32 +163,49 @@ impl Ctl {
 
     // ---- publish / sleep
 
-    /// Worker: item `seq` has been published. Wakes the consumer if it sleeps for this very item.
-    #[inline]
+    /// Worker: item `seq` has been published, and there is an [alarm](Self::is_alarmed). Wakes the
+    /// consumer if it sleeps for this very item.
+    #[cold]
     pub(crate) fn published(&self, seq: u64) {
-        light(); // pairs with the heavy one in `sleep_for`
+        fence(Ordering::Acquire); // pairs with the release of `alarm` in `sleep_for`
         let waiting_for = self.words.waiting_for.load(Ordering::Relaxed);
-        if waiting_for != NOBODY && (waiting_for == seq || waiting_for == ANY) {
-            self.wake_consumer();
+        if waiting_for == seq || waiting_for == ANY {
+            self.wake(waiting_for);
         }
     }
 
     /// Consumer: is going to sleep for this `seq`; must look once more.
     pub(crate) fn sleep_for(&self, seq: u64) {
         self.words.waiting_for.store(seq, Ordering::Relaxed);
-        heavy(); // pairs with the light ones in `published` and `Filling::push`
+        let alarm = if seq == ANY { 0 } else { seq + 1 };
+        self.words.alarm.fetch_min(alarm, Ordering::Release);
+        heavy(); // pairs with the light ones in `Hand::publish` and `Pen::push`
     }
 
     /// Consumer: is awake.
     pub(crate) fn awake(&self) {
         self.words.waiting_for.store(NOBODY, Ordering::Relaxed);
+        self.words.alarm.store(self.cut(), Ordering::Release);
+        // Somebody may have lowered both since `cut` was read, and the store has undone half of it.
+        fence(Ordering::SeqCst); // pairs with the one in `lower_cut`
+        self.words.alarm.fetch_min(self.cut(), Ordering::Release);
     }
 
-    /// Wakes the consumer if it sleeps.
+    /// Wakes the consumer if it sleeps. The caller has just changed something under the desk's lock,
+    /// and the consumer looks at that under the same lock after it has said that it sleeps.
     #[cold]
     pub(crate) fn wake_consumer(&self) {
-        // The swap lets one of several workers do it.
-        if self.words.waiting_for.swap(NOBODY, Ordering::Relaxed) != NOBODY {
+        let waiting_for = self.words.waiting_for.load(Ordering::Relaxed);
+        if waiting_for != NOBODY {
+            self.wake(waiting_for);
+        }
+    }
+
+    /// Wakes the consumer from this very sleep. One of several workers does it; and if it has woken
+    /// by itself meanwhile, it has looked again, and what it says now is not ours to take back.
+    fn wake(&self, from: u64) {
+        let word = &self.words.waiting_for;
+        if (word.compare_exchange(from, NOBODY, Ordering::Relaxed, Ordering::Relaxed)).is_ok() {
             self.consumer.unpark();
         }
     }
@@ -187,33 +218,19 @@ impl Ctl {
     // ---- pull / starve
 
     /// Puller: holds unstarted items from `first` on and is about to enter the source again.
-    /// Whether it had better not: the consumer sleeps for what it holds.
+    /// Whether it had better not: nothing more is wanted, or the consumer sleeps for what it holds.
     #[inline]
+    pub(crate) fn is_pull_over(&self, first: u64) -> bool {
+        // The light barrier that pairs with the heavy one in `sleep_for` is in `Pen::push`.
+        self.is_alarmed(u64::MAX - 1) && (self.is_cut() || self.is_starving(first))
+    }
+
+    /// Whether the consumer sleeps for an item from `first` on.
+    #[cold]
     pub(crate) fn is_starving(&self, first: u64) -> bool {
-        // The light barrier that pairs with the heavy one in `sleep_for` is in `Filling::push`.
+        fence(Ordering::Acquire); // pairs with the release of `alarm` in `sleep_for`
         let waiting_for = self.words.waiting_for.load(Ordering::Relaxed);
         waiting_for != NOBODY && waiting_for >= first
-    }
-
-    /// Puller: whether somebody looks after what it holds while it is in the source.
-    #[inline]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.words.watched.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_watched(&self) {
-        self.words.watched.store(true, Ordering::Relaxed);
-    }
-
-    /// Nobody watches any more; the caller must look at the open run once more.
-    pub(crate) fn set_unwatched(&self) {
-        self.unwatch();
-        heavy(); // pairs with the light one in `Filling::push`
-    }
-
-    /// The same for a caller who is about to enter the source himself, or to watch again.
-    pub(crate) fn unwatch(&self) {
-        self.words.watched.store(false, Ordering::Relaxed);
     }
 
     // ---- yield / wait for room
@@ -225,9 +242,9 @@ impl Ctl {
     /// Consumer: so many items have been taken. Whether a worker is to be woken for room.
     #[inline]
     #[must_use]
-    pub(crate) fn set_yielded(&self, count: u64) -> bool {
+    pub(crate) fn set_yielded(&self, count: u64, light: Light) -> bool {
         self.yielded.store(count, Ordering::Relaxed);
-        light(); // pairs with the heavy one in `wait_for_room`
+        light.pass(); // pairs with the heavy one in `wait_for_room`
         self.words.wake_at.load(Ordering::Relaxed) <= count
     }
 
@@ -271,7 +288,7 @@ impl Ctl {
 
 impl Stop for Ctl {
     fn stop(&self) {
-        self.words.cut.store(0, Ordering::SeqCst);
+        self.lower_cut(0);
         self.stopped.store(true, Ordering::SeqCst);
         self.stray(self.token.trip());
         self.interrupt_inner();

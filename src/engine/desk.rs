@@ -47,8 +47,9 @@ pub(crate) struct Desk<I, B> {
     pub(crate) lent: bool,
     /// How many runs of more than one item have been opened: whether batches flow.
     pub(crate) batches: u64,
-    /// Who watches the source.
+    /// Who watches the source, and what pullers are told of it.
     pub(crate) watcher: Option<usize>,
+    watched: bool,
     pub(crate) permits: usize,
     /// The run that each thread executes.
     active: Vec<Option<Arc<Run<I, B>>>>,
@@ -81,6 +82,7 @@ impl<I, B> Desk<I, B> {
             lent: false,
             batches: 0,
             watcher: None,
+            watched: false,
             permits: width,
             active: Vec::new(),
             sleepers: Vec::new(),
@@ -125,6 +127,25 @@ impl<I, B> Desk<I, B> {
             self.watcher = Some(thread);
         }
         wake
+    }
+
+    /// Somebody looks after the open run from now on, or nobody does. In that case the caller must
+    /// look at it once more, behind a heavy barrier, or be about to enter the source himself.
+    pub(crate) fn set_watched(&mut self, watched: bool) {
+        self.watched = watched;
+        if let Some(open) = &self.open {
+            open.run.set_watched(watched, &mut self.key);
+        }
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    /// From now on others may see this run, while it is filled.
+    pub(crate) fn show(&mut self, open: Open<I, B>) {
+        open.run.set_watched(self.watched, &mut self.key);
+        self.open = Some(open);
     }
 
     fn pop_sleeper(&mut self) -> Option<(usize, Wake)> {

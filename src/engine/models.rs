@@ -2,9 +2,10 @@
 //! `ci/loom.sh`. Under loom both barriers are `fence(SeqCst)`; a `--cfg fanfold_bug="..."` plants a
 //! bug that the models must catch (`ci/loom.sh` sees to it that they do).
 
+use crate::engine::barrier::{Light, heavy};
 use crate::engine::census::Alive;
-use crate::engine::ctl::{Ctl, NOBODY};
-use crate::engine::run::{self, Claim, Key, Owning, Run, Taking};
+use crate::engine::ctl::Ctl;
+use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Taking};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
 
@@ -24,18 +25,13 @@ impl Ran {
 
     /// Runs what is left of a run, as a worker does.
     fn run_all(&self, mut owning: Owning<Item, ()>, key: &Mutex<Key>) {
+        owning.start();
         loop {
-            match owning.claim() {
-                Claim::Mine(index) => {
-                    let item = owning.take(index);
-                    self.0[item].fetch_add(1, Ordering::Relaxed);
-                    owning.publish(index, ());
-                }
-                Claim::Contested => {
-                    if !owning.settle(&mut key.lock()) {
-                        return;
-                    }
-                }
+            let (mut hand, _) = owning.hand();
+            let item = hand.take();
+            self.0[item].fetch_add(1, Ordering::Relaxed);
+            if hand.publish(()) == Claim::Contested && !owning.settle(&mut key.lock()) {
+                return;
             }
         }
     }
@@ -50,7 +46,7 @@ impl Ran {
 fn filled(items: usize, key: &mut Key) -> (Owning<Item, ()>, Taking<Item, ()>) {
     let (mut filling, taking) = run::open(Arc::new(Run::new()), 0, items);
     for item in 0..items {
-        assert!(filling.push(item));
+        assert!(filling.pen().push(item));
     }
     (filling.close(key).expect("nobody seals"), taking)
 }
@@ -70,13 +66,13 @@ fn loom_publish_and_sleep() {
         let worker = thread::spawn({
             let ctl = Arc::clone(&ctl);
             move || {
+                let (mut hand, _) = owning.hand();
                 for seq in 0..2 {
-                    let Claim::Mine(index) = owning.claim() else {
-                        unreachable!()
-                    };
-                    owning.take(index);
-                    owning.publish(index, ());
-                    ctl.published(seq);
+                    hand.take();
+                    let _ = hand.publish(());
+                    if ctl.is_alarmed(seq + 1) {
+                        ctl.published(seq);
+                    }
                 }
             }
         });
@@ -132,7 +128,7 @@ fn loom_fill_and_seal() {
                 let mut pulled = 0;
                 while pulled < 3 {
                     pulled += 1;
-                    if !filling.push(pulled - 1) {
+                    if !filling.pen().push(pulled - 1) {
                         break;
                     }
                 }
@@ -193,7 +189,7 @@ fn loom_yield_and_room() {
             }
         });
         for count in 1..=2 {
-            if ctl.set_yielded(count) {
+            if ctl.set_yielded(count, Light::new()) {
                 ctl.room_granted();
                 if std::mem::take(&mut *asleep.lock()) {
                     unparker.unpark();
@@ -215,8 +211,8 @@ fn loom_pull_and_starve() {
         let puller = thread::spawn({
             let ctl = Arc::clone(&ctl);
             move || {
-                assert!(filling.push(0));
-                ctl.is_starving(0)
+                assert!(filling.pen().push(0));
+                ctl.is_pull_over(0)
             }
         });
         ctl.sleep_for(0);
@@ -230,18 +226,12 @@ fn loom_pull_and_starve() {
 #[test]
 fn loom_pull_and_unwatch() {
     model(|| {
-        let (ctl, _parker) = ctl();
-        ctl.set_watched();
         let (mut filling, _taking) = run::open::<Item, ()>(Arc::new(Run::new()), 0, 2);
         let open = Arc::clone(filling.run());
-        let puller = thread::spawn({
-            let ctl = Arc::clone(&ctl);
-            move || {
-                assert!(filling.push(0));
-                ctl.is_watched()
-            }
-        });
-        ctl.set_unwatched();
+        let puller = thread::spawn(move || filling.pen().push(0));
+        // As in `Desk::set_watched`, and in `Shared::idle` after it.
+        open.set_watched(false, &mut Key::new());
+        heavy();
         let seen = open.pulled() > 0;
         let watched = puller.join().expect("no panic");
         assert!(seen || !watched);
@@ -249,18 +239,16 @@ fn loom_pull_and_unwatch() {
 }
 
 /// Cancel / claim: an item that is started is seen as claimed by who cancelled, so that its result
-/// is waited for.
+/// is waited for. The first item of a run:
 #[test]
-fn loom_cancel_and_claim() {
+fn loom_cancel_and_start() {
     model(|| {
         let (ctl, _parker) = ctl();
         let (mut owning, taking) = filled(1, &mut Key::new());
         let worker = thread::spawn({
             let ctl = Arc::clone(&ctl);
             move || {
-                let Claim::Mine(_) = owning.claim() else {
-                    unreachable!()
-                };
+                owning.start();
                 ctl.cut() > 0
             }
         });
@@ -268,6 +256,69 @@ fn loom_cancel_and_claim() {
         let claimed = taking.is_next_claimed(&mut Key::new());
         let started = worker.join().expect("no panic");
         assert!(claimed || !started);
+    });
+}
+
+/// And a later one, of a consumer that has taken those before it: as long as the run is started, it
+/// waits; so whatever is published is a result, or says that the item was discarded.
+#[test]
+fn loom_cancel_and_go_on() {
+    model(|| {
+        let (ctl, parker) = ctl();
+        let key = Arc::new(Mutex::new(Key::new()));
+        let (mut owning, mut taking) = filled(2, &mut key.lock());
+        owning.start();
+        let worker = thread::spawn({
+            let ctl = Arc::clone(&ctl);
+            move || {
+                let mut ran = 0;
+                for seq in 0..2 {
+                    let (mut hand, _) = owning.hand();
+                    hand.take();
+                    let _ = if ctl.cut() <= seq {
+                        hand.publish_odd(Odd::Discarded)
+                    } else {
+                        ran += 1;
+                        hand.publish(())
+                    };
+                    if ctl.is_alarmed(seq + 1) {
+                        ctl.published(seq);
+                    }
+                }
+                ran
+            }
+        });
+        ctl.cancel();
+        let mut taken = 0;
+        for seq in 0..2 {
+            while !taking.is_ready() {
+                assert!(taking.is_next_claimed(&mut key.lock()));
+                ctl.sleep_for(seq);
+                if !taking.is_ready() {
+                    parker.park();
+                }
+                ctl.awake();
+            }
+            taken += usize::from(taking.take_any().is_ok());
+        }
+        assert_eq!(worker.join().expect("no panic"), taken);
+    });
+}
+
+/// Sleep / fail: a cut that is lowered while the consumer says that it is awake stays in force.
+#[test]
+fn loom_awake_and_fail() {
+    model(|| {
+        let (ctl, _parker) = ctl();
+        ctl.sleep_for(7);
+        let worker = thread::spawn({
+            let ctl = Arc::clone(&ctl);
+            move || ctl.fail(3)
+        });
+        ctl.awake();
+        worker.join().expect("no panic");
+        assert!(ctl.is_alarmed(4) && !ctl.is_alarmed(3));
+        assert_eq!(ctl.cut(), 4);
     });
 }
 
@@ -286,7 +337,6 @@ fn loom_two_wakers() {
         for waker in wakers {
             waker.join().expect("no panic");
         }
-        assert!(!ctl.is_starving(0));
-        let _ = NOBODY;
+        assert!(!ctl.is_pull_over(0));
     });
 }

@@ -2,38 +2,40 @@
 //!
 //! An item's place becomes its result's place, and no tag says what lies there: the counters do.
 //! What is not a plain result (a last one, a panic, a dropped item) is noted beside the run, which
-//! costs the common case one load. Three counters say what may be touched, each on a
-//! cache line of its own; none is ever changed by a read-modify-write operation while items flow.
+//! costs the common case nothing but a load now and then. Three counters say what may be touched, each
+//! on a cache line of its own; none is ever changed by a read-modify-write operation while items flow.
 //!
 //! | counter | written by | meaning |
 //! | --- | --- | --- |
 //! | `pulled` | the one who fills the run, a release store after each item | slots `[0, pulled)` hold items |
-//! | `claimed` | the owner, a plain store before it starts an item | slots `[0, claimed)` are started |
-//! | `published` | the owner, a release store after each item | slots `[0, published)` hold results |
+//! | `published` | the owner, a release store after each item | slots `[0, published)` hold results, and the owner claims the next |
 //! | `limit` | see below | the owner must not start slots at or past it |
 //!
-//! `limit` is `OPEN` while the run is filled. It is set when the run is closed, and only ever
-//! lowered after that, by a thief. All of this happens under the desk's lock, whose [`Key`] these
-//! methods ask for.
+//! To publish a result is to claim the next item: one store says both. The first item is claimed by
+//! whoever has the run, and noted in `started`.
+//!
+//! `limit` is `OPEN` while the run is filled, or `ALONE` if nobody looks after what the puller has in
+//! hand. It is set when the run is closed, and only ever lowered after that, by a thief. All of this
+//! happens under the desk's lock, whose [`Key`] these methods ask for.
 //!
 //! # Who may touch a slot
 //!
 //! A run has at most three handles, each unique, so that each slot has one owner at any time:
 //!
 //! - [`Filling`] (the puller) writes slots at and past `pulled`;
-//! - [`Owning`] (the worker that runs it) takes items from and writes results to slots in
-//!   `[published, claimed)`, after [`Owning::claim`] allowed it;
+//! - [`Owning`] (the worker that runs it) takes the item at `published`, and writes its result there,
+//!   if that is the first or [`Hand::publish`] said that it is the owner's;
 //! - [`Taking`] (the consumer) takes results from slots below `published`;
 //! - a thief, under the lock, takes items from slots in `[limit, old limit)` after it lowered
 //!   `limit` and saw, behind a heavy barrier, that none of them is claimed.
 //!
 //! # The claim and steal hand-shake
 //!
-//! The owner stores `claimed = i + 1`, passes the light barrier and loads `limit`. The thief stores
-//! a lower `limit`, passes the heavy barrier and loads `claimed`. Either the thief sees the claim
-//! and raises `limit` over it, or the owner sees the lower limit. An owner that sees a limit at or
-//! below its item decides nothing by itself: the thief may be about to raise it, so the owner asks
-//! again under the lock ([`Owning::settle`]).
+//! The owner stores `published = i`, and so claims item `i`, passes the light barrier and loads
+//! `limit`. The thief stores a lower `limit`, passes the heavy barrier and loads `published`. Either
+//! the thief sees the claim and raises `limit` over it, or the owner sees the lower limit. An owner
+//! that sees a limit at or below its item decides nothing by itself: the thief may be about to raise
+//! it, so the owner asks again under the lock ([`Owning::settle`]).
 //!
 //! # The fill and seal hand-shake
 //!
@@ -44,17 +46,19 @@
 //! it back under the lock ([`Filling::settle`]).
 #![allow(unsafe_code)]
 
-use crate::engine::barrier::{heavy, light};
+use crate::engine::barrier::{Light, heavy, light};
 use crate::engine::unwind::{self, Payload};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
 
-/// The run is still being filled.
+/// The run is still being filled, and somebody watches.
 const OPEN: usize = usize::MAX;
+/// The same, and nobody watches.
+const ALONE: usize = usize::MAX - 1;
 /// A rescuer is looking at what has been pulled.
-const SEALING: usize = usize::MAX - 1;
+const SEALING: usize = usize::MAX - 2;
 
 /// What lies at an item's place.
 #[repr(C)]
@@ -64,6 +68,29 @@ union Place<I, B> {
 }
 
 type Slot<I, B> = UnsafeCell<MaybeUninit<Place<I, B>>>;
+
+/// # Safety
+///
+/// By the rules in the module's head, the slot is the caller's, and empty. `T` is `I` or `B`.
+#[inline]
+unsafe fn put<T, I, B>(slot: &Slot<I, B>, value: T) {
+    slot.with_mut(|slot| {
+        // SAFETY: promised by the caller; both types fit in the slot, at its start.
+        unsafe { slot.cast::<T>().write(value) };
+    });
+}
+
+/// # Safety
+///
+/// By the rules in the module's head, the slot is the caller's, holds a `T`, and is empty
+/// afterwards.
+#[inline]
+unsafe fn take<T, I, B>(slot: &Slot<I, B>) -> T {
+    slot.with_mut(|slot| {
+        // SAFETY: promised by the caller.
+        unsafe { slot.cast::<T>().read() }
+    })
+}
 
 /// How many bytes an item and its result take.
 pub(crate) const fn slot_bytes<I, B>() -> usize {
@@ -96,9 +123,10 @@ impl Key {
 pub(crate) struct Run<I, B> {
     first: u64,
     pulled: CachePadded<AtomicUsize>,
-    claimed: CachePadded<AtomicUsize>,
     published: CachePadded<AtomicUsize>,
     limit: CachePadded<AtomicUsize>,
+    /// An owner runs it, or did.
+    started: AtomicBool,
     /// What a rescuer found pulled. Not `limit`: a thief may have lowered that since.
     sealed: AtomicUsize,
     /// Set, before the first of them is published, when `odds` is not empty.
@@ -112,7 +140,6 @@ impl<I, B> fmt::Debug for Run<I, B> {
         f.debug_struct("Run")
             .field("first", &self.first)
             .field("pulled", &self.pulled)
-            .field("claimed", &self.claimed)
             .field("published", &self.published)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
@@ -129,9 +156,9 @@ impl<I, B> Run<I, B> {
         Run {
             first: 0,
             pulled: CachePadded::new(AtomicUsize::new(0)),
-            claimed: CachePadded::new(AtomicUsize::new(0)),
             published: CachePadded::new(AtomicUsize::new(0)),
             limit: CachePadded::new(AtomicUsize::new(0)),
+            started: AtomicBool::new(false),
             sealed: AtomicUsize::new(0),
             has_odds: AtomicBool::new(false),
             odds: Mutex::new(Vec::new()),
@@ -149,50 +176,39 @@ impl<I, B> Run<I, B> {
         self.pulled.load(Ordering::Acquire)
     }
 
-    /// How many of its items have been claimed by its owner.
-    pub(crate) fn claimed(&self) -> usize {
-        self.claimed.load(Ordering::Relaxed)
+    /// How many results there are.
+    pub(crate) fn published(&self) -> usize {
+        self.published.load(Ordering::Acquire)
     }
 
-    /// How many items of a closed run nobody has started.
-    pub(crate) fn unclaimed(&self) -> usize {
+    /// `limit`, once the run is closed or sealed.
+    fn closed_at(&self) -> Option<usize> {
         match self.limit.load(Ordering::Acquire) {
-            OPEN | SEALING => 0,
-            // The first item is the owner's even before it is claimed: see `split`.
-            limit => limit.saturating_sub(self.claimed().max(1)),
+            OPEN | ALONE | SEALING => None,
+            limit => Some(limit),
         }
+    }
+
+    /// How many items of a closed run nobody has claimed. The first is always its owner's.
+    pub(crate) fn unclaimed(&self) -> usize {
+        self.closed_at()
+            .map_or(0, |limit| limit.saturating_sub(self.published() + 1))
     }
 
     /// Whether a closure of this run may be running.
     pub(crate) fn is_started(&self) -> bool {
-        let limit = match self.limit.load(Ordering::Acquire) {
-            OPEN | SEALING => return false,
-            limit => limit,
-        };
-        self.published.load(Ordering::Acquire) < self.claimed().min(limit)
+        self.started.load(Ordering::Relaxed)
+            && self
+                .closed_at()
+                .is_some_and(|limit| self.published() < limit)
     }
 
-    /// # Safety
-    ///
-    /// By the rules in the module's head, the slot is the caller's, and empty. `T` is `I` or `B`.
-    #[inline]
-    unsafe fn put<T>(&self, index: usize, value: T) {
-        self.slots[index].with_mut(|slot| {
-            // SAFETY: promised by the caller; both types fit in the slot, at its start.
-            unsafe { slot.cast::<T>().write(value) };
-        });
-    }
-
-    /// # Safety
-    ///
-    /// By the rules in the module's head, the slot is the caller's, holds a `T`, and is empty
-    /// afterwards.
-    #[inline]
-    unsafe fn take<T>(&self, index: usize) -> T {
-        self.slots[index].with_mut(|slot| {
-            // SAFETY: promised by the caller.
-            unsafe { slot.cast::<T>().read() }
-        })
+    /// While it is filled: whether somebody looks after what the puller has in hand.
+    pub(crate) fn set_watched(&self, watched: bool, _: &mut Key) {
+        if matches!(self.limit.load(Ordering::Relaxed), OPEN | ALONE) {
+            let limit = if watched { OPEN } else { ALONE };
+            self.limit.store(limit, Ordering::Relaxed);
+        }
     }
 
     /// Notes what is not a plain result, before it is published.
@@ -223,9 +239,9 @@ pub(crate) fn open<I, B>(
     let inner = Arc::get_mut(&mut run).expect("an unused run has one handle");
     inner.first = first;
     inner.pulled = CachePadded::new(AtomicUsize::new(0));
-    inner.claimed = CachePadded::new(AtomicUsize::new(0));
     inner.published = CachePadded::new(AtomicUsize::new(0));
     inner.limit = CachePadded::new(AtomicUsize::new(OPEN));
+    inner.started = AtomicBool::new(false);
     inner.has_odds = AtomicBool::new(false);
     if inner.slots.len() < capacity {
         inner
@@ -237,14 +253,48 @@ pub(crate) fn open<I, B>(
         taken: 0,
         ready: 0,
     };
-    (Filling { run, len: 0 }, taking)
+    (Filling { run, capacity }, taking)
 }
 
 /// The puller's handle.
 #[derive(Debug)]
 pub(crate) struct Filling<I, B> {
     run: Arc<Run<I, B>>,
+    capacity: usize,
+}
+
+/// [`Filling`] for the time of a loop, with what does not change in registers.
+#[derive(Debug)]
+pub(crate) struct Pen<'a, I, B> {
+    run: &'a Run<I, B>,
+    slots: &'a [Slot<I, B>],
     len: usize,
+    light: Light,
+}
+
+impl<I, B> Pen<'_, I, B> {
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len >= self.slots.len()
+    }
+
+    /// Adds an item; the run must not be full. `false`: before the puller enters the source again,
+    /// it must call somebody to watch, if the run is not [sealed](Self::is_sealed) anyway.
+    #[inline]
+    #[must_use]
+    pub(crate) fn push(&mut self, item: I) -> bool {
+        // SAFETY: slots at and past `pulled` are the puller's, and empty.
+        unsafe { put(&self.slots[self.len], item) };
+        self.len += 1;
+        self.run.pulled.store(self.len, Ordering::Release);
+        self.light.pass(); // pairs with the heavy ones in `seal` and after `Desk::set_watched`
+        self.run.limit.load(Ordering::Relaxed) == OPEN
+    }
+
+    /// Whether a rescuer has sealed the run: no more can be added; [settle](Filling::settle).
+    pub(crate) fn is_sealed(&self) -> bool {
+        !matches!(self.run.limit.load(Ordering::Relaxed), OPEN | ALONE)
+    }
 }
 
 impl<I, B> Filling<I, B> {
@@ -253,28 +303,26 @@ impl<I, B> Filling<I, B> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.run.pulled.load(Ordering::Relaxed)
     }
 
-    /// Adds an item, within the capacity. `false`: a rescuer has sealed the run; [settle](Self::settle).
     #[inline]
-    #[must_use]
-    pub(crate) fn push(&mut self, item: I) -> bool {
-        // SAFETY: slots at and past `pulled` are the puller's, and empty.
-        unsafe { self.run.put::<I>(self.len, item) };
-        self.len += 1;
-        self.run.pulled.store(self.len, Ordering::Release);
-        light(); // pairs with the heavy one in `seal`
-        self.run.limit.load(Ordering::Relaxed) == OPEN
+    pub(crate) fn pen(&mut self) -> Pen<'_, I, B> {
+        Pen {
+            len: self.len(),
+            slots: &self.run.slots[..self.capacity],
+            run: &self.run,
+            light: Light::new(),
+        }
     }
 
     /// Ends the filling. `Err`: a rescuer was faster.
     pub(crate) fn close(self, _: &mut Key) -> Result<Owning<I, B>, Self> {
-        if self.run.limit.load(Ordering::Relaxed) != OPEN {
+        if !matches!(self.run.limit.load(Ordering::Relaxed), OPEN | ALONE) {
             return Err(self);
         }
         // Release, for thieves and for the consumer, who load it with Acquire.
-        self.run.limit.store(self.len, Ordering::Release);
+        self.run.limit.store(self.len(), Ordering::Release);
         Ok(Owning::new(self.run))
     }
 
@@ -282,7 +330,6 @@ impl<I, B> Filling<I, B> {
     pub(crate) fn panicked(self, payload: Payload, _: &mut Key) {
         self.run.note(0, Odd::Panicked(payload));
         self.run.pulled.store(1, Ordering::Relaxed);
-        self.run.claimed.store(1, Ordering::Relaxed);
         self.run.limit.store(1, Ordering::Release);
         self.run.published.store(1, Ordering::Release);
     }
@@ -291,59 +338,109 @@ impl<I, B> Filling<I, B> {
     pub(crate) fn settle(self, _: &mut Key) -> Option<I> {
         // The rescuer sealed within one critical section.
         let sealed = self.run.sealed.load(Ordering::Relaxed);
-        debug_assert!(self.len - sealed <= 1);
-        if sealed >= self.len {
+        debug_assert!(self.len() - sealed <= 1);
+        if sealed >= self.len() {
             return None;
         }
         // SAFETY: slots at and past `sealed` of a sealed run are nobody's but the puller's, who has
         // put an item there.
-        Some(unsafe { self.run.take::<I>(sealed) })
+        Some(unsafe { take(&self.run.slots[sealed]) })
     }
 }
 
 /// Takes over a run whose puller is stuck in the source, with what it has pulled so far.
 pub(crate) fn seal<I, B>(run: &Arc<Run<I, B>>, _: &mut Key) -> Option<Owning<I, B>> {
-    if run.limit.load(Ordering::Relaxed) != OPEN || run.pulled() == 0 {
+    if !matches!(run.limit.load(Ordering::Relaxed), OPEN | ALONE) || run.pulled() == 0 {
         return None;
     }
     run.limit.store(SEALING, Ordering::Relaxed);
-    heavy(); // pairs with the light one in `Filling::push`
+    heavy(); // pairs with the light one in `Pen::push`
     let pulled = run.pulled();
     run.sealed.store(pulled, Ordering::Relaxed);
     run.limit.store(pulled, Ordering::Release);
     Some(Owning::new(Arc::clone(run)))
 }
 
-/// What [`Owning::claim`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
-    /// The item at this index is the owner's.
-    Mine(usize),
-    /// The run is over or a thief is at work: [`Owning::settle`] tells, under the lock.
-    Contested,
-}
-
 /// The handle of the worker that runs it.
 #[derive(Debug)]
 pub(crate) struct Owning<I, B> {
     run: Arc<Run<I, B>>,
-    next: usize,
     /// In an unordered stage: the consumer's handle, until there is a result to take with it.
     pub(crate) arrival: Option<Taking<I, B>>,
 }
 
-impl<I, B> Owning<I, B> {
-    fn new(run: Arc<Run<I, B>>) -> Self {
-        Owning {
-            run,
-            next: 0,
-            arrival: None,
-        }
+/// Whether the next item is the owner's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Mine,
+    /// The run is over or a thief is at work: [`Owning::settle`] tells, under the lock.
+    Contested,
+}
+
+/// [`Owning`] for the time of a loop, with what does not change in registers.
+#[derive(Debug)]
+pub(crate) struct Hand<'a, I, B> {
+    run: &'a Run<I, B>,
+    slots: &'a [Slot<I, B>],
+    index: usize,
+    light: Light,
+}
+
+impl<I, B> Hand<'_, I, B> {
+    /// The index of the claimed item.
+    #[inline]
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
-    /// The index of the item that was claimed last.
-    pub(crate) fn current(&self) -> usize {
-        self.next - 1
+    #[inline]
+    fn slot(&self) -> &Slot<I, B> {
+        // SAFETY: what is claimed lies below `limit`, which is at most the number of slots.
+        unsafe { self.slots.get_unchecked(self.index) }
+    }
+
+    /// Takes the claimed item; once a claim.
+    #[inline]
+    pub(crate) fn take(&mut self) -> I {
+        // SAFETY: the item is claimed, its result not yet published, and it is taken once.
+        unsafe { take(self.slot()) }
+    }
+
+    /// Publishes the result of the claimed item, which the consumer may take from now on, and claims
+    /// the next.
+    #[inline]
+    #[must_use]
+    pub(crate) fn publish(&mut self, batch: B) -> Claim {
+        // SAFETY: the item is claimed and taken, its result not yet published.
+        unsafe { put(self.slot(), batch) };
+        self.go_on()
+    }
+
+    /// Publishes something else in the place of the claimed item's result.
+    #[cold]
+    #[must_use]
+    pub(crate) fn publish_odd(&mut self, odd: Odd<B>) -> Claim {
+        self.run.note(self.index, odd);
+        self.go_on()
+    }
+
+    #[inline]
+    fn go_on(&mut self) -> Claim {
+        self.index += 1;
+        self.run.published.store(self.index, Ordering::Release);
+        // Pairs with the heavy ones in `split`, `Ctl::sleep_for` and `Ctl::cancel`.
+        self.light.pass();
+        if self.index < self.run.limit.load(Ordering::Relaxed) {
+            Claim::Mine
+        } else {
+            Claim::Contested
+        }
+    }
+}
+
+impl<I, B> Owning<I, B> {
+    fn new(run: Arc<Run<I, B>>) -> Self {
+        Owning { run, arrival: None }
     }
 
     pub(crate) fn run(&self) -> &Arc<Run<I, B>> {
@@ -357,52 +454,36 @@ impl<I, B> Owning<I, B> {
     /// How many items are left to start, as far as is known now.
     pub(crate) fn len(&self) -> usize {
         let limit = self.run.limit.load(Ordering::Relaxed);
-        limit.saturating_sub(self.next)
+        limit.saturating_sub(self.next())
     }
 
-    /// Claims the next item.
+    /// The index of the item that is claimed, and neither published nor settled.
+    pub(crate) fn next(&self) -> usize {
+        self.run.published.load(Ordering::Relaxed)
+    }
+
+    /// Claims the first item.
+    pub(crate) fn start(&mut self) {
+        self.run.started.store(true, Ordering::Relaxed);
+        light(); // pairs with the heavy one in `Ctl::cancel`
+    }
+
+    /// To go on where it stands, at an item that is claimed.
     #[inline]
-    pub(crate) fn claim(&mut self) -> Claim {
-        let index = self.next;
-        self.run.claimed.store(index + 1, Ordering::Relaxed);
-        light(); // pairs with the heavy one in `split`
-        if index < self.run.limit.load(Ordering::Relaxed) {
-            self.next = index + 1;
-            Claim::Mine(index)
-        } else {
-            Claim::Contested
-        }
+    pub(crate) fn hand(&mut self) -> (Hand<'_, I, B>, &mut Option<Taking<I, B>>) {
+        let hand = Hand {
+            index: self.next(),
+            slots: &self.run.slots,
+            run: &self.run,
+            light: Light::new(),
+        };
+        (hand, &mut self.arrival)
     }
 
-    /// Decides a contested claim: whether the item may be claimed after all.
+    /// Decides a contested claim: whether the item may be started after all.
     pub(crate) fn settle(&mut self, _: &mut Key) -> bool {
         // No thief is between lowering and raising it: both happen in one critical section.
-        self.next < self.run.limit.load(Ordering::Relaxed)
-    }
-
-    /// Takes the claimed item; once a claim.
-    #[inline]
-    pub(crate) fn take(&mut self, index: usize) -> I {
-        debug_assert_eq!(index + 1, self.next);
-        // SAFETY: the item is claimed, its result not yet published, and it is taken once.
-        unsafe { self.run.take::<I>(index) }
-    }
-
-    /// Publishes the result of the claimed item; the consumer may take it from now on.
-    #[inline]
-    pub(crate) fn publish(&mut self, index: usize, batch: B) {
-        debug_assert_eq!(index + 1, self.next);
-        // SAFETY: the item is claimed and taken, its result not yet published.
-        unsafe { self.run.put::<B>(index, batch) };
-        self.run.published.store(index + 1, Ordering::Release);
-    }
-
-    /// Publishes something else in the place of the claimed item's result.
-    #[cold]
-    pub(crate) fn publish_odd(&mut self, index: usize, odd: Odd<B>) {
-        debug_assert_eq!(index + 1, self.next);
-        self.run.note(index, odd);
-        self.run.published.store(index + 1, Ordering::Release);
+        self.run.published.load(Ordering::Relaxed) < self.run.limit.load(Ordering::Relaxed)
     }
 }
 
@@ -423,8 +504,8 @@ pub(crate) fn split<I, B>(
     let old = victim.limit.load(Ordering::Acquire);
     let middle = old - unclaimed.div_ceil(2);
     victim.limit.store(middle, Ordering::Relaxed);
-    heavy(); // pairs with the light one in `Owning::claim`
-    let from = middle.max(victim.claimed());
+    heavy(); // pairs with the light one in `Hand::publish`
+    let from = middle.max(victim.published() + 1);
     if from >= old {
         victim.limit.store(old, Ordering::Relaxed);
         return Err(fresh);
@@ -432,11 +513,12 @@ pub(crate) fn split<I, B>(
     victim.limit.store(from, Ordering::Relaxed);
 
     let (mut filling, taking) = open(fresh, victim.first + from as u64, old - from);
-    for index in from..old {
+    let mut pen = filling.pen();
+    for slot in &victim.slots[from..old] {
         // SAFETY: the owner starts nothing at or past `limit`, and had claimed none of these
         // behind the barrier; the lock keeps other thieves out.
-        let item = unsafe { victim.take::<I>(index) };
-        let _ = filling.push(item);
+        let item = unsafe { take(slot) };
+        let _ = pen.push(item);
     }
     match filling.close(key) {
         Ok(owning) => Ok((owning, taking)),
@@ -480,7 +562,24 @@ impl<I, B> Taking<I, B> {
         self.taken += 1;
         // SAFETY: slots in `[taken, published)` are the consumer's, and what is not noted as odd
         // is a result.
-        unsafe { self.run.take::<B>(index) }
+        unsafe { take(&self.run.slots[index]) }
+    }
+
+    /// Everything that is ready, one by one, up to the first that may be no plain result. `all` is
+    /// a count of everything that has been taken in the stage, and goes on.
+    #[inline]
+    pub(crate) fn ready<'a>(&'a mut self, all: &'a mut u64) -> Ready<'a, I, B> {
+        let ready = if self.is_ready() && !self.may_be_odd() {
+            self.ready
+        } else {
+            self.taken
+        };
+        Ready {
+            slots: self.run.slots[self.taken..ready].iter(),
+            count: *all,
+            taken: &mut self.taken,
+            all,
+        }
     }
 
     /// Takes what is ready, plain or not.
@@ -503,10 +602,7 @@ impl<I, B> Taking<I, B> {
 
     /// Whether the item that the consumer waits for has been started (or is being discarded).
     pub(crate) fn is_next_claimed(&self, _: &mut Key) -> bool {
-        match self.run.limit.load(Ordering::Acquire) {
-            OPEN | SEALING => false,
-            _ => self.run.claimed() > self.taken,
-        }
+        self.run.started.load(Ordering::Relaxed)
     }
 
     /// The run without its handles, for [`open`]; `Err` while its owner has not let go of it.
@@ -539,16 +635,50 @@ impl<I, B> Taking<I, B> {
                 },
             );
         }
-        let end = match self.run.limit.load(Ordering::Acquire) {
-            OPEN | SEALING => self.run.pulled(),
-            limit => limit,
-        };
-        // A claim that was contested may lie past the end; one that was won has been published.
-        for index in self.run.claimed().max(self.taken)..end {
+        let end = self.run.closed_at().unwrap_or_else(|| self.run.pulled());
+        // Who starts a run ends it, so it is all or nothing. But for a bug of ours, after which it
+        // is better to leak an item than to drop it twice.
+        let started = usize::from(self.run.started.load(Ordering::Relaxed));
+        for slot in self
+            .run
+            .slots
+            .get(self.run.published() + started..end)
+            .unwrap_or_default()
+        {
             // SAFETY: there is no other handle, and nobody has started the items in this range.
-            let item = unsafe { self.run.take::<I>(index) };
+            let item: I = unsafe { take(slot) };
             unwind::first(&mut panic, unwind::discard(item));
         }
         panic
+    }
+}
+
+/// See [`Taking::ready`]. Its drop brings the counts home.
+pub(crate) struct Ready<'a, I, B> {
+    slots: std::slice::Iter<'a, Slot<I, B>>,
+    count: u64,
+    taken: &'a mut usize,
+    all: &'a mut u64,
+}
+
+impl<I, B> Ready<'_, I, B> {
+    /// How many have been taken in the stage.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<B> {
+        let slot = self.slots.next()?;
+        self.count += 1;
+        // SAFETY: as in `Taking::take`.
+        Some(unsafe { take(slot) })
+    }
+}
+
+impl<I, B> Drop for Ready<'_, I, B> {
+    fn drop(&mut self) {
+        *self.taken += (self.count - *self.all) as usize;
+        *self.all = self.count;
     }
 }

@@ -56,7 +56,8 @@ where
 /// The source, and how far it has been pulled. Whoever is in it holds its lock.
 #[derive(Debug)]
 pub(crate) struct Origin<F> {
-    pub(crate) iter: F,
+    /// `None` only while a puller has it in hand.
+    pub(crate) iter: Option<F>,
     /// The `seq` of the next item.
     pub(crate) seq: u64,
     /// It ended or panicked and must not be called again.
@@ -101,7 +102,7 @@ where
             job,
             origin: far.map(|iter| {
                 CachePadded::new(Mutex::new(Origin {
-                    iter,
+                    iter: Some(iter),
                     seq: 0,
                     ended: false,
                 }))
@@ -177,7 +178,7 @@ where
         item: S::Item,
     ) -> OwningOf<S, J> {
         let (mut filling, arrival) = self.open(desk, seq, 1);
-        let _ = filling.push(item);
+        let _ = filling.pen().push(item);
         let Ok(mut owning) = filling.close(&mut desk.key) else {
             unreachable!("only an open run of the desk can be sealed")
         };

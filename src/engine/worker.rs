@@ -5,18 +5,18 @@
 //! something new to pull); the source; unclaimed items inside other workers' runs; what a puller
 //! that is stuck in the source holds. Then it watches or sleeps (see `desk.rs`).
 
+use crate::engine::barrier::heavy;
 use crate::engine::cancel;
 use crate::engine::cost::PARTS;
 use crate::engine::ctl::{self, Here};
-use crate::engine::desk::{Desk, Open, Wake};
+use crate::engine::desk::{Desk, Wake};
 use crate::engine::job::Job;
 use crate::engine::run::{self, Claim, Odd};
 use crate::engine::source::Source;
-use crate::engine::stage::{DeskOf, FillingOf, Origin, OwningOf, Shared};
+use crate::engine::stage::{DeskOf, OwningOf, Shared, TakingOf};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::error::Failure;
 use crate::sync::{Arc, Instant, MutexGuard, Parker};
-use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,21 +29,19 @@ const WORTH_STEALING: Duration = Duration::from_micros(25);
 const STUCK: Duration = Duration::from_micros(40);
 /// A busy worker looks after one neighbour, and takes it for stuck after this.
 const STALLED: Duration = Duration::from_micros(200);
-/// How often to try for the source before giving up, while batches flow.
-const SPINS: usize = 200;
 
 /// One thread of a stage.
 pub(crate) struct Worker<T> {
-    thread: usize,
+    pub(crate) thread: usize,
     parker: Parker,
-    permit: bool,
+    pub(crate) permit: bool,
     state: Option<T>,
     here: Rc<Here>,
     nap: Duration,
     /// Why the source gave nothing, for the last look before sleep.
-    refused: Refused,
+    pub(crate) refused: Refused,
     /// The time that an item of the last pull took in the source, in nanoseconds.
-    pull: Option<f32>,
+    pub(crate) pull: Option<f32>,
     /// What was seen of the open run, of another's run, and of the neighbour, and when.
     open: Option<Sight>,
     rich: Option<Sight>,
@@ -55,7 +53,7 @@ pub(crate) struct Worker<T> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
+pub(crate) enum Refused {
     No,
     Busy,
     Room { wake_at: u64 },
@@ -109,7 +107,7 @@ impl<T> Worker<T> {
 
     /// Comes out of the source: if a spare thread has borrowed this one's permit, it has none now,
     /// but for one that somebody has given back since.
-    fn repay<I, B>(&mut self, desk: &mut Desk<I, B>) {
+    pub(crate) fn repay<I, B>(&mut self, desk: &mut Desk<I, B>) {
         if std::mem::take(&mut desk.lent) {
             self.permit = desk.permits > 0;
             desk.permits -= usize::from(self.permit);
@@ -150,12 +148,6 @@ where
 
 pub(crate) type Guard<'a, S, J> = MutexGuard<'a, DeskOf<S, J>>;
 
-/// What a visit to the source gave.
-enum Pulled<R> {
-    Run(R),
-    Nothing,
-}
-
 impl<S: Source, J: Job<S::Item>> Shared<S, J>
 where
     S::Item: Send,
@@ -188,10 +180,10 @@ where
                     // that nobody watches; and if somebody else is in it, this one looks again.
                     if desk.watcher == Some(me) {
                         desk.watcher = None;
-                        self.ctl.unwatch();
+                        desk.set_watched(false);
                     }
                     drop(desk);
-                    if let Pulled::Run(run) = self.visit_source(worker) {
+                    if let Some(run) = self.visit_source(worker) {
                         return Some(run);
                     }
                     desk = self.desk.lock();
@@ -258,7 +250,8 @@ where
         let mut wake = Wake::Nobody;
         if desk.watcher == Some(me) {
             desk.watcher = None;
-            self.ctl.set_unwatched();
+            desk.set_watched(false);
+            heavy(); // pairs with the light one in `Pen::push`
             if desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0) {
                 wake = self.call_watcher(&mut desk);
             }
@@ -272,234 +265,6 @@ where
         drop(desk);
         self.act(wake);
         run
-    }
-
-    pub(crate) fn call_watcher(&self, desk: &mut Guard<'_, S, J>) -> Wake {
-        self.ctl.set_watched();
-        desk.call_watcher(self.origin.is_some() && !J::STATEFUL)
-    }
-
-    // ---- the source
-
-    fn visit_source(self: &Arc<Self>, worker: &mut Worker<J::State>) -> Pulled<OwningOf<S, J>> {
-        let Some(origin) = &self.origin else {
-            return Pulled::Nothing;
-        };
-        let mut guard = origin.try_lock();
-        if guard.is_none() && self.pace.len() > 1 {
-            // A pull of tiny items is over in a moment, and going to sleep costs more than that.
-            for _ in 0..SPINS {
-                std::hint::spin_loop();
-                guard = origin.try_lock();
-                if guard.is_some() {
-                    break;
-                }
-            }
-        }
-        match guard {
-            Some(origin) => self.pull(worker, origin, usize::MAX),
-            None => {
-                worker.refused = Refused::Busy;
-                Pulled::Nothing
-            }
-        }
-    }
-
-    /// Pulls a run of at most `most` items.
-    fn pull<'a>(
-        self: &'a Arc<Self>,
-        worker: &mut Worker<J::State>,
-        mut origin: MutexGuard<'a, Origin<S::Far>>,
-        most: usize,
-    ) -> Pulled<OwningOf<S, J>> {
-        worker.refused = Refused::No;
-        if origin.ended || self.ctl.is_cut() {
-            return Pulled::Nothing;
-        }
-        let mut room = self.room(origin.seq);
-        if room == 0 {
-            let wake_at = self.ask_for_room(origin.seq);
-            room = self.room(origin.seq);
-            if room == 0 {
-                worker.refused = Refused::Room { wake_at };
-                return Pulled::Nothing;
-            }
-            self.ctl.room_granted();
-        }
-        let want = self.pace.len().min(room).min(most);
-        let began = Instant::now();
-        let in_source = ctl::in_source(&self.ctl);
-        let first = origin.seq;
-        let (run, failed, desk) = match next(&mut origin) {
-            Next::Item(item) if want == 1 => {
-                let mut desk = self.desk.lock();
-                let run = self.single(&mut desk, first, item);
-                (Some(run), None, desk)
-            }
-            Next::Item(item) => self.fill(&mut origin, first, item, want),
-            over => {
-                let mut desk = self.desk.lock();
-                let failed = self.source_over(&mut desk, first, over);
-                (None, failed, desk)
-            }
-        };
-        drop(in_source);
-        let len = (origin.seq - first).max(1);
-        worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);
-        let pulled = self.leave_source(worker, origin, desk, run);
-        if let Some(seq) = failed {
-            self.ctl.fail(seq);
-        }
-        pulled
-    }
-
-    /// Pulls more items after the first. Comes back with the desk locked, and with a run unless a
-    /// rescuer has taken all of it.
-    fn fill<'a>(
-        self: &'a Arc<Self>,
-        origin: &mut MutexGuard<'a, Origin<S::Far>>,
-        first: u64,
-        item: S::Item,
-        want: usize,
-    ) -> (Option<OwningOf<S, J>>, Option<u64>, Guard<'a, S, J>) {
-        let mut filling = self.open_shared(first, want);
-        let mut open = filling.push(item);
-        // One catch around the loop: nothing in it panics but the source.
-        let pulled = catch(|| {
-            // A batch exists only while nobody starves.
-            while open && filling.len() < want && !self.ctl.is_cut() && !self.ctl.is_starving(first)
-            {
-                if !self.ctl.is_watched() {
-                    self.get_watched();
-                }
-                match origin.iter.next() {
-                    Some(item) => {
-                        origin.seq += 1;
-                        open = filling.push(item);
-                    }
-                    None => {
-                        origin.ended = true;
-                        return Some(Next::End);
-                    }
-                }
-            }
-            None
-        });
-        let over = pulled.unwrap_or_else(|payload| {
-            origin.ended = true;
-            Some(Next::Panicked(payload))
-        });
-        let mut desk = self.desk.lock();
-        let run = self.close(&mut desk, filling);
-        let failed = over.and_then(|over| self.source_over(&mut desk, origin.seq, over));
-        (run, failed, desk)
-    }
-
-    /// Puller: nobody looks after what it holds, so somebody is called to.
-    #[cold]
-    pub(crate) fn get_watched(self: &Arc<Self>) {
-        let mut desk = self.desk.lock();
-        let wake = self.call_watcher(&mut desk);
-        drop(desk);
-        self.act(wake);
-    }
-
-    /// Opens a run that others may see while it is filled.
-    pub(crate) fn open_shared(&self, first: u64, want: usize) -> FillingOf<S, J> {
-        let mut desk = self.desk.lock();
-        let (filling, arrival) = self.open(&mut desk, first, want);
-        desk.batches += 1;
-        desk.open = Some(Open {
-            run: Arc::clone(filling.run()),
-            arrival,
-        });
-        filling
-    }
-
-    /// Ends the filling of a shared run. `None`: a rescuer has it, with all its items.
-    pub(crate) fn close(
-        &self,
-        desk: &mut Guard<'_, S, J>,
-        filling: FillingOf<S, J>,
-    ) -> Option<OwningOf<S, J>> {
-        let last = filling.run().first() + filling.len() as u64 - 1;
-        match filling.close(&mut desk.key) {
-            Ok(mut run) => {
-                run.arrival = desk.open.take().and_then(|open| open.arrival);
-                Some(run)
-            }
-            Err(sealed) => {
-                let item = sealed.settle(&mut desk.key)?;
-                Some(self.single(desk, last, item))
-            }
-        }
-    }
-
-    /// The source has no more, for one reason or the other. `Some`: it panicked at this `seq`,
-    /// which is to be [failed](ctl::Ctl::fail) once no lock is held.
-    #[must_use]
-    pub(crate) fn source_over(
-        &self,
-        desk: &mut Guard<'_, S, J>,
-        seq: u64,
-        over: Next<S::Item>,
-    ) -> Option<u64> {
-        if let Next::Panicked(payload) = over {
-            self.source_panicked(desk, seq, payload);
-            Some(seq)
-        } else {
-            desk.end = Some(seq);
-            None
-        }
-    }
-
-    fn leave_source<'a>(
-        self: &'a Arc<Self>,
-        worker: &mut Worker<J::State>,
-        origin: MutexGuard<'a, Origin<S::Far>>,
-        mut desk: Guard<'a, S, J>,
-        mut run: Option<OwningOf<S, J>>,
-    ) -> Pulled<OwningOf<S, J>> {
-        worker.repay(&mut desk);
-        let mut more = !origin.ended && !self.ctl.is_cut();
-        if more && self.room(origin.seq) == 0 {
-            more = false;
-            if desk.permits > 0 {
-                // Somebody idles, and would pull if there were room.
-                self.ask_for_room(origin.seq);
-                if self.room(origin.seq) > 0 {
-                    self.ctl.room_granted();
-                    more = true;
-                }
-            }
-        }
-        let ended = origin.ended;
-        drop(origin);
-        if let Some(owning) = run.take() {
-            if worker.permit {
-                desk.activate(worker.thread, &owning);
-                more |= owning.len() > 1;
-                run = Some(owning);
-            } else {
-                self.waiting.push(owning);
-            }
-        }
-        let wake = if more { desk.wake() } else { Wake::Nobody };
-        drop(desk);
-        self.act(wake);
-        if ended {
-            self.ctl.wake_consumer();
-        }
-        run.map_or(Pulled::Nothing, Pulled::Run)
-    }
-
-    /// Asks the consumer for a wake-up when there is room: for half a run, not for every item.
-    fn ask_for_room(&self, seq: u64) -> u64 {
-        let bound = self.pace.bound();
-        let half = (self.pace.len() as u64).min(bound) / 2;
-        let wake_at = (seq + half.max(1)).saturating_sub(bound);
-        self.ctl.wait_for_room(wake_at);
-        wake_at
     }
 
     // ---- others' runs
@@ -609,7 +374,7 @@ where
             flows || desk.open.is_some() || !self.waiting.is_empty() || desk.richest(me).is_some();
         if to_watch && desk.watcher.is_none_or(|watcher| watcher == me) {
             desk.watcher = Some(me);
-            self.ctl.set_watched();
+            desk.set_watched(true);
             drop(desk);
             worker.parker.park_timeout(worker.nap);
             worker.nap = (worker.nap * 2).min(LONGEST_NAP);
@@ -618,8 +383,9 @@ where
         if desk.watcher == Some(me) {
             desk.watcher = None;
         }
-        if desk.watcher.is_none() && self.ctl.is_watched() {
-            self.ctl.set_unwatched();
+        if desk.watcher.is_none() && desk.is_watched() {
+            desk.set_watched(false);
+            heavy(); // pairs with the light one in `Pen::push`
             if desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0) {
                 return desk;
             }
@@ -672,89 +438,101 @@ where
         let stride = len.div_ceil(PARTS);
         let mut parts = [0.0; PARTS];
         let mut timed = 0;
-        let mut done = 0;
         let mut mark = Instant::now();
+        run.start();
         loop {
-            let before = done;
-            let flow = catch(|| self.run_items(&mut run, worker, stride, &mut done));
-            if done > before && timed < PARTS {
+            let before = run.next();
+            let claim = catch(|| self.run_items(&mut run, worker, stride))
+                .unwrap_or_else(|payload| self.item_panicked(&mut run, worker, payload));
+            let done = run.next() - before;
+            if timed < PARTS {
                 let now = Instant::now();
-                parts[timed] = now.duration_since(mark).as_nanos() as f32 / (done - before) as f32;
+                parts[timed] = now.duration_since(mark).as_nanos() as f32 / done as f32;
                 timed += 1;
                 mark = now;
             }
-            match flow {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(())) => {
-                    let mut desk = self.desk.lock();
-                    if run.settle(&mut desk.key) {
-                        continue;
-                    }
+            if claim == Claim::Contested {
+                let mut desk = self.desk.lock();
+                if !run.settle(&mut desk.key) {
                     self.pace.observe(len, &mut parts[..timed], worker.pull);
                     desk.deactivate(worker.thread);
                     drop(run);
                     return desk;
                 }
-                Err(payload) => self.item_panicked(&mut run, worker, payload),
             }
         }
     }
 
-    /// Runs up to `count` items; breaks where the run ends or a thief is at work.
+    /// Runs up to `count` items. What does not change meanwhile is in local variables, as the
+    /// barriers would have anything else loaded anew for each item; and the loop is a function by
+    /// itself, for the sake of its registers.
+    #[inline(never)]
     fn run_items(
         &self,
         run: &mut OwningOf<S, J>,
         worker: &mut Worker<J::State>,
         count: usize,
-        done: &mut usize,
-    ) -> ControlFlow<()> {
-        // What does not change while the run lasts, in registers: the barriers in between would
-        // have it loaded for each item.
+    ) -> Claim {
         let (ctl, job, here) = (&*self.ctl, &self.job, &*worker.here);
         let first = run.first();
-        for _ in 0..count {
-            let Claim::Mine(index) = run.claim() else {
-                return ControlFlow::Break(());
-            };
-            let seq = first + index as u64;
-            let item = run.take(index);
-            if seq >= ctl.cut() {
-                ctl.stray(unwind::discard(item));
-                self.publish_odd(run, index, Odd::Discarded);
-                continue;
+        while first + run.next() as u64 >= ctl.cut() {
+            ctl.stray(unwind::discard(run.hand().0.take()));
+            if self.publish_odd(run, Odd::Discarded) == Claim::Contested {
+                return Claim::Contested;
             }
+        }
+        let (mut hand, arrival) = run.hand();
+        let stop = hand.index().saturating_add(count);
+        let mut arrives = arrival.is_some();
+        let mut item = hand.take();
+        // Made where its panic is that of the item, which is dropped by it.
+        let state = worker.state.get_or_insert_with(|| job.state());
+        let claim = loop {
+            let seq = first + hand.index() as u64;
             here.set_seq(seq);
-            let state = worker.state.get_or_insert_with(|| job.state());
             let (batch, last) = job.run(state, item);
             if last {
                 ctl.fail(seq);
-                self.publish_odd(run, index, Odd::Last(batch));
-            } else {
-                self.arrive(run);
-                run.publish(index, batch);
+                break self.publish_odd(run, Odd::Last(batch));
+            }
+            if arrives {
+                self.arrive(arrival);
+                arrives = false;
+            }
+            let claim = hand.publish(batch);
+            if claim == Claim::Contested || hand.index() == stop {
                 ctl.published(seq);
+                break claim;
+            }
+            if ctl.is_alarmed(seq + 1) {
+                ctl.published(seq);
+                if ctl.cut() <= seq + 1 {
+                    break claim; // what lies past a cut is dealt with where this begins
+                }
             }
             here.item_over();
-            *done += 1;
-        }
-        ControlFlow::Continue(())
+            item = hand.take();
+        };
+        here.item_over();
+        claim
     }
 
     #[cold]
-    fn publish_odd(&self, run: &mut OwningOf<S, J>, index: usize, odd: Odd<J::Batch>) {
-        self.arrive(run);
-        run.publish_odd(index, odd);
-        self.ctl.published(run.first() + index as u64);
+    fn publish_odd(&self, run: &mut OwningOf<S, J>, odd: Odd<J::Batch>) -> Claim {
+        let seq = run.first() + run.next() as u64;
+        let (mut hand, arrival) = run.hand();
+        self.arrive(arrival);
+        let claim = hand.publish_odd(odd);
+        self.ctl.published(seq);
+        claim
     }
 
     /// Unordered stages: hands the run to the consumer. Before its first result is published, so
     /// that at any time a closure runs, or its result is in the consumer's reach.
-    #[inline]
-    fn arrive(&self, run: &mut OwningOf<S, J>) {
-        if run.arrival.is_some() {
-            if let Some(taking) = run.arrival.take() {
-                self.arrivals.push(taking);
-            }
+    #[cold]
+    fn arrive(&self, arrival: &mut Option<TakingOf<S, J>>) {
+        if let Some(taking) = arrival.take() {
+            self.arrivals.push(taking);
         }
     }
 
@@ -764,20 +542,22 @@ where
         run: &mut OwningOf<S, J>,
         worker: &mut Worker<J::State>,
         payload: Payload,
-    ) {
-        let index = run.current();
-        let seq = run.first() + index as u64;
+    ) -> Claim {
+        let seq = run.first() + run.next() as u64;
         let failure = Failure::panicked(seq, &*payload);
-        if let Ok(batch) = self.job.failed(failure) {
+        let claim = if let Ok(batch) = self.job.failed(failure) {
             unwind::bury(payload);
-            self.arrive(run);
-            run.publish(index, batch);
+            let (mut hand, arrival) = run.hand();
+            self.arrive(arrival);
+            let claim = hand.publish(batch);
             self.ctl.published(seq);
+            claim
         } else {
             self.ctl.fail(seq);
-            self.publish_odd(run, index, Odd::Panicked(payload));
-        }
+            self.publish_odd(run, Odd::Panicked(payload))
+        };
         worker.here.item_over();
+        claim
     }
 
     /// Consumer, when no thread could be started: pulls one item, or takes a waiting run, and
@@ -787,9 +567,7 @@ where
         let mut run = self.take_waiting();
         if run.is_none() {
             if let Some(origin) = self.origin.as_ref().and_then(|origin| origin.try_lock()) {
-                if let Pulled::Run(pulled) = self.pull(&mut worker, origin, 1) {
-                    run = Some(pulled);
-                }
+                run = self.pull(&mut worker, origin, 1);
             }
         }
         let Some(run) = run else { return false };
@@ -807,32 +585,7 @@ fn sight_of<I, B>(desk: &Desk<I, B>, thread: usize) -> Option<Sight> {
     Some(Sight {
         thread,
         first: run.first(),
-        count: run.claimed(),
+        count: run.published(),
         at: Instant::now(),
     })
-}
-
-/// What a source answers.
-pub(crate) enum Next<I> {
-    Item(I),
-    End,
-    Panicked(Payload),
-}
-
-/// Pulls one item.
-fn next<F: Iterator>(origin: &mut Origin<F>) -> Next<F::Item> {
-    match catch(|| origin.iter.next()) {
-        Ok(Some(item)) => {
-            origin.seq += 1;
-            Next::Item(item)
-        }
-        Ok(None) => {
-            origin.ended = true;
-            Next::End
-        }
-        Err(payload) => {
-            origin.ended = true;
-            Next::Panicked(payload)
-        }
-    }
 }
