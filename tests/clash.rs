@@ -103,6 +103,26 @@ fn their_methods_still_work_on_and_between_stages() {
             .tuples()
             .map(|(a, b)| a + b);
         assert!(sums.eq([4, 12, 20, 28]));
+        // what itertools ends a chain with, and what groups it
+        let squares = || (0..10_u64).par_map_ordered(2, |x| x * x);
+        assert_eq!(squares().collect_vec().len(), 10);
+        assert!(
+            squares()
+                .sorted_by_key(|x| x % 10)
+                .is_sorted_by_key(|x| x % 10)
+        );
+        assert_eq!(squares().join(","), "0,1,4,9,16,25,36,49,64,81");
+        assert_eq!(squares().counts_by(|x| x % 2), [(0, 5), (1, 5)].into());
+        assert_eq!(
+            squares()
+                .chunks(4)
+                .into_iter()
+                .map(Iterator::count)
+                .collect_vec(),
+            [4, 4, 2]
+        );
+        assert_eq!(squares().minmax().into_option(), Some((0, 81)));
+        assert_eq!(squares().k_smallest(2).collect_vec(), [0, 1]);
         let bridged: Vec<u64> = (0..10)
             .par_map_ordered(2, |x| x)
             .par_bridge()

@@ -174,6 +174,23 @@ fn len_is_the_number_of_items_that_come() {
     }
 }
 
+/// What a cancellation leaves is not known beforehand, and `len` must not panic over it.
+#[test]
+fn len_after_a_cancellation_is_what_is_left_at_most() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let token = fanfold::CancelToken::new();
+            let mut stage = (0..100_u8).par_map_ordered(n, |i| i).cancel_on(&token);
+            assert_eq!(stage.next(), Some(0));
+            token.cancel();
+            assert_eq!((stage.size_hint(), stage.len()), ((0, Some(99)), 99));
+            let rest = stage.by_ref().count();
+            assert!(rest <= 99);
+            assert_eq!((stage.size_hint(), stage.len()), ((0, Some(0)), 0));
+        });
+    }
+}
+
 #[test]
 fn size_hint_is_true_in_flight_for_the_others() {
     for n in 1..=9 {

@@ -435,6 +435,10 @@ impl CancelToken {
 
     /// Returns an error if the token is [tripped](Self::is_cancelled), to leave with `?`.
     ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] if it is.
+    ///
     /// # Examples
     ///
     /// ```
@@ -465,9 +469,12 @@ impl CancelToken {
 
     /// Sleeps for a time, or fails as soon as the token is tripped.
     ///
-    /// Blocks without polling. If the deadline is not after the end of the sleep, it is an error
-    /// at the deadline, however late the thread wakes up. A time beyond the range of the clock has
-    /// no end.
+    /// Blocks without polling. A time beyond the range of the clock has no end.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] if the token is tripped before the time is over. If the deadline is not after the end of the sleep, it is an error
+    /// at the deadline, however late the thread wakes up.
     ///
     /// # Examples
     ///

@@ -249,7 +249,7 @@ where
                 }
                 Look::Nothing => {}
             }
-            if self.work_alone(&shared) || self.pull_near(&shared) {
+            if Self::work_alone(&shared) || self.pull_near(&shared) {
                 continue;
             }
             if !announced && self.take_nap(&shared) {
@@ -263,7 +263,7 @@ where
                 shared
                     .ctl
                     .sleep_for(if shared.ordered { self.taken } else { ANY });
-                self.see_to_it_that_somebody_works(&shared);
+                Self::see_to_it_that_somebody_works(&shared);
                 announced = true;
             }
         };
@@ -423,7 +423,7 @@ where
 
     /// Where no thread can be started, this one does the work, an item at a time. It keeps no
     /// state from one to the next: the consumer may move to another thread in between.
-    fn work_alone(&self, shared: &Arc<Shared<S, J>>) -> bool {
+    fn work_alone(shared: &Arc<Shared<S, J>>) -> bool {
         if !shared.desk.lock().is_alone() {
             return false;
         }
@@ -460,7 +460,7 @@ where
     }
 
     /// Before a sleep without a limit.
-    fn see_to_it_that_somebody_works(&self, shared: &Arc<Shared<S, J>>) {
+    fn see_to_it_that_somebody_works(shared: &Arc<Shared<S, J>>) {
         let mut desk = shared.desk.lock();
         let stuck = desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0);
         let wake = if stuck {

@@ -282,6 +282,7 @@ pub(crate) trait Start {
     /// Folds all outputs of a running stage.
     fn fold<A>(running: &mut Self::Running, init: A, f: impl FnMut(A, Self::Output) -> A) -> A;
 
+    #[allow(clippy::unnecessary_box_returns)] // large, and built where it stays
     /// Starts. All threads are leased through the seed's team, which `Running` owns.
     fn start(self: Box<Self>, seed: Seed) -> Box<Self::Running>;
 }

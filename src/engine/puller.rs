@@ -76,13 +76,11 @@ where
                 }
             }
         }
-        match guard {
-            Some(origin) => self.pull(worker, origin, usize::MAX),
-            None => {
-                worker.refused = Refused::Busy;
-                None
-            }
-        }
+        let Some(origin) = guard else {
+            worker.refused = Refused::Busy;
+            return None;
+        };
+        self.pull(worker, origin, usize::MAX)
     }
 
     /// Pulls a run of at most `most` items.
@@ -133,8 +131,9 @@ where
         pulled
     }
 
-    /// Pulls more items after the first. Comes back with the desk locked, and with a run unless a
-    /// rescuer has taken all of it.
+    /// Pulls more items after the first. Comes back with the desk locked, with a run unless a
+    /// rescuer has taken all of it, and with the `seq` at which the source panicked, if it did.
+    #[allow(clippy::type_complexity)]
     fn fill<'a>(
         self: &'a Arc<Self>,
         origin: &mut MutexGuard<'a, Origin<S::Far>>,

@@ -85,7 +85,7 @@ mod tests {
         fn any_permutation_comes_out_in_order(keys: Vec<u8>) -> bool {
             let order: Vec<u64> = {
                 let mut tagged: Vec<(u8, u64)> = keys.into_iter().zip(0..).collect();
-                tagged.sort();
+                tagged.sort_unstable();
                 tagged.into_iter().map(|(_, seq)| seq).collect()
             };
             let mut reorder = Reorder::new();

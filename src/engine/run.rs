@@ -487,6 +487,9 @@ impl<I, B> Owning<I, B> {
     }
 }
 
+/// A new run of stolen items.
+pub(crate) type Stolen<I, B> = (Owning<I, B>, Taking<I, B>);
+
 /// Steals the upper half of what the owner has not started, into a run of its own.
 ///
 /// `Err` gives `fresh` back if the owner was faster. The first item is never stolen, claimed or
@@ -496,7 +499,7 @@ pub(crate) fn split<I, B>(
     victim: &Run<I, B>,
     fresh: Arc<Run<I, B>>,
     key: &mut Key,
-) -> Result<(Owning<I, B>, Taking<I, B>), Arc<Run<I, B>>> {
+) -> Result<Stolen<I, B>, Arc<Run<I, B>>> {
     let unclaimed = victim.unclaimed();
     if unclaimed == 0 {
         return Err(fresh);
