@@ -1,10 +1,9 @@
 //! The engine: one for every parallel adaptor. `engine/README.md` tells its protocol.
 //!
 //! `stage` is where the parts meet; `worker` (with `puller`, for when it is in the source) and
-//! `consumer` are its two sides. Below them, `desk`
-//! is what lies under the stage's lock, `ctl` the words that threads exchange without it, `run` the
-//! items and results, `reorder` their order, `cost` their size, `pool` the threads, `erase` the
-//! lifetimes, `barrier` the one system call.
+//! `consumer` are its two sides. Below them, `desk` is what lies under the stage's lock, `ctl` the
+//! words that threads exchange without it, `run` the items and results, `reorder` their order, `cost`
+//! their size, `pool` the threads, `erase` the lifetimes, `barrier` the one system call.
 
 pub(crate) mod barrier;
 pub(crate) mod cancel;

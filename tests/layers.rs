@@ -69,7 +69,10 @@ const TABLE: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("engine::desk", &["engine::reorder", "engine::run", "sync"]),
+    (
+        "engine::desk",
+        &["engine::barrier", "engine::reorder", "engine::run", "sync"],
+    ),
     (
         "engine::run",
         &["engine::barrier", "engine::unwind", "sync"],

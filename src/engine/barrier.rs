@@ -113,11 +113,6 @@ impl Light {
     }
 }
 
-/// A single [`Light`] barrier, for who does not pass in a loop.
-pub(crate) fn light() {
-    Light::new().pass();
-}
-
 /// The barrier of the side that is about to sleep or to steal.
 pub(crate) fn heavy() {
     // A planted bug, which the litmus stress must catch: the slow side without its barrier.

@@ -473,8 +473,8 @@ impl CancelToken {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] if the token is tripped before the time is over. If the deadline is not after the end of the sleep, it is an error
-    /// at the deadline, however late the thread wakes up.
+    /// [`Cancelled`] if the token is tripped before the time is over. If the deadline is not after the
+    /// end of the sleep, it is an error at the deadline, however late the thread wakes up.
     ///
     /// # Examples
     ///

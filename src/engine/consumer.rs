@@ -462,8 +462,7 @@ where
     /// Before a sleep without a limit.
     fn see_to_it_that_somebody_works(shared: &Arc<Shared<S, J>>) {
         let mut desk = shared.desk.lock();
-        let stuck = desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0);
-        let wake = if stuck {
+        let wake = if desk.is_something_in_hand() {
             shared.call_watcher(&mut desk)
         } else if shared.ctl.is_room_wanted() || desk.is_unmanned() {
             shared.ctl.room_granted();

@@ -163,12 +163,17 @@ impl Ctl {
 
     // ---- publish / sleep
 
+    /// What the consumer sleeps for, for who has seen an [alarm](Self::is_alarmed).
+    fn waiting_for(&self) -> u64 {
+        fence(Ordering::Acquire); // pairs with the release of `alarm` in `sleep_for`
+        self.words.waiting_for.load(Ordering::Relaxed)
+    }
+
     /// Worker: item `seq` has been published, and there is an [alarm](Self::is_alarmed). Wakes the
     /// consumer if it sleeps for this very item.
     #[cold]
     pub(crate) fn published(&self, seq: u64) {
-        fence(Ordering::Acquire); // pairs with the release of `alarm` in `sleep_for`
-        let waiting_for = self.words.waiting_for.load(Ordering::Relaxed);
+        let waiting_for = self.waiting_for();
         if waiting_for == seq || waiting_for == ANY {
             self.wake(waiting_for);
         }
@@ -228,8 +233,7 @@ impl Ctl {
     /// Whether the consumer sleeps for an item from `first` on.
     #[cold]
     pub(crate) fn is_starving(&self, first: u64) -> bool {
-        fence(Ordering::Acquire); // pairs with the release of `alarm` in `sleep_for`
-        let waiting_for = self.words.waiting_for.load(Ordering::Relaxed);
+        let waiting_for = self.waiting_for();
         waiting_for != NOBODY && waiting_for >= first
     }
 

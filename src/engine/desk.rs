@@ -21,6 +21,7 @@
 //! One wake-up wakes one thread, which wakes the next if it leaves work behind: a chain, no herd.
 //! If nobody sleeps and the stage has leased fewer than `n` threads, waking means leasing one more.
 
+use crate::engine::barrier::heavy;
 use crate::engine::reorder::Reorder;
 use crate::engine::run::{Key, Owning, Run, Taking};
 use crate::sync::{Arc, Unparker};
@@ -129,13 +130,25 @@ impl<I, B> Desk<I, B> {
         wake
     }
 
-    /// Somebody looks after the open run from now on, or nobody does. In that case the caller must
-    /// look at it once more, behind a heavy barrier, or be about to enter the source himself.
+    /// Somebody looks after the open run from now on; or nobody does, and then the caller is about to
+    /// enter the source himself.
     pub(crate) fn set_watched(&mut self, watched: bool) {
         self.watched = watched;
         if let Some(open) = &self.open {
             open.run.set_watched(watched, &mut self.key);
         }
+    }
+
+    /// Nobody watches any more. Whether there is something to look after all the same.
+    pub(crate) fn end_watch(&mut self) -> bool {
+        self.set_watched(false);
+        heavy(); // pairs with the light one in `Pen::push`
+        self.is_something_in_hand()
+    }
+
+    /// Whether a puller holds items that nobody has started.
+    pub(crate) fn is_something_in_hand(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.run.pulled() > 0)
     }
 
     pub(crate) fn is_watched(&self) -> bool {

@@ -229,7 +229,7 @@ fn loom_pull_and_unwatch() {
         let (mut filling, _taking) = run::open::<Item, ()>(Arc::new(Run::new()), 0, 2);
         let open = Arc::clone(filling.run());
         let puller = thread::spawn(move || filling.pen().push(0));
-        // As in `Desk::set_watched`, and in `Shared::idle` after it.
+        // As in `Desk::end_watch`.
         open.set_watched(false, &mut Key::new());
         heavy();
         let seen = open.pulled() > 0;

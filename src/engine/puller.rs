@@ -62,9 +62,7 @@ where
         self: &Arc<Self>,
         worker: &mut Worker<J::State>,
     ) -> Option<OwningOf<S, J>> {
-        let Some(origin) = &self.origin else {
-            return None;
-        };
+        let origin = self.origin.as_ref()?;
         let mut guard = origin.try_lock();
         if guard.is_none() && self.pace.len() > 1 {
             // A pull of tiny items is over in a moment, and going to sleep costs more than that.

@@ -46,7 +46,7 @@
 //! it back under the lock ([`Filling::settle`]).
 #![allow(unsafe_code)]
 
-use crate::engine::barrier::{Light, heavy, light};
+use crate::engine::barrier::{Light, heavy};
 use crate::engine::unwind::{self, Payload};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crossbeam_utils::CachePadded;
@@ -203,9 +203,14 @@ impl<I, B> Run<I, B> {
                 .is_some_and(|limit| self.published() < limit)
     }
 
+    /// Whether its puller may still add to it: it is neither closed nor sealed.
+    fn is_filling(&self) -> bool {
+        matches!(self.limit.load(Ordering::Relaxed), OPEN | ALONE)
+    }
+
     /// While it is filled: whether somebody looks after what the puller has in hand.
     pub(crate) fn set_watched(&self, watched: bool, _: &mut Key) {
-        if matches!(self.limit.load(Ordering::Relaxed), OPEN | ALONE) {
+        if self.is_filling() {
             let limit = if watched { OPEN } else { ALONE };
             self.limit.store(limit, Ordering::Relaxed);
         }
@@ -287,13 +292,13 @@ impl<I, B> Pen<'_, I, B> {
         unsafe { put(&self.slots[self.len], item) };
         self.len += 1;
         self.run.pulled.store(self.len, Ordering::Release);
-        self.light.pass(); // pairs with the heavy ones in `seal` and after `Desk::set_watched`
+        self.light.pass(); // pairs with the heavy ones in `seal` and `Desk::end_watch`
         self.run.limit.load(Ordering::Relaxed) == OPEN
     }
 
     /// Whether a rescuer has sealed the run: no more can be added; [settle](Filling::settle).
     pub(crate) fn is_sealed(&self) -> bool {
-        !matches!(self.run.limit.load(Ordering::Relaxed), OPEN | ALONE)
+        !self.run.is_filling()
     }
 }
 
@@ -318,7 +323,7 @@ impl<I, B> Filling<I, B> {
 
     /// Ends the filling. `Err`: a rescuer was faster.
     pub(crate) fn close(self, _: &mut Key) -> Result<Owning<I, B>, Self> {
-        if !matches!(self.run.limit.load(Ordering::Relaxed), OPEN | ALONE) {
+        if !self.run.is_filling() {
             return Err(self);
         }
         // Release, for thieves and for the consumer, who load it with Acquire.
@@ -350,7 +355,7 @@ impl<I, B> Filling<I, B> {
 
 /// Takes over a run whose puller is stuck in the source, with what it has pulled so far.
 pub(crate) fn seal<I, B>(run: &Arc<Run<I, B>>, _: &mut Key) -> Option<Owning<I, B>> {
-    if !matches!(run.limit.load(Ordering::Relaxed), OPEN | ALONE) || run.pulled() == 0 {
+    if !run.is_filling() || run.pulled() == 0 {
         return None;
     }
     run.limit.store(SEALING, Ordering::Relaxed);
@@ -462,10 +467,15 @@ impl<I, B> Owning<I, B> {
         self.run.published.load(Ordering::Relaxed)
     }
 
+    /// The `seq` of that item.
+    pub(crate) fn seq(&self) -> u64 {
+        self.first() + self.next() as u64
+    }
+
     /// Claims the first item.
     pub(crate) fn start(&mut self) {
         self.run.started.store(true, Ordering::Relaxed);
-        light(); // pairs with the heavy one in `Ctl::cancel`
+        Light::new().pass(); // pairs with the heavy one in `Ctl::cancel`
     }
 
     /// To go on where it stands, at an item that is claimed.
@@ -483,7 +493,7 @@ impl<I, B> Owning<I, B> {
     /// Decides a contested claim: whether the item may be started after all.
     pub(crate) fn settle(&mut self, _: &mut Key) -> bool {
         // No thief is between lowering and raising it: both happen in one critical section.
-        self.run.published.load(Ordering::Relaxed) < self.run.limit.load(Ordering::Relaxed)
+        self.len() > 0
     }
 }
 

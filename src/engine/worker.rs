@@ -5,7 +5,6 @@
 //! something new to pull); the source; unclaimed items inside other workers' runs; what a puller
 //! that is stuck in the source holds. Then it watches or sleeps (see `desk.rs`).
 
-use crate::engine::barrier::heavy;
 use crate::engine::cancel;
 use crate::engine::cost::PARTS;
 use crate::engine::ctl::{self, Here};
@@ -250,9 +249,7 @@ where
         let mut wake = Wake::Nobody;
         if desk.watcher == Some(me) {
             desk.watcher = None;
-            desk.set_watched(false);
-            heavy(); // pairs with the light one in `Pen::push`
-            if desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0) {
+            if desk.end_watch() {
                 wake = self.call_watcher(&mut desk);
             }
         }
@@ -383,12 +380,8 @@ where
         if desk.watcher == Some(me) {
             desk.watcher = None;
         }
-        if desk.watcher.is_none() && desk.is_watched() {
-            desk.set_watched(false);
-            heavy(); // pairs with the light one in `Pen::push`
-            if desk.open.as_ref().is_some_and(|open| open.run.pulled() > 0) {
-                return desk;
-            }
+        if desk.watcher.is_none() && desk.is_watched() && desk.end_watch() {
+            return desk;
         }
         if self.is_worth_another_look(worker, &desk) {
             return desk;
@@ -475,9 +468,9 @@ where
     ) -> Claim {
         let (ctl, job, here) = (&*self.ctl, &self.job, &*worker.here);
         let first = run.first();
-        while first + run.next() as u64 >= ctl.cut() {
+        while run.seq() >= ctl.cut() {
             ctl.stray(unwind::discard(run.hand().0.take()));
-            if self.publish_odd(run, Odd::Discarded) == Claim::Contested {
+            if self.publish(run, Err(Odd::Discarded)) == Claim::Contested {
                 return Claim::Contested;
             }
         }
@@ -493,7 +486,7 @@ where
             let (batch, last) = job.run(state, item);
             if last {
                 ctl.fail(seq);
-                break self.publish_odd(run, Odd::Last(batch));
+                break self.publish(run, Err(Odd::Last(batch)));
             }
             if arrives {
                 self.arrive(arrival);
@@ -517,12 +510,16 @@ where
         claim
     }
 
+    /// Publishes out of the loop what is given for the claimed item.
     #[cold]
-    fn publish_odd(&self, run: &mut OwningOf<S, J>, odd: Odd<J::Batch>) -> Claim {
-        let seq = run.first() + run.next() as u64;
+    fn publish(&self, run: &mut OwningOf<S, J>, what: Result<J::Batch, Odd<J::Batch>>) -> Claim {
+        let seq = run.seq();
         let (mut hand, arrival) = run.hand();
         self.arrive(arrival);
-        let claim = hand.publish_odd(odd);
+        let claim = match what {
+            Ok(batch) => hand.publish(batch),
+            Err(odd) => hand.publish_odd(odd),
+        };
         self.ctl.published(seq);
         claim
     }
@@ -543,18 +540,14 @@ where
         worker: &mut Worker<J::State>,
         payload: Payload,
     ) -> Claim {
-        let seq = run.first() + run.next() as u64;
+        let seq = run.seq();
         let failure = Failure::panicked(seq, &*payload);
         let claim = if let Ok(batch) = self.job.failed(failure) {
             unwind::bury(payload);
-            let (mut hand, arrival) = run.hand();
-            self.arrive(arrival);
-            let claim = hand.publish(batch);
-            self.ctl.published(seq);
-            claim
+            self.publish(run, Ok(batch))
         } else {
             self.ctl.fail(seq);
-            self.publish_odd(run, Odd::Panicked(payload))
+            self.publish(run, Err(Odd::Panicked(payload)))
         };
         worker.here.item_over();
         claim
