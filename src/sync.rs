@@ -13,7 +13,7 @@ mod imp {
     };
     pub(crate) use std::sync::{Arc, MutexGuard, Weak};
     use std::sync::{PoisonError, TryLockError};
-    pub(crate) use std::thread::JoinHandle;
+    pub(crate) use std::thread::{JoinHandle, yield_now};
     use std::time::Duration;
     pub(crate) use std::time::Instant;
 
@@ -121,6 +121,7 @@ mod imp {
     };
     pub(crate) use std::sync::atomic::compiler_fence;
     // loom's `Arc` has no `Weak`; what the models check does not hang on the counts.
+    pub(crate) use loom::thread::yield_now;
     pub(crate) use std::sync::{Arc, Weak};
     pub(crate) use std::time::Instant;
 

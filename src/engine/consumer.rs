@@ -23,7 +23,7 @@ use crate::engine::source::Source;
 use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::engine::worker::Worker;
-use crate::sync::{Arc, Instant, Parker};
+use crate::sync::{Arc, Instant, Parker, yield_now};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::rc::Rc;
@@ -31,6 +31,8 @@ use std::time::Duration;
 
 const NAP: Duration = Duration::from_micros(20);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
+/// How long the first result is waited for without a sleep.
+const SPIN: Duration = Duration::from_micros(40);
 /// A wait as short as this means that results flow.
 const FLOW: Duration = Duration::from_micros(300);
 
@@ -59,6 +61,8 @@ where
     taken: u64,
     over: bool,
     cut_short: bool,
+    /// Until when it does not sleep at all.
+    spin: Option<Instant>,
     nap: Option<Duration>,
     eager: bool,
 }
@@ -135,10 +139,12 @@ where
             partial: VecDeque::new(),
             taken: 0,
             cut_short: false,
+            spin: None,
             nap: None,
             eager: opts.eager,
         });
         consumer.man();
+        consumer.spin = Some(Instant::now() + SPIN);
         consumer
     }
 
@@ -252,7 +258,7 @@ where
             if Self::work_alone(&shared) || self.pull_near(&shared) {
                 continue;
             }
-            if !announced && self.take_nap(&shared) {
+            if !announced && (self.spin() || self.take_nap(&shared)) {
                 continue;
             }
             if announced {
@@ -432,6 +438,18 @@ where
     }
 
     // ---- waiting
+
+    /// Before the first result: offers the core to the workers and looks again, for a moment. On an
+    /// otherwise idle machine the first result is there sooner than this thread could be woken.
+    /// `false`: does not, or no longer.
+    fn spin(&mut self) -> bool {
+        let Some(end) = self.spin else { return false };
+        yield_now();
+        if self.taken > 0 || Instant::now() >= end {
+            self.spin = None;
+        }
+        true
+    }
 
     /// Naps if results flow. `false`: does not.
     fn take_nap(&mut self, shared: &Arc<Shared<S, J>>) -> bool {

@@ -27,6 +27,10 @@ use std::cell::{Cell, RefCell};
 pub(crate) const NOBODY: u64 = u64::MAX;
 /// The consumer sleeps for whichever item comes first.
 pub(crate) const ANY: u64 = u64::MAX - 1;
+/// It has been woken, and has not come yet.
+const CALLED: u64 = u64::MAX - 2;
+/// So many results make a start: until then the consumer is waited on even if it does not sleep.
+const START: u64 = 16;
 /// Nobody waits for room.
 const NEVER: u64 = u64::MAX;
 
@@ -201,7 +205,7 @@ impl Ctl {
     #[cold]
     pub(crate) fn wake_consumer(&self) {
         let waiting_for = self.words.waiting_for.load(Ordering::Relaxed);
-        if waiting_for != NOBODY {
+        if !matches!(waiting_for, NOBODY | CALLED) {
             self.wake(waiting_for);
         }
     }
@@ -210,7 +214,7 @@ impl Ctl {
     /// by itself meanwhile, it has looked again, and what it says now is not ours to take back.
     fn wake(&self, from: u64) {
         let word = &self.words.waiting_for;
-        if (word.compare_exchange(from, NOBODY, Ordering::Relaxed, Ordering::Relaxed)).is_ok() {
+        if (word.compare_exchange(from, CALLED, Ordering::Relaxed, Ordering::Relaxed)).is_ok() {
             self.consumer.unpark();
         }
     }
@@ -234,7 +238,14 @@ impl Ctl {
     #[cold]
     pub(crate) fn is_starving(&self, first: u64) -> bool {
         let waiting_for = self.waiting_for();
-        waiting_for != NOBODY && waiting_for >= first
+        !matches!(waiting_for, NOBODY | CALLED) && waiting_for >= first
+    }
+
+    /// Whether the consumer has nothing to do but to wait, or is on its way back from that: then a
+    /// worker between two runs offers its core, on which the consumer, or the worker whose item it
+    /// waits for, may have been queued for a whole time slice.
+    pub(crate) fn is_consumer_waiting(&self) -> bool {
+        self.words.waiting_for.load(Ordering::Relaxed) != NOBODY || self.yielded() < START
     }
 
     // ---- yield / wait for room

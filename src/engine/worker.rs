@@ -15,7 +15,7 @@ use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, OwningOf, Shared, TakingOf};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::error::Failure;
-use crate::sync::{Arc, Instant, MutexGuard, Parker};
+use crate::sync::{Arc, Instant, MutexGuard, Parker, yield_now};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -450,10 +450,21 @@ where
                     self.pace.observe(len, &mut parts[..timed], worker.pull);
                     desk.deactivate(worker.thread);
                     drop(run);
-                    return desk;
+                    return self.give_way(desk);
                 }
             }
         }
+    }
+
+    /// Between two runs: offers this core to whom the consumer waits for, or to itself. Threads that
+    /// wake one another are often put on one core, and would wait there for the end of a time slice.
+    fn give_way<'a>(&'a self, desk: Guard<'a, S, J>) -> Guard<'a, S, J> {
+        if !self.ctl.is_consumer_waiting() {
+            return desk;
+        }
+        drop(desk);
+        yield_now();
+        self.desk.lock()
     }
 
     /// Runs up to `count` items. What does not change meanwhile is in local variables, as the
