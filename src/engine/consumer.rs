@@ -14,7 +14,7 @@ use crate::engine::barrier::Light;
 use crate::engine::cancel::OnCancel;
 use crate::engine::census::Alive;
 use crate::engine::ctl::{self, ANY, Ctl, Here};
-use crate::engine::desk::Wake;
+use crate::engine::desk::{CONSUMER, Sight, Wake};
 use crate::engine::erase::{Seed, Stop, Team};
 use crate::engine::job::Job;
 use crate::engine::puller::Next;
@@ -22,7 +22,7 @@ use crate::engine::run::Odd;
 use crate::engine::source::Source;
 use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::unwind::{self, Payload, catch};
-use crate::engine::worker::Worker;
+use crate::engine::worker::{STUCK, Worker};
 use crate::sync::{Arc, Instant, Parker, yield_now};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -33,8 +33,9 @@ const NAP: Duration = Duration::from_micros(20);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// How long the first result is waited for without a sleep.
 const SPIN: Duration = Duration::from_micros(40);
-/// A wait as short as this means that results flow.
+/// A wait as short as this, or as many results at once, mean that results flow.
 const FLOW: Duration = Duration::from_micros(300);
+const BULK: u64 = 32;
 
 /// The consumer's end of a running stage.
 pub(crate) struct Consumer<S: Source, J: Job<S::Item>>
@@ -63,7 +64,13 @@ where
     cut_short: bool,
     /// Until when it does not sleep at all.
     spin: Option<Instant>,
-    nap: Option<Duration>,
+    /// Whether results flow, so that it naps, and for how long the next time.
+    flows: bool,
+    nap: Duration,
+    /// How many items had been taken when it last found nothing.
+    waited_at: u64,
+    /// What it has seen of the source before its last nap.
+    sight: Option<Sight>,
     eager: bool,
 }
 
@@ -140,7 +147,10 @@ where
             taken: 0,
             cut_short: false,
             spin: None,
-            nap: None,
+            flows: false,
+            nap: NAP,
+            waited_at: 0,
+            sight: None,
             eager: opts.eager,
         });
         consumer.man();
@@ -239,6 +249,8 @@ where
     #[inline(never)]
     fn refill(&mut self) -> bool {
         let mut announced = false;
+        self.flows |= self.taken - self.waited_at >= BULK;
+        self.waited_at = self.taken;
         let ready = loop {
             let Some(shared) = self.shared.clone() else {
                 break false;
@@ -266,10 +278,7 @@ where
                 announced = false;
             } else {
                 ctl::tell_outer(&shared.ctl);
-                shared
-                    .ctl
-                    .sleep_for(if shared.ordered { self.taken } else { ANY });
-                Self::see_to_it_that_somebody_works(&shared);
+                self.announce(&shared);
                 announced = true;
             }
         };
@@ -277,6 +286,7 @@ where
             if let Some(shared) = &self.shared {
                 shared.ctl.awake();
             }
+            self.flows = true; // it was there sooner than a sleep could begin
         }
         ready
     }
@@ -434,7 +444,7 @@ where
             return false;
         }
         let here = Here::new(Arc::clone(&shared.ctl));
-        shared.work_alone(Worker::new(usize::MAX, Rc::new(here)))
+        shared.work_alone(Worker::new(CONSUMER, Rc::new(here)))
     }
 
     // ---- waiting
@@ -453,34 +463,61 @@ where
 
     /// Naps if results flow. `false`: does not.
     fn take_nap(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
-        let Some(nap) = self.nap.filter(|_| !self.eager) else {
+        if self.eager || !self.flows {
             return false;
-        };
+        }
+        self.look_after_source(shared);
         shared.ctl.set_napping(true);
-        self.parker.park_timeout(nap);
+        self.parker.park_timeout(self.nap);
         shared.ctl.set_napping(false);
         let pays = matches!(self.look(shared), Look::Ready | Look::End);
-        self.nap = if !pays {
-            None
-        } else if shared.ctl.is_room_wanted() {
-            Some(nap / 2).filter(|nap| *nap >= NAP)
+        if pays && !shared.ctl.is_room_wanted() {
+            self.nap = (self.nap * 2).min(LONGEST_NAP);
         } else {
-            Some((nap * 2).min(LONGEST_NAP))
-        };
+            self.flows = pays && self.nap > NAP;
+            self.nap = (self.nap / 2).max(NAP);
+        }
         true
     }
 
-    fn sleep(&mut self, shared: &Arc<Shared<S, J>>) {
-        let began = Instant::now();
-        self.parker.park();
-        shared.ctl.awake();
-        self.nap = (began.elapsed() < FLOW).then_some(NAP);
+    /// Does what a thread that watches would do, so that none has to be woken for it as long as this
+    /// one comes by: has somebody been stuck in the source since the last nap?
+    fn look_after_source(&mut self, shared: &Arc<Shared<S, J>>) {
+        let Some(origin) = &shared.origin else {
+            return; // here it is this thread that would be stuck
+        };
+        let mut desk = shared.desk.lock();
+        let now = Sight {
+            thread: CONSUMER,
+            first: desk.pulls,
+            count: desk.open.as_ref().map_or(0, |open| open.run.pulled()),
+            at: Instant::now(),
+        };
+        desk.set_looked(Some(now.at));
+        // Who peeks at the source does so under the desk's lock, so this is somebody pulling.
+        let wake = if origin.try_lock().is_none()
+            && Sight::unmoved(&mut self.sight, now, STUCK)
+            && shared.is_something_unstarted(&desk, CONSUMER)
+        {
+            shared.call_watcher(&mut desk)
+        } else {
+            Wake::Nobody
+        };
+        drop(desk);
+        shared.act(wake);
     }
 
-    /// Before a sleep without a limit.
-    fn see_to_it_that_somebody_works(shared: &Arc<Shared<S, J>>) {
+    /// Is about to sleep without a limit: says so, and sees to it that somebody works, and that
+    /// somebody watches.
+    fn announce(&mut self, shared: &Arc<Shared<S, J>>) {
         let mut desk = shared.desk.lock();
-        let wake = if desk.is_something_in_hand() {
+        desk.set_looked(None);
+        // Its heavy barrier pairs with the light one in `Pen::push` as well.
+        shared
+            .ctl
+            .sleep_for(if shared.ordered { self.taken } else { ANY });
+        let unwatched = !desk.is_watched() && shared.is_something_unstarted(&desk, CONSUMER);
+        let wake = if unwatched || desk.is_something_in_hand() {
             shared.call_watcher(&mut desk)
         } else if shared.ctl.is_room_wanted() || desk.is_unmanned() {
             shared.ctl.room_granted();
@@ -490,6 +527,13 @@ where
         };
         drop(desk);
         shared.act(wake);
+    }
+
+    fn sleep(&mut self, shared: &Arc<Shared<S, J>>) {
+        let began = Instant::now();
+        self.parker.park();
+        shared.ctl.awake();
+        self.flows = began.elapsed() < FLOW;
     }
 
     // ---- ending

@@ -7,7 +7,8 @@
 //!
 //! The estimate must not be fooled by the odd item of a thousand times the usual cost, nor by a
 //! worker that was preempted in mid-run: a run is timed in up to four parts, and the second
-//! smallest of their averages counts, so that one bad part in four changes nothing.
+//! smallest of their averages counts, so that one bad part in four changes nothing. Of a run that was
+//! cut short by a thief, the part that is left is the bad one: it counts for twice what is known at most.
 
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -102,7 +103,13 @@ impl Pace {
         let Some(&sample) = parts.get(usize::from(parts.len() > 2)) else {
             return;
         };
-        blend(&self.work, sample.max(0.1));
+        let mut sample = sample.max(0.1);
+        let known = f32::from_bits(self.work.load(Ordering::Relaxed));
+        if parts.len() < PARTS.min(len) && known > 0.0 {
+            // Others have stolen the rest, so this is the time of the item that held it up.
+            sample = sample.min(2.0 * known);
+        }
+        blend(&self.work, sample);
         if let Some(pull) = pull {
             blend(&self.pull, pull);
         }
@@ -150,6 +157,16 @@ mod tests {
             pace.observe(pace.len(), &mut [1_000.0, 1e6, 1_000.0, 1_000.0], None);
         }
         assert_eq!(pace.len(), 100);
+    }
+
+    #[test]
+    fn what_a_thief_leaves_is_hardly_believed() {
+        let pace = Pace::new(2, None, 16);
+        for _ in 0..20 {
+            pace.observe(pace.len(), &mut [1_000.0; 4], None);
+        }
+        pace.observe(100, &mut [4e6], None);
+        assert!((75..100).contains(&pace.len()), "{}", pace.len());
     }
 
     #[test]

@@ -24,7 +24,14 @@
 use crate::engine::barrier::heavy;
 use crate::engine::reorder::Reorder;
 use crate::engine::run::{Key, Owning, Run, Taking};
-use crate::sync::{Arc, Unparker};
+use crate::sync::{Arc, Instant, Unparker};
+use std::time::Duration;
+
+/// In the place of a thread's number.
+pub(crate) const CONSUMER: usize = usize::MAX;
+/// So long after it has looked, the consumer still counts as the one who watches: it naps for half
+/// of that at most.
+const PRESENCE: Duration = Duration::from_millis(2);
 
 /// The run that is being filled by whoever is in the source.
 #[derive(Debug)]
@@ -48,9 +55,13 @@ pub(crate) struct Desk<I, B> {
     pub(crate) lent: bool,
     /// How many runs of more than one item have been opened: whether batches flow.
     pub(crate) batches: u64,
+    /// How many pulls have ended.
+    pub(crate) pulls: u64,
     /// Who watches the source, and what pullers are told of it.
     pub(crate) watcher: Option<usize>,
     watched: bool,
+    /// When the consumer has last looked after the source, if it does.
+    looked: Option<Instant>,
     pub(crate) permits: usize,
     /// The run that each thread executes.
     active: Vec<Option<Arc<Run<I, B>>>>,
@@ -73,6 +84,32 @@ pub(crate) enum Wake {
     Lease(usize),
 }
 
+/// How far somebody was at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sight {
+    pub(crate) thread: usize,
+    pub(crate) first: u64,
+    pub(crate) count: usize,
+    pub(crate) at: Instant,
+}
+
+impl Sight {
+    pub(crate) fn same(&self, other: &Sight) -> bool {
+        (self.thread, self.first, self.count) == (other.thread, other.first, other.count)
+    }
+
+    /// Whether nothing has moved for `limit` since `old`; keeps the older of two equal sights.
+    pub(crate) fn unmoved(old: &mut Option<Sight>, now: Sight, limit: Duration) -> bool {
+        match old {
+            Some(before) if before.same(&now) => now.at.duration_since(before.at) >= limit,
+            _ => {
+                *old = Some(now);
+                false
+            }
+        }
+    }
+}
+
 impl<I, B> Desk<I, B> {
     pub(crate) fn new(width: usize) -> Self {
         Desk {
@@ -82,8 +119,10 @@ impl<I, B> Desk<I, B> {
             open: None,
             lent: false,
             batches: 0,
+            pulls: 0,
             watcher: None,
             watched: false,
+            looked: None,
             permits: width,
             active: Vec::new(),
             sleepers: Vec::new(),
@@ -130,18 +169,33 @@ impl<I, B> Desk<I, B> {
         wake
     }
 
-    /// Somebody looks after the open run from now on; or nobody does, and then the caller is about to
-    /// enter the source himself.
+    /// A thread looks after the open run from now on; or none does.
     pub(crate) fn set_watched(&mut self, watched: bool) {
         self.watched = watched;
+        self.tell_puller();
+    }
+
+    /// The consumer looks after it until its next nap is over; or does so no longer.
+    pub(crate) fn set_looked(&mut self, at: Option<Instant>) {
+        self.looked = at;
+        self.tell_puller();
+    }
+
+    /// Tells the puller whether somebody looks after what it holds.
+    pub(crate) fn tell_puller(&mut self) -> bool {
+        let watched = self.is_watched() || self.is_looked_after();
         if let Some(open) = &self.open {
             open.run.set_watched(watched, &mut self.key);
         }
+        watched
     }
 
-    /// Nobody watches any more. Whether there is something to look after all the same.
+    /// The watch of a thread ends. Whether there is something that another has to look after.
     pub(crate) fn end_watch(&mut self) -> bool {
         self.set_watched(false);
+        if self.is_looked_after() {
+            return false;
+        }
         heavy(); // pairs with the light one in `Pen::push`
         self.is_something_in_hand()
     }
@@ -155,10 +209,15 @@ impl<I, B> Desk<I, B> {
         self.watched
     }
 
+    /// Whether the consumer looks after it, which naps, or has been away for a moment only.
+    pub(crate) fn is_looked_after(&self) -> bool {
+        self.looked.is_some_and(|at| at.elapsed() < PRESENCE)
+    }
+
     /// From now on others may see this run, while it is filled.
     pub(crate) fn show(&mut self, open: Open<I, B>) {
-        open.run.set_watched(self.watched, &mut self.key);
         self.open = Some(open);
+        self.tell_puller();
     }
 
     fn pop_sleeper(&mut self) -> Option<(usize, Wake)> {
@@ -274,6 +333,17 @@ impl<I, B> Desk<I, B> {
             .filter_map(|(at, run)| Some((at, run.as_ref()?.unclaimed())))
             .filter(|(_, unclaimed)| *unclaimed > 0)
             .max_by_key(|(_, unclaimed)| *unclaimed)
+    }
+
+    /// How far a thread is in its run; `None` if it has left nothing unclaimed.
+    pub(crate) fn sight_of(&self, thread: usize) -> Option<Sight> {
+        let run = self.active(thread).filter(|run| run.unclaimed() > 0)?;
+        Some(Sight {
+            thread,
+            first: run.first(),
+            count: run.published(),
+            at: Instant::now(),
+        })
     }
 
     /// Whether any closure may be running.

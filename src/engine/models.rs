@@ -5,7 +5,7 @@
 use crate::engine::barrier::{Light, heavy};
 use crate::engine::census::Alive;
 use crate::engine::ctl::Ctl;
-use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Taking};
+use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Share, Taking};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
 
@@ -104,7 +104,7 @@ fn loom_claim_and_steal() {
             let (ran, key) = (Arc::clone(&ran), Arc::clone(&key));
             move || ran.run_all(owning, &key)
         });
-        let stolen = run::split(&victim, Arc::new(Run::new()), &mut key.lock());
+        let stolen = run::split(&victim, Arc::new(Run::new()), Share::Half, &mut key.lock());
         if let Ok((stolen, _taking)) = stolen {
             ran.run_all(stolen, &key);
         }
@@ -149,7 +149,7 @@ fn loom_fill_and_seal() {
         });
         let sealed = run::seal(&open, &mut key.lock());
         if let Some(owning) = sealed {
-            let stolen = run::split(&open, Arc::new(Run::new()), &mut key.lock());
+            let stolen = run::split(&open, Arc::new(Run::new()), Share::Rest, &mut key.lock());
             if let Ok((stolen, _taking)) = stolen {
                 ran.run_all(stolen, &key);
             }

@@ -4,7 +4,7 @@ use crate::engine::ctl;
 use crate::engine::desk::{Open, Wake};
 use crate::engine::job::Job;
 use crate::engine::source::Source;
-use crate::engine::stage::{FillingOf, Origin, OwningOf, Shared};
+use crate::engine::stage::{DeskOf, FillingOf, Origin, OwningOf, Shared};
 use crate::engine::unwind::{Payload, catch};
 use crate::engine::worker::{Guard, Refused, Worker};
 use crate::sync::{Arc, Instant, MutexGuard};
@@ -192,9 +192,28 @@ where
     #[cold]
     pub(crate) fn get_watched(self: &Arc<Self>) {
         let mut desk = self.desk.lock();
-        let wake = self.call_watcher(&mut desk);
+        let wake = if desk.tell_puller() {
+            Wake::Nobody // the consumer has come back
+        } else {
+            self.call_watcher(&mut desk)
+        };
         drop(desk);
         self.act(wake);
+    }
+
+    /// Puller: goes into the source, where it may get stuck. Others' items are not to hang on that.
+    pub(crate) fn leave_watched(&self, desk: &mut Guard<'_, S, J>, me: usize) -> Wake {
+        let looked_after = desk.is_watched() || desk.batches == 0 || desk.is_looked_after();
+        if looked_after || !self.is_something_unstarted(desk, me) {
+            return Wake::Nobody;
+        }
+        self.call_watcher(desk)
+    }
+
+    /// Whether there are items that a thread with nothing else to do could start, now or as soon as
+    /// somebody is found to be stuck; but for what that thread runs itself.
+    pub(crate) fn is_something_unstarted(&self, desk: &DeskOf<S, J>, but: usize) -> bool {
+        desk.is_something_in_hand() || !self.waiting.is_empty() || desk.richest(but).is_some()
     }
 
     /// Opens a run that others may see while it is filled.
@@ -254,6 +273,7 @@ where
         mut run: Option<OwningOf<S, J>>,
     ) -> Option<OwningOf<S, J>> {
         worker.repay(&mut desk);
+        desk.pulls += 1;
         let mut more = !origin.ended && !self.ctl.is_cut();
         if more && self.room(origin.seq) == 0 {
             more = false;

@@ -500,7 +500,16 @@ impl<I, B> Owning<I, B> {
 /// A new run of stolen items.
 pub(crate) type Stolen<I, B> = (Owning<I, B>, Taking<I, B>);
 
-/// Steals the upper half of what the owner has not started, into a run of its own.
+/// How much a thief takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// The upper half: the owner moves on.
+    Half,
+    /// All of it: the owner is stuck.
+    Rest,
+}
+
+/// Steals from what the owner has not started, into a run of its own.
 ///
 /// `Err` gives `fresh` back if the owner was faster. The first item is never stolen, claimed or
 /// not: an emptied run would stand in the reorder buffer under the same `seq` as what was taken
@@ -508,6 +517,7 @@ pub(crate) type Stolen<I, B> = (Owning<I, B>, Taking<I, B>);
 pub(crate) fn split<I, B>(
     victim: &Run<I, B>,
     fresh: Arc<Run<I, B>>,
+    share: Share,
     key: &mut Key,
 ) -> Result<Stolen<I, B>, Arc<Run<I, B>>> {
     let unclaimed = victim.unclaimed();
@@ -515,10 +525,13 @@ pub(crate) fn split<I, B>(
         return Err(fresh);
     }
     let old = victim.limit.load(Ordering::Acquire);
-    let middle = old - unclaimed.div_ceil(2);
-    victim.limit.store(middle, Ordering::Relaxed);
+    let wanted = match share {
+        Share::Half => unclaimed.div_ceil(2),
+        Share::Rest => unclaimed,
+    };
+    victim.limit.store(old - wanted, Ordering::Relaxed);
     heavy(); // pairs with the light one in `Hand::publish`
-    let from = middle.max(victim.published() + 1);
+    let from = (old - wanted).max(victim.published() + 1);
     if from >= old {
         victim.limit.store(old, Ordering::Relaxed);
         return Err(fresh);

@@ -10,7 +10,7 @@ use crate::engine::desk::{Desk, Wake};
 use crate::engine::erase::{Crew, Seed, Start};
 use crate::engine::job::Job;
 use crate::engine::pool::Pool;
-use crate::engine::run::{self, Filling, Owning, Run, Taking};
+use crate::engine::run::{self, Filling, Owning, Run, Share, Taking};
 use crate::engine::source::Source;
 use crate::engine::unwind::{self, Payload};
 use crate::engine::worker;
@@ -196,14 +196,15 @@ where
         }
     }
 
-    /// Steals half of what `victim` has not started.
+    /// Steals from what `victim` has not started.
     pub(crate) fn split(
         &self,
         desk: &mut MutexGuard<'_, DeskOf<S, J>>,
         victim: &Arc<RunOf<S, J>>,
+        share: Share,
     ) -> Option<OwningOf<S, J>> {
         let fresh = desk.fresh();
-        match run::split(victim, fresh, &mut desk.key) {
+        match run::split(victim, fresh, share, &mut desk.key) {
             Ok((mut owning, taking)) => {
                 owning.arrival = self.place(desk, taking);
                 Some(owning)

@@ -8,9 +8,9 @@
 use crate::engine::cancel;
 use crate::engine::cost::PARTS;
 use crate::engine::ctl::{self, Here};
-use crate::engine::desk::{Desk, Wake};
+use crate::engine::desk::{Desk, Sight, Wake};
 use crate::engine::job::Job;
-use crate::engine::run::{self, Claim, Odd};
+use crate::engine::run::{self, Claim, Odd, Share};
 use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, OwningOf, Shared, TakingOf};
 use crate::engine::unwind::{self, Payload, catch};
@@ -25,7 +25,7 @@ const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// A steal interrupts other cores; less work than this is left to its owner if that moves on.
 const WORTH_STEALING: Duration = Duration::from_micros(25);
 /// An owner or a puller that has not moved for so long is stuck, or was preempted.
-const STUCK: Duration = Duration::from_micros(40);
+pub(crate) const STUCK: Duration = Duration::from_micros(40);
 /// A busy worker looks after one neighbour, and takes it for stuck after this.
 const STALLED: Duration = Duration::from_micros(200);
 
@@ -56,32 +56,6 @@ pub(crate) enum Refused {
     No,
     Busy,
     Room { wake_at: u64 },
-}
-
-/// How far somebody was at some time.
-#[derive(Clone, Copy, Debug)]
-struct Sight {
-    thread: usize,
-    first: u64,
-    count: usize,
-    at: Instant,
-}
-
-impl Sight {
-    fn same(&self, other: &Sight) -> bool {
-        (self.thread, self.first, self.count) == (other.thread, other.first, other.count)
-    }
-
-    /// Whether nothing has moved for `limit` since `old`; keeps the older of two equal sights.
-    fn unmoved(old: &mut Option<Sight>, now: Sight, limit: Duration) -> bool {
-        match old {
-            Some(before) if before.same(&now) => now.at.duration_since(before.at) >= limit,
-            _ => {
-                *old = Some(now);
-                false
-            }
-        }
-    }
 }
 
 impl<T> Worker<T> {
@@ -181,7 +155,9 @@ where
                         desk.watcher = None;
                         desk.set_watched(false);
                     }
+                    let wake = self.leave_watched(&mut desk, me);
                     drop(desk);
+                    self.act(wake);
                     if let Some(run) = self.visit_source(worker) {
                         return Some(run);
                     }
@@ -273,14 +249,14 @@ where
         desk: &mut Guard<'_, S, J>,
     ) -> Option<OwningOf<S, J>> {
         if let Some(before) = worker.neighbour {
-            match sight_of(desk, before.thread) {
+            match desk.sight_of(before.thread) {
                 Some(now) if now.same(&before) => {
                     if now.at.duration_since(before.at) < STALLED {
                         return None;
                     }
                     worker.neighbour = None;
                     let run = Arc::clone(desk.active(before.thread)?);
-                    return self.split(desk, &run);
+                    return self.split(desk, &run, Share::Rest);
                 }
                 _ => {}
             }
@@ -290,7 +266,7 @@ where
         worker.neighbour = if next == worker.thread {
             None
         } else {
-            sight_of(desk, next)
+            desk.sight_of(next)
         };
         None
     }
@@ -302,7 +278,7 @@ where
         desk: &mut Guard<'_, S, J>,
     ) -> Option<OwningOf<S, J>> {
         let (thread, unclaimed) = desk.richest(worker.thread)?;
-        let now = sight_of(desk, thread)?;
+        let now = desk.sight_of(thread)?;
         let run = Arc::clone(desk.active(thread)?);
         let stuck = Sight::unmoved(&mut worker.rich, now, STUCK);
         let worth = self
@@ -313,7 +289,8 @@ where
             return None;
         }
         worker.rich = None;
-        self.split(desk, &run)
+        let share = if stuck { Share::Rest } else { Share::Half };
+        self.split(desk, &run, share)
     }
 
     /// Takes over what a puller holds that is stuck in the source, with its permit if need be.
@@ -367,8 +344,9 @@ where
         }
         let flows = desk.batches != worker.batches;
         worker.batches = desk.batches;
-        let to_watch =
-            flows || desk.open.is_some() || !self.waiting.is_empty() || desk.richest(me).is_some();
+        // Without a permit it would only see what the consumer sees between two naps.
+        let to_watch = (desk.permits > 0 || !desk.is_looked_after())
+            && (flows || desk.open.is_some() || self.is_something_unstarted(&desk, me));
         if to_watch && desk.watcher.is_none_or(|watcher| watcher == me) {
             desk.watcher = Some(me);
             desk.set_watched(true);
@@ -581,15 +559,4 @@ where
         self.ctl.stray(worker.retire());
         true
     }
-}
-
-/// How far a thread is in its run; `None` if it has left nothing unclaimed.
-fn sight_of<I, B>(desk: &Desk<I, B>, thread: usize) -> Option<Sight> {
-    let run = desk.active(thread).filter(|run| run.unclaimed() > 0)?;
-    Some(Sight {
-        thread,
-        first: run.first(),
-        count: run.published(),
-        at: Instant::now(),
-    })
 }
