@@ -7,7 +7,8 @@ use crate::fanfold::Fanfold;
 
 /// Maps all items with a fallible `f`, up to `n` at once, and collects the results in their order.
 ///
-/// Blocks until all is done, so that items and closure may borrow. It replaces the loop that
+/// Blocks until all is done, so that items and closure may borrow; the calling thread is one of the
+/// `n`, so that short loops gain too. It replaces the loop that
 /// spawns a task an item, a limit, a wait and a place for the results. Nothing new is started once
 /// any item has failed; what precedes it is finished, so that it is the same error on every run.
 ///
@@ -36,7 +37,8 @@ where
     O: Send,
     E: Send,
 {
-    items.into_iter().try_par_map_ordered(n, f).collect()
+    let stage = items.into_iter().try_par_map_ordered(n, f);
+    stage.taking_part().collect()
 }
 
 /// [`parallel_map`] under a token: gives up early when the token is tripped.
@@ -80,6 +82,7 @@ where
     let stage = items.into_iter().try_par_map_ordered(n, f);
     let mut results = Vec::new();
     let whole = stage
+        .taking_part()
         .cancel_on(token)
         .run_all(|result| results.push(result));
     let results = results.into_iter().collect::<Result<Vec<O>, E>>()?;

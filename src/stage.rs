@@ -110,16 +110,18 @@ where
 {
     #[track_caller]
     pub(crate) fn new(source: S, job: J, n: Workers, ordered: bool) -> Self {
+        let (low, high) = source.hint();
         let opts = Opts {
             width: n.checked(),
+            total: high,
             in_flight: None,
             ordered,
             eager: false,
+            takes_part: false,
             name: None,
             tokens: Vec::new(),
             pool: None,
         };
-        let (low, high) = source.hint();
         // A hint may lie; ours must not contradict itself, nor make `collect` ask for all memory.
         let low = if isize::try_from(low).is_ok() { low } else { 0 };
         Stage {
@@ -382,6 +384,11 @@ where
                 )
             }
         }
+    }
+
+    /// The calling thread becomes one of the `n`: for calls that deliver nothing before the end.
+    pub(crate) fn taking_part(self) -> Self {
+        self.set(|opts| opts.takes_part = true)
     }
 
     /// Calls `f` with each output; whether that was all, and no cancellation cut it short.

@@ -19,6 +19,45 @@ fn at_most_n_states_are_made() {
     }
 }
 
+/// The source has ended and everything has been started: who is not needed any more leaves the stage,
+/// also while others are still at it.
+#[test]
+fn a_worker_without_work_leaves() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            struct Leaves(Counter);
+            impl Drop for Leaves {
+                fn drop(&mut self) {
+                    self.0.add();
+                }
+            }
+            let (left, gate, meter) = (Counter::new(), Gate::new(), Meter::new());
+            let mut stage = (0..n).par_map_ordered_init(
+                n,
+                {
+                    let left = left.clone();
+                    move || Leaves(left.clone())
+                },
+                {
+                    let gate = gate.clone();
+                    move |_, i| {
+                        meter.meet(n);
+                        if i == n - 1 {
+                            gate.wait();
+                        }
+                        i
+                    }
+                },
+            );
+            let _opener = gate.opener();
+            assert_eq!(stage.next(), Some(0));
+            left.wait_for(n - 1);
+            gate.open();
+            assert_eq!(stage.count(), n - 1);
+        });
+    }
+}
+
 #[test]
 fn n_workers_at_once_have_n_states() {
     for n in 1..=9 {

@@ -3,7 +3,7 @@
 mod support;
 
 use fanfold::{CancelToken, Workers, parallel_map, parallel_map_on};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use support::{Counter, Ledger, Meter, SOON, bang, caught, dawdle, mix, within};
 
@@ -100,6 +100,56 @@ fn n_at_once() {
             });
             assert_eq!(all.map(|all| all.len()), Ok(n * 3));
             assert_eq!(meter.most(), n);
+        });
+    }
+}
+
+#[test]
+fn the_calling_thread_is_one_of_the_n() {
+    let here = std::thread::current().id();
+    for n in 1..=9 {
+        let meter = Meter::new();
+        let threads = parallel_map(0..n * 3, n, |_| {
+            meter.meet(n);
+            Ok::<_, ()>(std::thread::current().id())
+        });
+        let threads: HashSet<_> = threads.into_iter().flatten().collect();
+        assert!(threads.contains(&here));
+        assert_eq!(threads.len(), n);
+    }
+}
+
+#[test]
+fn one_long_item_holds_up_no_others() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let done = Counter::new();
+            // Whoever has the first item, the calling thread or not, waits for all others.
+            let all = parallel_map(0..1_000, n, |i| {
+                if i == 0 {
+                    done.wait_for(999);
+                } else {
+                    done.add();
+                }
+                Ok::<_, ()>(i)
+            });
+            assert_eq!(all.map(|all| all.len()), Ok(1_000));
+        });
+    }
+}
+
+/// What is pulled is run, even if whoever pulled it gets stuck in the source.
+#[test]
+fn a_source_that_waits_for_its_items() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let done = Counter::new();
+            let source = (0..500).inspect(|&i| done.wait_for(i - i % 50));
+            let all = parallel_map(source, n, |i| {
+                done.add();
+                Ok::<_, ()>(i)
+            });
+            assert_eq!(all.map(|all| all.len()), Ok(500));
         });
     }
 }

@@ -20,10 +20,11 @@ use crate::engine::job::Job;
 use crate::engine::puller::Next;
 use crate::engine::run::Odd;
 use crate::engine::source::Source;
+use crate::engine::spin::Spin;
 use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::engine::worker::{STUCK, Worker};
-use crate::sync::{Arc, Instant, Parker, yield_now};
+use crate::sync::{Arc, Instant, Parker};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::rc::Rc;
@@ -31,8 +32,6 @@ use std::time::Duration;
 
 const NAP: Duration = Duration::from_micros(20);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
-/// How long the first result is waited for without a sleep.
-const SPIN: Duration = Duration::from_micros(40);
 /// A wait as short as this, or as many results at once, mean that results flow.
 const FLOW: Duration = Duration::from_micros(300);
 const BULK: u64 = 32;
@@ -62,8 +61,10 @@ where
     taken: u64,
     over: bool,
     cut_short: bool,
-    /// Until when it does not sleep at all.
-    spin: Option<Instant>,
+    /// As which thread it takes part in the work.
+    part: Option<usize>,
+    /// Set while it does not sleep at all.
+    spin: Option<Spin>,
     /// Whether results flow, so that it naps, and for how long the next time.
     flows: bool,
     nap: Duration,
@@ -146,6 +147,7 @@ where
             partial: VecDeque::new(),
             taken: 0,
             cut_short: false,
+            part: None,
             spin: None,
             flows: false,
             nap: NAP,
@@ -153,8 +155,15 @@ where
             sight: None,
             eager: opts.eager,
         });
-        consumer.man();
-        consumer.spin = Some(Instant::now() + SPIN);
+        if opts.takes_part && consumer.near.is_none() {
+            consumer.part = consumer
+                .shared
+                .as_ref()
+                .map(|shared| shared.desk.lock().enlist());
+        } else {
+            consumer.man();
+        }
+        consumer.spin = Some(Spin::begin());
         consumer
     }
 
@@ -267,7 +276,7 @@ where
                 }
                 Look::Nothing => {}
             }
-            if Self::work_alone(&shared) || self.pull_near(&shared) {
+            if self.work(&shared) || self.pull_near(&shared) {
                 continue;
             }
             if !announced && (self.spin() || self.take_nap(&shared)) {
@@ -388,7 +397,10 @@ where
         if shared.ctl.is_cut() || shared.desk.lock().end.is_some() {
             return false;
         }
-        let want = shared.pace.len().min(shared.room(self.pulled));
+        let want = shared
+            .pace
+            .len_at(self.pulled)
+            .min(shared.room(self.pulled));
         if want == 0 {
             return false;
         }
@@ -437,28 +449,32 @@ where
         true
     }
 
-    /// Where no thread can be started, this one does the work, an item at a time. It keeps no
+    /// Runs something on this thread, if it takes part or if no other can be started. It keeps no
     /// state from one to the next: the consumer may move to another thread in between.
-    fn work_alone(shared: &Arc<Shared<S, J>>) -> bool {
-        if !shared.desk.lock().is_alone() {
-            return false;
+    fn work(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
+        let thread = match self.part {
+            Some(thread) => thread,
+            None if shared.desk.lock().is_alone() => CONSUMER,
+            None => return false,
+        };
+        let here = Rc::new(Here::new(Arc::clone(&shared.ctl)));
+        let worked = shared.work_here(Worker::new(thread, here));
+        if worked && self.part.is_some() {
+            self.spin = Some(Spin::begin()); // the others will be done as soon
         }
-        let here = Here::new(Arc::clone(&shared.ctl));
-        shared.work_alone(Worker::new(CONSUMER, Rc::new(here)))
+        worked
     }
 
     // ---- waiting
 
-    /// Before the first result: offers the core to the workers and looks again, for a moment. On an
-    /// otherwise idle machine the first result is there sooner than this thread could be woken.
-    /// `false`: does not, or no longer.
+    /// Before the first result: waits for a [moment](Spin). On an otherwise idle machine it is there
+    /// sooner than this thread could be woken. `false`: does not, or no longer.
     fn spin(&mut self) -> bool {
-        let Some(end) = self.spin else { return false };
-        yield_now();
-        if self.taken > 0 || Instant::now() >= end {
+        if self.taken > 0 && self.part.is_none() {
             self.spin = None;
         }
-        true
+        self.spin = self.spin.filter(|spin| spin.turn());
+        self.spin.is_some()
     }
 
     /// Naps if results flow. `false`: does not.

@@ -40,6 +40,8 @@ pub(crate) struct Pace {
     max_len: usize,
     width: usize,
     named_bound: Option<usize>,
+    /// How many items the source says that it has.
+    total: Option<u64>,
 }
 
 impl Pace {
@@ -54,7 +56,14 @@ impl Pace {
             max_len: MAX_LEN.min(by_bytes).min(by_bound).max(1),
             width,
             named_bound,
+            total: None,
         }
+    }
+
+    /// So many items are expected. It may be a lie; runs are only cut a little differently then.
+    pub(crate) fn expecting(mut self, total: Option<usize>) -> Self {
+        self.total = total.map(|total| total as u64);
+        self
     }
 
     /// Lets no run be longer than one item: nobody else could take over what a puller holds.
@@ -66,6 +75,16 @@ impl Pace {
     /// How many items the next run may have.
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
+    }
+
+    /// The same for a run that begins at `seq`. Near the end, where that is known, a worker gets no
+    /// more than its share of what is left (guided self-scheduling, Polychronopoulos and Kuck 1987),
+    /// so that none is left alone with a long run.
+    pub(crate) fn len_at(&self, seq: u64) -> usize {
+        match self.total.map_or(0, |total| total.saturating_sub(seq)) {
+            0 => self.len(),
+            left => self.len().min((left / self.width as u64).max(1) as usize),
+        }
     }
 
     /// How many items may be in flight now.
@@ -148,6 +167,16 @@ mod tests {
         }
         assert_eq!(lens[..8], [1, 2, 4, 8, 16, 32, 64, 100]);
         assert_eq!(lens.last(), Some(&100));
+    }
+
+    #[test]
+    fn the_last_runs_are_short() {
+        let pace = Pace::new(2, None, 16).expecting(Some(1_000));
+        for _ in 0..20 {
+            pace.observe(pace.len(), &mut [1_000.0; 4], None);
+        }
+        let lens = [0, 600, 900, 980, 996, 997, 999, 1_000, 5_000].map(|seq| pace.len_at(seq));
+        assert_eq!(lens, [100, 100, 50, 10, 2, 1, 1, 100, 100]);
     }
 
     #[test]

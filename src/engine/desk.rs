@@ -237,11 +237,16 @@ impl<I, B> Desk<I, B> {
         if !self.can_grow || self.leased >= most {
             return Wake::Nobody;
         }
+        Wake::Lease(self.enlist())
+    }
+
+    /// Counts a thread among the stage's, which need not be leased: the consumer's may take part.
+    pub(crate) fn enlist(&mut self) -> usize {
         let thread = self.leased;
         self.leased += 1;
         self.active.push(None);
         self.parkers.push(None);
-        Wake::Lease(thread)
+        thread
     }
 
     /// No thread could be started: the stage goes on with those it has.

@@ -21,6 +21,7 @@
 
 use crate::engine::census;
 use crate::engine::pool::{Pool, Task};
+use crate::engine::spin::Spin;
 use crate::sync::{Arc, Condvar, Mutex};
 use std::marker::PhantomData;
 
@@ -45,6 +46,8 @@ impl Latch {
     }
 
     fn wait(&self) {
+        let spin = Spin::begin();
+        while *self.count.lock() > 0 && spin.turn() {}
         let mut count = self.count.lock();
         while *count > 0 {
             count = self.zero.wait(count);

@@ -14,8 +14,15 @@
 //! and removes its seat; if the seat is not there any more, a lease was faster and has filled or is
 //! about to fill it, so the thread waits for the task. `Drop` of the last handle closes the pool,
 //! wakes the idle, and joins all threads (so that their thread-locals are gone when it returns).
+//!
+//! Before it sleeps an idle thread looks at its seat for a [moment](Spin), so that a loop that runs
+//! stage after stage need not wake its threads each time; at most as many at once as there are cores
+//! besides the one of whoever leases. Whether a seat's thread sleeps is said under the seat's lock.
 
-use crate::sync::{self, Arc, Condvar, Instant, JoinHandle, Mutex, Weak, fixed};
+use crate::engine::spin::Spin;
+use crate::sync::{
+    self, Arc, AtomicUsize, Condvar, Instant, JoinHandle, Mutex, Ordering, Weak, fixed,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -66,6 +73,8 @@ struct Shared {
     name: String,
     stack_size: Option<usize>,
     idle_time: Duration,
+    /// How many more idle threads may look instead of sleeping.
+    spins: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -77,8 +86,24 @@ struct State {
 }
 
 struct Seat {
-    task: Mutex<Option<Task>>,
+    place: Mutex<Place>,
     filled: Condvar,
+}
+
+struct Place {
+    task: Option<Task>,
+    sleeps: bool,
+}
+
+impl Seat {
+    fn fill(&self, task: Task) {
+        let mut place = self.place.lock();
+        place.task = Some(task);
+        if place.sleeps {
+            drop(place);
+            self.filled.notify_one();
+        }
+    }
 }
 
 impl Pool {
@@ -141,8 +166,7 @@ impl Pool {
         let mut state = self.shared.state.lock();
         if let Some(seat) = state.idle.pop() {
             drop(state);
-            *seat.task.lock() = Some(task);
-            seat.filled.notify_one();
+            seat.fill(task);
             return Ok(());
         }
         let id = state.started;
@@ -150,7 +174,10 @@ impl Pool {
         // The first task lies in the seat before the thread exists, so that a failed start can
         // give it back. The lock is held, so that the thread's end finds itself on the list.
         let seat = Arc::new(Seat {
-            task: Mutex::new(Some(task)),
+            place: Mutex::new(Place {
+                task: Some(task),
+                sleeps: false,
+            }),
             filled: Condvar::new(),
         });
         let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&seat));
@@ -162,7 +189,7 @@ impl Pool {
                 state.threads.push((id, handle));
                 Ok(())
             }
-            Err(_) => match seat.task.lock().take() {
+            Err(_) => match seat.place.lock().task.take() {
                 Some(task) => Err(task),
                 None => Ok(()),
             },
@@ -191,11 +218,13 @@ impl Shared {
     }
 
     fn wait(&self, seat: &Arc<Seat>) -> Option<Task> {
+        self.spin(seat);
         let deadline = Instant::now().checked_add(self.idle_time);
         let mut expires = true;
-        let mut task = seat.task.lock();
+        let mut place = seat.place.lock();
         loop {
-            if let Some(task) = task.take() {
+            if let Some(task) = place.task.take() {
+                place.sleeps = false;
                 return Some(task);
             }
             // `Drop` takes the seat's lock after it has closed the pool, so this look or its
@@ -203,20 +232,32 @@ impl Shared {
             if self.state.lock().closed {
                 return None;
             }
+            place.sleeps = true;
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            task = match left {
+            place = match left {
                 Some(left) if expires && left.is_zero() => {
-                    drop(task);
+                    drop(place);
                     if self.leave(seat) {
                         return None;
                     }
                     // A lease has this seat; its task is on the way.
                     expires = false;
-                    seat.task.lock()
+                    seat.place.lock()
                 }
-                Some(left) if expires => seat.filled.wait_timeout(task, left),
-                _ => seat.filled.wait(task),
+                Some(left) if expires => seat.filled.wait_timeout(place, left),
+                _ => seat.filled.wait(place),
             };
+        }
+    }
+
+    /// Waits for a moment until there is a task.
+    fn spin(&self, seat: &Seat) {
+        let more = |left: usize| left.checked_sub(1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self.spins.fetch_update(set, fetch, more).is_ok() {
+            let spin = Spin::begin();
+            while seat.place.lock().task.is_none() && spin.turn() {}
+            self.spins.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -243,7 +284,7 @@ impl Drop for Open {
         };
         for seat in idle {
             // Taken and released, so that the thread is either before its look or asleep.
-            drop(seat.task.lock());
+            drop(seat.place.lock());
             seat.filled.notify_one();
         }
         for (_, handle) in threads {
@@ -321,10 +362,12 @@ impl PoolBuilder {
     /// assert_eq!(fanfold::Pool::builder().build().threads(), 0);
     /// ```
     pub fn build(self) -> Pool {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             name: self.name.replace('\0', "?"),
             stack_size: self.stack_size,
             idle_time: self.idle_time,
+            spins: AtomicUsize::new(cores.saturating_sub(1)),
             state: Mutex::new(State {
                 idle: Vec::new(),
                 threads: Vec::new(),

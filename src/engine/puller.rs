@@ -78,15 +78,14 @@ where
             worker.refused = Refused::Busy;
             return None;
         };
-        self.pull(worker, origin, usize::MAX)
+        self.pull(worker, origin)
     }
 
-    /// Pulls a run of at most `most` items.
-    pub(crate) fn pull<'a>(
+    /// Pulls a run.
+    fn pull<'a>(
         self: &'a Arc<Self>,
         worker: &mut Worker<J::State>,
         mut origin: MutexGuard<'a, Origin<S::Far>>,
-        most: usize,
     ) -> Option<OwningOf<S, J>> {
         worker.refused = Refused::No;
         if origin.ended || self.ctl.is_cut() {
@@ -102,7 +101,7 @@ where
             }
             self.ctl.room_granted();
         }
-        let want = self.pace.len().min(room).min(most);
+        let want = self.pace.len_at(origin.seq).min(room).min(worker.most);
         let began = Instant::now();
         let in_source = ctl::in_source(&self.ctl);
         let first = origin.seq;
@@ -317,6 +316,6 @@ where
 
     pub(crate) fn call_watcher(&self, desk: &mut Guard<'_, S, J>) -> Wake {
         desk.set_watched(true);
-        desk.call_watcher(self.origin.is_some() && !J::STATEFUL)
+        desk.call_watcher(self.spare)
     }
 }

@@ -21,9 +21,14 @@ use crossbeam_utils::CachePadded;
 #[derive(Clone, Debug)]
 pub(crate) struct Opts {
     pub(crate) width: usize,
+    /// The most items that the source says it has.
+    pub(crate) total: Option<usize>,
     pub(crate) in_flight: Option<usize>,
     pub(crate) ordered: bool,
     pub(crate) eager: bool,
+    /// The consumer's thread is one of the `n`. Only for who takes no result before all are there:
+    /// while it runs an item it delivers nothing.
+    pub(crate) takes_part: bool,
     pub(crate) name: Option<String>,
     pub(crate) tokens: Vec<CancelToken>,
     pub(crate) pool: Option<Pool>,
@@ -89,6 +94,10 @@ pub(crate) struct Shared<S: Source, J: Job<S::Item>> {
     pub(crate) ctl: Arc<Ctl>,
     pub(crate) crew: Crew,
     pub(crate) ordered: bool,
+    /// Whether the consumer is one of the threads.
+    pub(crate) takes_part: bool,
+    /// Whether a thread more than `n` may be leased, to run what a puller holds that is stuck.
+    pub(crate) spare: bool,
 }
 
 impl<S: Source, J: Job<S::Item>> Shared<S, J>
@@ -97,9 +106,13 @@ where
 {
     pub(crate) fn new(job: J, far: Option<S::Far>, opts: &Opts, ctl: Arc<Ctl>, crew: Crew) -> Self {
         let slot_bytes = run::slot_bytes::<S::Item, J::Batch>();
-        let pace = Pace::new(opts.width, opts.in_flight, slot_bytes);
+        let pace = Pace::new(opts.width, opts.in_flight, slot_bytes).expecting(opts.total);
         Shared {
             job,
+            takes_part: opts.takes_part,
+            // A state must exist `n` times and no more; and where nothing is delivered before the
+            // end, the source is waited for in any case, and others will look after what it gave.
+            spare: far.is_some() && !J::STATEFUL && (!opts.takes_part || opts.width == 1),
             origin: far.map(|iter| {
                 CachePadded::new(Mutex::new(Origin {
                     iter: Some(iter),

@@ -8,7 +8,7 @@
 use crate::engine::cancel;
 use crate::engine::cost::PARTS;
 use crate::engine::ctl::{self, Here};
-use crate::engine::desk::{Desk, Sight, Wake};
+use crate::engine::desk::{CONSUMER, Desk, Sight, Wake};
 use crate::engine::job::Job;
 use crate::engine::run::{self, Claim, Odd, Share};
 use crate::engine::source::Source;
@@ -37,6 +37,8 @@ pub(crate) struct Worker<T> {
     state: Option<T>,
     here: Rc<Here>,
     nap: Duration,
+    /// How many items it may pull at once.
+    pub(crate) most: usize,
     /// Why the source gave nothing, for the last look before sleep.
     pub(crate) refused: Refused,
     /// The time that an item of the last pull took in the source, in nanoseconds.
@@ -67,12 +69,14 @@ impl<T> Worker<T> {
             state: None,
             here,
             nap: NAP,
+            // Who is alone has nobody to run the rest while it is in the source.
+            most: if thread == CONSUMER { 1 } else { usize::MAX },
             refused: Refused::No,
             pull: None,
             open: None,
             rich: None,
             neighbour: None,
-            next_neighbour: thread,
+            next_neighbour: 0,
             busy_since: None,
             batches: 0,
         }
@@ -84,6 +88,20 @@ impl<T> Worker<T> {
         if std::mem::take(&mut desk.lent) {
             self.permit = desk.permits > 0;
             desk.permits -= usize::from(self.permit);
+        }
+    }
+
+    /// Gives the permit back.
+    fn release<I, B>(&mut self, desk: &mut Desk<I, B>) {
+        desk.permits += usize::from(std::mem::take(&mut self.permit));
+    }
+
+    /// Neither works nor watches any more.
+    fn leave<I, B>(&mut self, desk: &mut Desk<I, B>) {
+        self.release(desk);
+        if desk.watcher == Some(self.thread) {
+            desk.watcher = None;
+            desk.set_watched(false);
         }
     }
 
@@ -125,63 +143,81 @@ impl<S: Source, J: Job<S::Item>> Shared<S, J>
 where
     S::Item: Send,
 {
-    /// Finds a run to execute; `None` when the stage stops.
+    /// Finds a run to execute; `None` when there will be none any more.
     fn find<'a>(
         self: &'a Arc<Self>,
         worker: &mut Worker<J::State>,
         mut desk: Guard<'a, S, J>,
     ) -> Option<OwningOf<S, J>> {
-        let me = worker.thread;
         loop {
             if self.ctl.is_stopped() {
                 return None;
             }
-            if !worker.permit && desk.permits > 0 {
-                desk.permits -= 1;
-                worker.permit = true;
-            }
-            if worker.permit {
-                let found = match self.take_waiting() {
-                    Some(run) => Some(run),
-                    None => self.rob_neighbour(worker, &mut desk),
-                };
-                if let Some(run) = found {
-                    return Some(self.leave_for(worker, desk, run));
-                }
-                if self.origin.is_some() && desk.end.is_none() && !self.ctl.is_cut() {
-                    // In the source this thread watches nobody. Whoever enters it afterwards sees
-                    // that nobody watches; and if somebody else is in it, this one looks again.
-                    if desk.watcher == Some(me) {
-                        desk.watcher = None;
-                        desk.set_watched(false);
-                    }
-                    let wake = self.leave_watched(&mut desk, me);
-                    drop(desk);
-                    self.act(wake);
-                    if let Some(run) = self.visit_source(worker) {
-                        return Some(run);
-                    }
-                    desk = self.desk.lock();
-                    if worker.refused != Refused::Busy {
-                        worker.repay(&mut desk);
-                    }
-                    if !worker.permit {
-                        continue;
-                    }
-                } else {
-                    worker.refused = Refused::No;
-                }
-                if let Some(run) = self.rob_richest(worker, &mut desk) {
-                    return Some(self.leave_for(worker, desk, run));
-                }
-            }
-            if let Some(run) = self.rescue(worker, &mut desk) {
-                return Some(self.leave_for(worker, desk, run));
-            }
+            desk = match self.seek(worker, desk) {
+                Ok(run) => return Some(run),
+                Err(desk) => desk,
+            };
             if self.borrow_permit(worker, &mut desk) {
                 continue;
             }
+            if desk.end.is_some() && !self.is_something_unstarted(&desk, worker.thread) {
+                // This thread is not needed any more, and the pool can have it although others are
+                // still at it.
+                worker.leave(&mut desk);
+                return None;
+            }
             desk = self.idle(worker, desk);
+        }
+    }
+
+    /// Looks for a run everywhere, once; gives the desk back if there is none.
+    fn seek<'a>(
+        self: &'a Arc<Self>,
+        worker: &mut Worker<J::State>,
+        mut desk: Guard<'a, S, J>,
+    ) -> Result<OwningOf<S, J>, Guard<'a, S, J>> {
+        let me = worker.thread;
+        if !worker.permit && desk.permits > 0 {
+            desk.permits -= 1;
+            worker.permit = true;
+        }
+        if worker.permit {
+            let found = match self.take_waiting() {
+                Some(run) => Some(run),
+                None => self.rob_neighbour(worker, &mut desk),
+            };
+            if let Some(run) = found {
+                return Ok(self.leave_for(worker, desk, run));
+            }
+            if self.origin.is_some() && desk.end.is_none() && !self.ctl.is_cut() {
+                // In the source this thread watches nobody. Whoever enters it afterwards sees
+                // that nobody watches; and if somebody else is in it, this one looks again.
+                if desk.watcher == Some(me) {
+                    desk.watcher = None;
+                    desk.set_watched(false);
+                }
+                let wake = self.leave_watched(&mut desk, me);
+                drop(desk);
+                self.act(wake);
+                if let Some(run) = self.visit_source(worker) {
+                    return Ok(run);
+                }
+                desk = self.desk.lock();
+                if worker.refused != Refused::Busy {
+                    worker.repay(&mut desk);
+                }
+            } else {
+                worker.refused = Refused::No;
+            }
+        }
+        if worker.permit {
+            if let Some(run) = self.rob_richest(worker, &mut desk) {
+                return Ok(self.leave_for(worker, desk, run));
+            }
+        }
+        match self.rescue(worker, &mut desk) {
+            Some(run) => Ok(self.leave_for(worker, desk, run)),
+            None => Err(desk),
         }
     }
 
@@ -338,10 +374,7 @@ where
         mut desk: Guard<'a, S, J>,
     ) -> Guard<'a, S, J> {
         let me = worker.thread;
-        if worker.permit {
-            desk.permits += 1;
-            worker.permit = false;
-        }
+        worker.release(&mut desk);
         let flows = desk.batches != worker.batches;
         worker.batches = desk.batches;
         // Without a permit it would only see what the consumer sees between two naps.
@@ -437,7 +470,7 @@ where
     /// Between two runs: offers this core to whom the consumer waits for, or to itself. Threads that
     /// wake one another are often put on one core, and would wait there for the end of a time slice.
     fn give_way<'a>(&'a self, desk: Guard<'a, S, J>) -> Guard<'a, S, J> {
-        if !self.ctl.is_consumer_waiting() {
+        if self.takes_part || !self.ctl.is_consumer_waiting() {
             return desk;
         }
         drop(desk);
@@ -542,21 +575,31 @@ where
         claim
     }
 
-    /// Consumer, when no thread could be started: pulls one item, or takes a waiting run, and
-    /// runs it here. `false`: there is nothing to run.
-    pub(crate) fn work_alone(self: &Arc<Self>, mut worker: Worker<J::State>) -> bool {
-        worker.permit = true;
-        let mut run = self.take_waiting();
-        if run.is_none() {
-            if let Some(origin) = self.origin.as_ref().and_then(|origin| origin.try_lock()) {
-                run = self.pull(&mut worker, origin, 1);
+    /// The consumer's thread runs what it finds: one run, as it is alone and must deliver, or all there
+    /// is, as one of the `n`. `false`: there is nothing to run, and no other news.
+    pub(crate) fn work_here(self: &Arc<Self>, mut worker: Worker<J::State>) -> bool {
+        let mut desk = self.desk.lock();
+        let (mut found, ended) = (false, desk.end.is_some());
+        loop {
+            let sought = self.seek(&mut worker, desk);
+            let again = sought.is_ok() && self.takes_part;
+            found |= sought.is_ok();
+            desk = match sought {
+                Ok(run) => {
+                    let _closure = ctl::in_closure();
+                    let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
+                    self.execute(run, &mut worker)
+                }
+                Err(desk) => desk,
+            };
+            if !again {
+                break;
             }
         }
-        let Some(run) = run else { return false };
-        let _closure = ctl::in_closure();
-        let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
-        drop(self.execute(run, &mut worker));
+        worker.release(&mut desk);
+        found |= !ended && desk.end.is_some();
+        drop(desk);
         self.ctl.stray(worker.retire());
-        true
+        found
     }
 }
