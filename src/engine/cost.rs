@@ -14,7 +14,9 @@ use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long a run should last.
-const RUN: Duration = Duration::from_micros(100);
+const RUN: Duration = Duration::from_micros(400);
+/// A pull as short as this is waited for.
+const SHORT_PULL: Duration = Duration::from_micros(10);
 /// How much work of all workers the default bound covers.
 const AHEAD: Duration = Duration::from_millis(4);
 /// No run is longer than this, in items and in bytes of slots.
@@ -87,6 +89,12 @@ impl Pace {
         }
     }
 
+    /// Whether somebody who is in the source will be out of it in some microseconds, as far as is known.
+    pub(crate) fn is_pull_short(&self) -> bool {
+        let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));
+        pull > 0.0 && pull * (self.len() as f32) < SHORT_PULL.as_nanos() as f32
+    }
+
     /// How many items may be in flight now.
     pub(crate) fn bound(&self) -> u64 {
         if let Some(bound) = self.named_bound {
@@ -101,6 +109,18 @@ impl Pace {
             None => least,
         };
         bound as u64
+    }
+
+    /// How much room a worker without any is to be woken for: not for every item. Where the user has
+    /// named a bound, half a run, so that the bound is made use of; else half of the bound, so that a
+    /// stage before a slower one sleeps and works in long stretches.
+    pub(crate) fn worth_waking(&self) -> u64 {
+        let bound = self.bound();
+        let worth = match self.named_bound {
+            Some(_) => (self.len() as u64).min(bound) / 2,
+            None => bound / 2,
+        };
+        worth.max(1)
     }
 
     /// The estimated time of `items` items in their closures; `None` while it is unknown.
@@ -160,23 +180,23 @@ mod tests {
     fn runs_double_until_they_last_long_enough() {
         let pace = Pace::new(2, None, 16);
         let mut lens = vec![pace.len()];
-        for _ in 0..12 {
+        for _ in 0..14 {
             let len = pace.len();
             pace.observe(len, &mut [1_000.0; 4], Some(0.0));
             lens.push(pace.len());
         }
-        assert_eq!(lens[..8], [1, 2, 4, 8, 16, 32, 64, 100]);
-        assert_eq!(lens.last(), Some(&100));
+        assert_eq!(lens[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 400]);
+        assert_eq!(lens.last(), Some(&400));
     }
 
     #[test]
     fn the_last_runs_are_short() {
-        let pace = Pace::new(2, None, 16).expecting(Some(1_000));
+        let pace = Pace::new(2, None, 16).expecting(Some(2_000));
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [1_000.0; 4], None);
         }
-        let lens = [0, 600, 900, 980, 996, 997, 999, 1_000, 5_000].map(|seq| pace.len_at(seq));
-        assert_eq!(lens, [100, 100, 50, 10, 2, 1, 1, 100, 100]);
+        let lens = [0, 1_000, 1_900, 1_980, 1_996, 1_999, 2_000, 5_000].map(|seq| pace.len_at(seq));
+        assert_eq!(lens, [400, 400, 50, 10, 2, 1, 400, 400]);
     }
 
     #[test]
@@ -185,7 +205,7 @@ mod tests {
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [1_000.0, 1e6, 1_000.0, 1_000.0], None);
         }
-        assert_eq!(pace.len(), 100);
+        assert_eq!(pace.len(), 400);
     }
 
     #[test]
@@ -194,8 +214,8 @@ mod tests {
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [1_000.0; 4], None);
         }
-        pace.observe(100, &mut [4e6], None);
-        assert!((75..100).contains(&pace.len()), "{}", pace.len());
+        pace.observe(400, &mut [4e6], None);
+        assert!((300..400).contains(&pace.len()), "{}", pace.len());
     }
 
     #[test]

@@ -7,10 +7,12 @@ use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, FillingOf, Origin, OwningOf, Shared};
 use crate::engine::unwind::{Payload, catch};
 use crate::engine::worker::{Guard, Refused, Worker};
-use crate::sync::{Arc, Instant, MutexGuard};
+use crate::sync::{Arc, Instant, MutexGuard, yield_now};
 
-/// How often to try for the source before giving up, while batches flow.
+/// How often to try for the source before giving up, if pulls are short.
 const SPINS: usize = 200;
+/// How many of these before the core is offered.
+const TURNS: usize = 50;
 
 /// What a source answers.
 pub(crate) enum Next<I> {
@@ -64,9 +66,12 @@ where
     ) -> Option<OwningOf<S, J>> {
         let origin = self.origin.as_ref()?;
         let mut guard = origin.try_lock();
-        if guard.is_none() && self.pace.len() > 1 {
-            // A pull of tiny items is over in a moment, and going to sleep costs more than that.
-            for _ in 0..SPINS {
+        if guard.is_none() && self.pace.is_pull_short() {
+            // It will be over in a moment, and going to sleep costs more than that.
+            for turn in 1..=SPINS {
+                if turn % TURNS == 0 {
+                    yield_now(); // to whoever is in it, if it has been preempted
+                }
                 std::hint::spin_loop();
                 guard = origin.try_lock();
                 if guard.is_some() {
@@ -308,8 +313,7 @@ where
     /// Asks the consumer for a wake-up when there is room: for half a run, not for every item.
     fn ask_for_room(&self, seq: u64) -> u64 {
         let bound = self.pace.bound();
-        let half = (self.pace.len() as u64).min(bound) / 2;
-        let wake_at = (seq + half.max(1)).saturating_sub(bound);
+        let wake_at = (seq + self.pace.worth_waking()).saturating_sub(bound);
         self.ctl.wait_for_room(wake_at);
         wake_at
     }
