@@ -13,7 +13,9 @@ pub(crate) mod cost;
 pub(crate) mod ctl;
 pub(crate) mod desk;
 pub(crate) mod erase;
+pub(crate) mod inline;
 pub(crate) mod job;
+pub(crate) mod lent;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod pool;

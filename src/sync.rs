@@ -283,6 +283,7 @@ pub(crate) use imp::*;
 
 /// For the few process-wide tables, which no model contains: `std`'s also under loom.
 pub(crate) mod fixed {
+    pub(crate) use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::sync::{MutexGuard, PoisonError};
 

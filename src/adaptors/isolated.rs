@@ -24,6 +24,7 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
     type State = J::State;
 
     const STATEFUL: bool = J::STATEFUL;
+    const CATCHES: bool = true;
 
     fn state(&self) -> J::State {
         self.job.state()

@@ -102,10 +102,32 @@ impl Light {
         }
     }
 
+    /// The same where it costs nothing.
+    pub(crate) fn free(self) -> Option<Free> {
+        (cfg!(loom) || !self.symmetric).then_some(Free(()))
+    }
+
     #[inline(always)]
     #[allow(clippy::inline_always)] // one instruction at most, between a store and a load
     pub(crate) fn pass(self) {
         if cfg!(loom) || self.symmetric {
+            fence(Ordering::SeqCst);
+        } else {
+            compiler_fence(Ordering::SeqCst);
+        }
+    }
+}
+
+/// A [`Light`] barrier that is known to be no instruction at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Free(());
+
+impl Free {
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // no instruction, between a store and a load
+    #[allow(clippy::unused_self)] // it is the proof
+    pub(crate) fn pass(self) {
+        if cfg!(loom) {
             fence(Ordering::SeqCst);
         } else {
             compiler_fence(Ordering::SeqCst);

@@ -39,7 +39,7 @@
 //! State is stored with `Release` and loaded with `Acquire`: what was written before a token was
 //! tripped is seen by whoever sees it tripped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -48,8 +48,10 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::engine::lent::{Place, Words};
 use crate::engine::unwind::{self, Payload};
 use crate::error::Cancelled;
+use crate::sync::fixed;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Condvar, Instant, Mutex, Ordering, Weak};
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -288,6 +290,9 @@ impl CancelToken {
     /// assert_eq!(fetch("/a"), Ok("what /a says".to_string())); // here, outside of any stage
     /// ```
     pub fn current() -> Self {
+        if let Some(token) = inline_token() {
+            return token;
+        }
         // Cloned out first: what the provider does may come back here.
         let innermost = RUNNING.try_with(|running| running.borrow().last().cloned());
         match innermost {
@@ -701,13 +706,13 @@ thread_local! {
 /// that it has no memory of its own any more, this does nothing.
 pub(crate) fn enter(current: Rc<dyn Current>) -> Entered {
     let _ = RUNNING.try_with(|running| running.borrow_mut().push(current));
-    Entered(PhantomData)
+    Entered(PhantomData, InlineOf::none())
 }
 
 /// The guard of [`enter`], bound to its thread.
 #[must_use = "dropping it leaves at once"]
 #[derive(Debug)]
-pub(crate) struct Entered(PhantomData<*const ()>);
+pub(crate) struct Entered(PhantomData<*const ()>, #[allow(dead_code)] InlineOf);
 
 impl Drop for Entered {
     fn drop(&mut self) {
@@ -800,6 +805,87 @@ mod timer {
     }
 
     pub(super) fn remove(_: Instant, _: &Node) {}
+}
+
+// ---- closures that the consumer runs itself
+//
+// They take a few nanoseconds, so what [`enter`] does is too dear for each of them. The thread only notes
+// the number of the stage, and who asks for the token looks up whether a closure of it runs.
+
+thread_local! {
+    /// Whose consumer this thread is, the innermost if there are several.
+    static INLINE: Cell<u64> = const { Cell::new(0) };
+}
+
+type InlineStages = BTreeMap<u64, (CancelToken, Arc<Words>)>;
+static INLINE_STAGES: fixed::Mutex<InlineStages> = fixed::Mutex::new(BTreeMap::new());
+
+/// The token of the stage in whose closure this thread is, if its consumer runs it.
+fn inline_token() -> Option<CancelToken> {
+    let mut stage = INLINE.get();
+    while stage != 0 {
+        let stages = INLINE_STAGES.lock();
+        let (token, words) = stages.get(&stage)?;
+        if words.seen().1 == Place::Running {
+            return Some(token.child());
+        }
+        stage = words.outer();
+    }
+    None
+}
+
+/// Whether this thread is in such a closure.
+pub(crate) fn is_inline() -> bool {
+    inline_token().is_some()
+}
+
+/// A stage whose consumer runs closures itself.
+#[derive(Debug)]
+pub(crate) struct InlineStage {
+    id: u64,
+    words: Arc<Words>,
+}
+
+impl InlineStage {
+    pub(crate) fn new(token: CancelToken, words: Arc<Words>) -> Self {
+        static NEXT: fixed::AtomicU64 = fixed::AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, fixed::Relaxed);
+        let entry = (token, Arc::clone(&words));
+        INLINE_STAGES.lock().insert(id, entry);
+        InlineStage { id, words }
+    }
+
+    /// Until the guard is dropped, this thread is its consumer.
+    #[inline]
+    pub(crate) fn enter(&self) -> InlineOf {
+        let before = InlineOf(INLINE.replace(self.id));
+        self.words.set_outer(before.0);
+        before
+    }
+}
+
+impl Drop for InlineStage {
+    fn drop(&mut self) {
+        let _token = INLINE_STAGES.lock().remove(&self.id); // dropped without the lock
+    }
+}
+
+/// Whose consumer the thread was before. Its drop says so again.
+#[derive(Debug)]
+pub(crate) struct InlineOf(u64);
+
+impl InlineOf {
+    /// From now on it is nobody's, as far as that counts.
+    pub(crate) fn none() -> Self {
+        InlineOf(INLINE.replace(0))
+    }
+}
+
+impl Drop for InlineOf {
+    #[inline]
+    fn drop(&mut self) {
+        INLINE.set(self.0);
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -16,8 +16,9 @@ use crate::engine::census::Alive;
 use crate::engine::ctl::{self, ANY, Ctl, Here};
 use crate::engine::desk::{CONSUMER, Sight, Wake};
 use crate::engine::erase::{Seed, Stop, Team};
+use crate::engine::inline::{Inliner, Step};
 use crate::engine::job::Job;
-use crate::engine::puller::Next;
+use crate::engine::puller;
 use crate::engine::run::Odd;
 use crate::engine::source::Source;
 use crate::engine::spin::Spin;
@@ -42,7 +43,7 @@ where
     S::Item: Send,
 {
     /// `None` once the stage is over and cleared away.
-    shared: Option<Arc<Shared<S, J>>>,
+    pub(crate) shared: Option<Arc<Shared<S, J>>>,
     /// Dropped, and so joined, after `shared`'s last use.
     team: Option<Team>,
     hooks: Vec<OnCancel>,
@@ -53,13 +54,15 @@ where
     /// The outputs of the item that is being yielded.
     batch: Option<<J::Batch as IntoIterator>::IntoIter>,
     /// Nothing follows that batch.
-    last: bool,
+    pub(crate) last: bool,
     /// The run that is being taken, and in an unordered stage those that have more to come.
     head: Option<TakingOf<S, J>>,
     partial: VecDeque<TakingOf<S, J>>,
     /// How many items have been taken; in an ordered stage also the `seq` of the next.
-    taken: u64,
-    over: bool,
+    pub(crate) taken: u64,
+    /// While it runs items itself, because they cost next to nothing.
+    pub(crate) inliner: Option<Inliner<S::Far>>,
+    pub(crate) over: bool,
     cut_short: bool,
     /// As which thread it takes part in the work.
     part: Option<usize>,
@@ -105,6 +108,14 @@ enum Look {
     End,
 }
 
+/// Where the next output comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Head,
+    Inline,
+    End,
+}
+
 impl<S: Source, J: Job<S::Item>> Consumer<S, J>
 where
     S::Item: Send,
@@ -146,6 +157,7 @@ where
             head: None,
             partial: VecDeque::new(),
             taken: 0,
+            inliner: None,
             cut_short: false,
             part: None,
             spin: None,
@@ -218,12 +230,22 @@ where
         let mut value = init;
         while let Some(output) = self.next() {
             value = f(value, output);
-            let (Some(head), Some(shared)) = (&mut self.head, &self.shared) else {
-                continue;
-            };
             if self.over || self.batch.is_some() {
                 continue;
             }
+            while self.inliner.is_some() {
+                let step;
+                (value, step) = self.fold_inline(value, &mut f);
+                if let Some(batch) = self.go_on(step) {
+                    value = batch.into_iter().fold(value, &mut f);
+                }
+                if self.over {
+                    return value;
+                }
+            }
+            let (Some(head), Some(shared)) = (&mut self.head, &self.shared) else {
+                continue;
+            };
             let (ctl, light) = (&*shared.ctl, Light::new());
             let mut ready = head.ready(&mut self.taken);
             while let Some(batch) = ready.take() {
@@ -238,11 +260,14 @@ where
         value
     }
 
-    /// Waits until something can be taken, and counts it as yielded; `false` at the end.
+    /// Waits until something can be taken, and counts it as yielded, or can be run here.
     #[inline]
-    fn advance(&mut self) -> bool {
-        if !self.head.as_mut().is_some_and(|head| head.is_ready()) && !self.refill() {
-            return false;
+    fn advance(&mut self) -> Next {
+        if !self.head.as_mut().is_some_and(|head| head.is_ready()) {
+            let next = self.refill();
+            if next != Next::Head {
+                return next;
+            }
         }
         self.taken += 1;
         if let Some(shared) = &self.shared {
@@ -250,31 +275,34 @@ where
                 room_made(shared);
             }
         }
-        true
+        Next::Head
     }
 
-    /// Waits until there is something to take; `false` at the end.
+    /// Waits until there is something to take or to run.
     #[cold]
     #[inline(never)]
-    fn refill(&mut self) -> bool {
+    fn refill(&mut self) -> Next {
         let mut announced = false;
         self.flows |= self.taken - self.waited_at >= BULK;
         self.waited_at = self.taken;
-        let ready = loop {
+        let next = loop {
             let Some(shared) = self.shared.clone() else {
-                break false;
+                break Next::End;
             };
             match self.look(&shared) {
-                Look::Ready => break true,
+                Look::Ready => break Next::Head,
                 Look::End => {
                     if announced {
                         shared.ctl.awake();
                     }
                     drop(shared);
                     self.finish();
-                    return false;
+                    return Next::End;
                 }
                 Look::Nothing => {}
+            }
+            if self.start_inline(&shared) {
+                break Next::Inline;
             }
             if self.work(&shared) || self.pull_near(&shared) {
                 continue;
@@ -297,7 +325,7 @@ where
             }
             self.flows = true; // it was there sooner than a sleep could begin
         }
-        ready
+        next
     }
 
     // ---- looking
@@ -412,11 +440,11 @@ where
             let item = match catch(|| near.next()) {
                 Ok(Some(item)) => item,
                 Ok(None) => {
-                    over = Some(Next::End);
+                    over = Some(puller::Next::End);
                     break;
                 }
                 Err(payload) => {
-                    over = Some(Next::Panicked(payload));
+                    over = Some(puller::Next::Panicked(payload));
                     break;
                 }
             };
@@ -558,7 +586,7 @@ where
     /// no time; after a cancellation somebody may still be in the source, and that is left to the
     /// drop. So is the drop of the source: it may be a stage of that kind.
     #[cold]
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.over = true;
         if self.cut_short {
             self.stop();
@@ -576,7 +604,7 @@ where
 
     /// Nothing more is yielded, though closures may still run: they are joined by the drop.
     #[cold]
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.over = true;
         if let Some(shared) = &self.shared {
             shared.ctl.stop();
@@ -590,6 +618,9 @@ where
             team.join();
         }
         let mut panic = None;
+        if let Some(shared) = self.shared.clone() {
+            self.reclaim(&mut shared.desk.lock(), true);
+        }
         if let Some(shared) = self.shared.take() {
             let takings = self.head.take().into_iter().chain(self.partial.drain(..));
             for taking in takings.collect::<Vec<_>>() {
@@ -618,13 +649,28 @@ where
                 return Some(output);
             }
         }
-        while !self.over && self.advance() {
-            let head = self.head.as_mut()?;
-            let output = if head.may_be_odd() {
-                self.take_odd()
+        while !self.over {
+            let output = if self.inliner.is_some() {
+                match self.run_inline() {
+                    Step::Batch(batch) => self.open(batch),
+                    step => match self.go_on(step) {
+                        Some(batch) => self.open(batch),
+                        None => continue,
+                    },
+                }
             } else {
-                let batch = head.take();
-                self.open(batch)
+                match self.advance() {
+                    Next::Inline => continue,
+                    Next::End => return None,
+                    Next::Head => {}
+                }
+                let head = self.head.as_mut()?;
+                if head.may_be_odd() {
+                    self.take_odd()
+                } else {
+                    let batch = head.take();
+                    self.open(batch)
+                }
             };
             if output.is_some() {
                 return output;

@@ -15,9 +15,10 @@
 //! or by the desk's lock.
 
 use crate::engine::barrier::{Light, heavy};
-use crate::engine::cancel::{CancelToken, Current};
+use crate::engine::cancel::{self, CancelToken, Current, InlineOf};
 use crate::engine::census::Alive;
 use crate::engine::erase::Stop;
+use crate::engine::lent::Words;
 use crate::engine::unwind::{self, Payload};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, Weak, fence};
 use crossbeam_utils::CachePadded;
@@ -35,7 +36,7 @@ const START: u64 = 16;
 const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
-struct Words {
+struct Shown {
     alarm: AtomicU64,
     cut: AtomicU64,
     waiting_for: AtomicU64,
@@ -45,7 +46,7 @@ struct Words {
 
 /// The part of a stage that knows nothing of its types.
 pub(crate) struct Ctl {
-    words: CachePadded<Words>,
+    words: CachePadded<Shown>,
     yielded: CachePadded<AtomicU64>,
     stopped: AtomicBool,
     cancelled: AtomicBool,
@@ -58,6 +59,8 @@ pub(crate) struct Ctl {
     items: Mutex<Vec<(u64, CancelToken)>>,
     /// Stages that a worker of this one waits for while it is in the source.
     inner: Mutex<Vec<Weak<Ctl>>>,
+    /// How to call a consumer that runs items itself.
+    inline: Mutex<Option<Arc<Words>>>,
     alive: Mutex<Option<Alive>>,
 }
 
@@ -73,7 +76,7 @@ impl std::fmt::Debug for Ctl {
 impl Ctl {
     pub(crate) fn new(consumer: Unparker, alive: Alive) -> Self {
         Ctl {
-            words: CachePadded::new(Words {
+            words: CachePadded::new(Shown {
                 alarm: AtomicU64::new(u64::MAX),
                 cut: AtomicU64::new(u64::MAX),
                 waiting_for: AtomicU64::new(NOBODY),
@@ -89,6 +92,7 @@ impl Ctl {
             token: CancelToken::new(),
             items: Mutex::new(Vec::new()),
             inner: Mutex::new(Vec::new()),
+            inline: Mutex::new(None),
             alive: Mutex::new(Some(alive)),
         }
     }
@@ -135,6 +139,7 @@ impl Ctl {
         heavy(); // pairs with the light ones in `Hand::publish` and `Owning::start`
         self.stray(self.token.trip());
         self.interrupt_inner();
+        self.call_consumer();
         self.consumer.unpark();
     }
 
@@ -263,6 +268,31 @@ impl Ctl {
         self.words.wake_at.load(Ordering::Relaxed) <= count
     }
 
+    /// How far it is after a time in which it has run items itself. Under the desk's lock.
+    pub(crate) fn yielded_inline(&self, count: u64) {
+        self.yielded.store(count, Ordering::Relaxed);
+    }
+
+    /// The consumer runs items itself, and is to be called like this; or does no longer.
+    pub(crate) fn set_inline(&self, words: Option<Arc<Words>>) {
+        *self.inline.lock() = words;
+    }
+
+    /// Asks a consumer that runs items itself to look up.
+    pub(crate) fn call_consumer(&self) {
+        if let Some(words) = &*self.inline.lock() {
+            words.call();
+        }
+    }
+
+    /// Wakes the consumer from any sleep or nap.
+    pub(crate) fn rouse(&self) {
+        self.wake_consumer();
+        if self.words.napping.load(Ordering::Relaxed) {
+            self.consumer.unpark();
+        }
+    }
+
     /// Puller: found no room; must look once more.
     pub(crate) fn wait_for_room(&self, wake_at: u64) {
         self.words.wake_at.store(wake_at, Ordering::Relaxed);
@@ -283,6 +313,11 @@ impl Ctl {
     }
 
     // ---- threads and panics
+
+    /// The stage's own token.
+    pub(crate) fn token(&self) -> &CancelToken {
+        &self.token
+    }
 
     /// A worker says how to wake it. `stop` after this wakes it, `stop` before is seen by it.
     pub(crate) fn register(&self, worker: Unparker) {
@@ -385,35 +420,46 @@ impl Current for Here {
 
 /// Marks this thread as being in the source of a stage, until the guard is dropped.
 pub(crate) fn in_source(ctl: &Arc<Ctl>) -> InSource {
-    let ctl = Some(Arc::clone(ctl));
-    InSource(
-        IN_SOURCE_OF
-            .try_with(|outer| outer.replace(ctl))
-            .ok()
-            .flatten(),
-    )
-}
-
-/// Restores what was before.
-#[derive(Debug)]
-pub(crate) struct InSource(Option<Arc<Ctl>>);
-
-impl Drop for InSource {
-    fn drop(&mut self) {
-        let outer = self.0.take();
-        let _ = IN_SOURCE_OF.try_with(|here| here.replace(outer));
-    }
+    InSource::enter(Some(Arc::clone(ctl)))
 }
 
 /// Out of any source while a closure runs, until the guard is dropped: a stage inside a closure
 /// is not the source of the closure's stage.
 pub(crate) fn in_closure() -> InSource {
-    InSource(IN_SOURCE_OF.try_with(RefCell::take).ok().flatten())
+    InSource::enter(None)
+}
+
+/// Restores what was before.
+#[derive(Debug)]
+pub(crate) struct InSource {
+    outer: Option<Arc<Ctl>>,
+    // Not in a closure that the consumer runs itself, either.
+    _inline: InlineOf,
+}
+
+impl InSource {
+    fn enter(source: Option<Arc<Ctl>>) -> Self {
+        let outer = IN_SOURCE_OF.try_with(|outer| outer.replace(source));
+        InSource {
+            outer: outer.ok().flatten(),
+            _inline: InlineOf::none(),
+        }
+    }
+}
+
+impl Drop for InSource {
+    fn drop(&mut self) {
+        let outer = self.outer.take();
+        let _ = IN_SOURCE_OF.try_with(|here| here.replace(outer));
+    }
 }
 
 /// Consumer of `inner`, before it sleeps: if it runs inside the source of another stage, the end
 /// of that one is to wake it.
 pub(crate) fn tell_outer(inner: &Arc<Ctl>) {
+    if cancel::is_inline() {
+        return; // `inner` is inside a closure, not in a source
+    }
     let outer = IN_SOURCE_OF.try_with(|outer| outer.borrow().clone());
     let Ok(Some(outer)) = outer else { return };
     {

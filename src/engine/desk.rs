@@ -22,6 +22,7 @@
 //! If nobody sleeps and the stage has leased fewer than `n` threads, waking means leasing one more.
 
 use crate::engine::barrier::heavy;
+use crate::engine::cost::Pause;
 use crate::engine::reorder::Reorder;
 use crate::engine::run::{Key, Owning, Run, Taking};
 use crate::sync::{Arc, Instant, Unparker};
@@ -39,6 +40,15 @@ pub(crate) struct Open<I, B> {
     pub(crate) run: Arc<Run<I, B>>,
     /// In an unordered stage, for whoever will own the run.
     pub(crate) arrival: Option<Taking<I, B>>,
+}
+
+/// Whether the consumer runs the items itself; see `inline.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inline {
+    Off,
+    /// Nobody pulls any more, so that the consumer can take over.
+    Wanted,
+    On,
 }
 
 /// See the head of this file.
@@ -63,6 +73,11 @@ pub(crate) struct Desk<I, B> {
     /// When the consumer has last looked after the source, if it does.
     looked: Option<Instant>,
     pub(crate) permits: usize,
+    pub(crate) inline: Inline,
+    /// When that may be tried again.
+    pub(crate) pause: Pause,
+    /// The consumer runs a closure, or may do so at any time, and has a permit for it.
+    consumer_permit: bool,
     /// The run that each thread executes.
     active: Vec<Option<Arc<Run<I, B>>>>,
     sleepers: Vec<usize>,
@@ -124,6 +139,9 @@ impl<I, B> Desk<I, B> {
             watched: false,
             looked: None,
             permits: width,
+            inline: Inline::Off,
+            pause: Pause::NONE,
+            consumer_permit: false,
             active: Vec::new(),
             sleepers: Vec::new(),
             parkers: Vec::new(),
@@ -261,6 +279,23 @@ impl<I, B> Desk<I, B> {
     /// Whether the consumer has to do all by itself.
     pub(crate) fn is_alone(&self) -> bool {
         self.leased == 0 && !self.can_grow
+    }
+
+    /// Whether nobody runs a closure, or pulls.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.permits == self.width
+    }
+
+    /// Gives the consumer a permit.
+    pub(crate) fn permit_consumer(&mut self) {
+        debug_assert!(!self.consumer_permit && self.permits > 0);
+        self.permits -= 1;
+        self.consumer_permit = true;
+    }
+
+    /// Takes it back.
+    pub(crate) fn retire_consumer(&mut self) {
+        self.permits += usize::from(std::mem::take(&mut self.consumer_permit));
     }
 
     /// Whether nobody has been leased yet.

@@ -23,6 +23,10 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
     #[doc(hidden)]
     const STATEFUL: bool = false;
 
+    /// Whether a closure's panic is a value.
+    #[doc(hidden)]
+    const CATCHES: bool = false;
+
     /// Makes a worker's state, on the worker, before its first item.
     #[doc(hidden)]
     fn state(&self) -> Self::State;

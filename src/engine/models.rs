@@ -5,6 +5,7 @@
 use crate::engine::barrier::{Light, heavy};
 use crate::engine::census::Alive;
 use crate::engine::ctl::Ctl;
+use crate::engine::lent;
 use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Share, Taking};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
@@ -338,5 +339,61 @@ fn loom_two_wakers() {
             waker.join().expect("no panic");
         }
         assert!(!ctl.is_pull_over(0));
+    });
+}
+
+/// Inline / take over: the borrower and whoever revokes are never with the value at once (loom sees to
+/// that), it is moved out whole, and the borrower stays out afterwards.
+#[test]
+fn loom_visit_and_revoke() {
+    model(|| {
+        let free = Light::new().free().expect("a barrier");
+        let (loan, mut hand) = lent::lend(0, 0, free);
+        let words = Arc::clone(loan.words());
+        let borrower = thread::spawn(move || {
+            let mut visits = hand.visits();
+            let mut count = 0;
+            while count < 2 {
+                let visited = visits.visit(count, |value| {
+                    *value += 1;
+                    *value
+                });
+                let Some(value) = visited else { break };
+                count += 1;
+                assert_eq!(value, count);
+                visits.leave(count - 1);
+            }
+            count
+        });
+        let revoked = loan.revoke();
+        let seen = words.seen().0;
+        let count = borrower.join().expect("no panic");
+        match revoked {
+            Ok(value) => assert_eq!((value, seen), (count, count)),
+            // It came late, and the borrower was in its last visits; the value is leaked.
+            Err(loan) => assert_eq!(loan.revoke().ok(), Some(count)),
+        }
+    });
+}
+
+/// Call / go on: a call is heard, or what it was made for is seen.
+#[test]
+fn loom_call_and_go_on() {
+    model(|| {
+        let free = Light::new().free().expect("a barrier");
+        let (mut loan, mut hand) = lent::lend(0, 0, free);
+        let (ctl, _parker) = ctl();
+        ctl.set_inline(Some(Arc::clone(loan.words())));
+        loan.words().call();
+        let canceller = thread::spawn({
+            let ctl = Arc::clone(&ctl);
+            move || ctl.cancel()
+        });
+        loan.go_on();
+        let seen = ctl.is_cut();
+        canceller.join().expect("no panic");
+        assert!(seen || hand.visits().visit(0, |_| ()).is_none());
+        assert!(loan.revoke().is_ok());
+        ctl.set_inline(None);
     });
 }

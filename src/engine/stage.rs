@@ -8,7 +8,9 @@ use crate::engine::cost::Pace;
 use crate::engine::ctl::Ctl;
 use crate::engine::desk::{Desk, Wake};
 use crate::engine::erase::{Crew, Seed, Start};
+use crate::engine::inline;
 use crate::engine::job::Job;
+use crate::engine::lent::Loan;
 use crate::engine::pool::Pool;
 use crate::engine::run::{self, Filling, Owning, Run, Share, Taking};
 use crate::engine::source::Source;
@@ -61,12 +63,14 @@ where
 /// The source, and how far it has been pulled. Whoever is in it holds its lock.
 #[derive(Debug)]
 pub(crate) struct Origin<F> {
-    /// `None` only while a puller has it in hand.
+    /// `None` only while a puller has it in hand, or the consumer has borrowed it.
     pub(crate) iter: Option<F>,
     /// The `seq` of the next item.
     pub(crate) seq: u64,
     /// It ended or panicked and must not be called again.
     pub(crate) ended: bool,
+    /// The consumer has borrowed `iter`, and `seq` is where it began.
+    pub(crate) loan: Option<Loan<F>>,
 }
 
 /// The type of a stage's desk.
@@ -94,6 +98,8 @@ pub(crate) struct Shared<S: Source, J: Job<S::Item>> {
     pub(crate) ctl: Arc<Ctl>,
     pub(crate) crew: Crew,
     pub(crate) ordered: bool,
+    /// Whether the consumer may run items itself if they cost next to nothing.
+    pub(crate) may_inline: bool,
     /// Whether the consumer is one of the threads.
     pub(crate) takes_part: bool,
     /// Whether a thread more than `n` may be leased, to run what a puller holds that is stuck.
@@ -109,6 +115,7 @@ where
         let pace = Pace::new(opts.width, opts.in_flight, slot_bytes).expecting(opts.total);
         Shared {
             job,
+            may_inline: inline::is_allowed::<S, J>(opts),
             takes_part: opts.takes_part,
             // A state must exist `n` times and no more; and where nothing is delivered before the
             // end, the source is waited for in any case, and others will look after what it gave.
@@ -118,6 +125,7 @@ where
                     iter: Some(iter),
                     seq: 0,
                     ended: false,
+                    loan: None,
                 }))
             }),
             desk: CachePadded::new(Mutex::new(Desk::new(opts.width))),

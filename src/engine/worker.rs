@@ -8,7 +8,8 @@
 use crate::engine::cancel;
 use crate::engine::cost::PARTS;
 use crate::engine::ctl::{self, Here};
-use crate::engine::desk::{CONSUMER, Desk, Sight, Wake};
+use crate::engine::desk::{CONSUMER, Desk, Inline, Sight, Wake};
+use crate::engine::inline::Seen;
 use crate::engine::job::Job;
 use crate::engine::run::{self, Claim, Odd, Share};
 use crate::engine::source::Source;
@@ -51,6 +52,8 @@ pub(crate) struct Worker<T> {
     /// Since when somebody has been in the source while there was something to run.
     busy_since: Option<Instant>,
     batches: u64,
+    /// What was last seen of a consumer that runs items itself.
+    pub(crate) seen: Option<Seen>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +82,7 @@ impl<T> Worker<T> {
             next_neighbour: 0,
             busy_since: None,
             batches: 0,
+            seen: None,
         }
     }
 
@@ -153,6 +157,9 @@ where
             if self.ctl.is_stopped() {
                 return None;
             }
+            if desk.watcher == Some(worker.thread) {
+                self.watch_consumer(worker, &mut desk);
+            }
             desk = match self.seek(worker, desk) {
                 Ok(run) => return Some(run),
                 Err(desk) => desk,
@@ -189,7 +196,8 @@ where
             if let Some(run) = found {
                 return Ok(self.leave_for(worker, desk, run));
             }
-            if self.origin.is_some() && desk.end.is_none() && !self.ctl.is_cut() {
+            let open = desk.end.is_none() && desk.inline == Inline::Off;
+            if self.origin.is_some() && open && !self.ctl.is_cut() {
                 // In the source this thread watches nobody. Whoever enters it afterwards sees
                 // that nobody watches; and if somebody else is in it, this one looks again.
                 if desk.watcher == Some(me) {
@@ -377,9 +385,13 @@ where
         worker.release(&mut desk);
         let flows = desk.batches != worker.batches;
         worker.batches = desk.batches;
+        if desk.inline == Inline::Wanted && desk.is_at_rest() {
+            self.ctl.rouse();
+        }
         // Without a permit it would only see what the consumer sees between two naps.
-        let to_watch = (desk.permits > 0 || !desk.is_looked_after())
-            && (flows || desk.open.is_some() || self.is_something_unstarted(&desk, me));
+        let to_watch = desk.inline != Inline::Off
+            || (desk.permits > 0 || !desk.is_looked_after())
+                && (flows || desk.open.is_some() || self.is_something_unstarted(&desk, me));
         if to_watch && desk.watcher.is_none_or(|watcher| watcher == me) {
             desk.watcher = Some(me);
             desk.set_watched(true);
@@ -459,6 +471,7 @@ where
                 let mut desk = self.desk.lock();
                 if !run.settle(&mut desk.key) {
                     self.pace.observe(len, &mut parts[..timed], worker.pull);
+                    self.want_inline(&mut desk);
                     desk.deactivate(worker.thread);
                     drop(run);
                     return self.give_way(desk);

@@ -1,0 +1,269 @@
+//! A value that its borrower visits without a lock and without a read-modify-write, and that can be
+//! taken back from it at any time: the fifth hand-shake.
+//!
+//! A stage whose items cost a few nanoseconds lends its source to the consumer, which pulls item by
+//! item. Even a lock that nobody else wants costs more than such an item; so the borrower only says
+//! where it is, and whoever takes the value back asks the whole process for a barrier instead.
+//!
+//! | side | steps |
+//! | --- | --- |
+//! | borrower, each visit ([`Visits::visit`]) | store `INSIDE`, free barrier, load `called`; if it is set, out again; else use the value and store that it is out |
+//! | lender ([`Loan::revoke`]) | store `called`, heavy barrier, load where the borrower is |
+//!
+//! Whoever revokes and finds the borrower outside has the value from then on: a borrower that comes
+//! later sees `called` and stays out. If it is inside (or just about to find that it must not be), the
+//! loan stands, and is to be revoked again later; the borrower gets no further than to its next visit.
+//! `called` is taken back only by who holds the [`Loan`], so never after a revocation.
+//!
+//! The word in which the borrower says where it is holds its count of visits as well, so that others
+//! can see whether it moves. A borrower may move from thread to thread between two visits; whatever
+//! moves it orders them.
+#![allow(unsafe_code)]
+
+use crate::engine::barrier::{Free, heavy};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence};
+use std::mem::MaybeUninit;
+
+/// Where a borrower is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Neither here nor there: yielding, or not even called.
+    Away,
+    /// With the value.
+    Inside,
+    /// It runs what it has got.
+    Running,
+}
+
+const INSIDE: u64 = 1;
+const RUNNING: u64 = 2;
+
+/// What the two sides tell one another.
+#[derive(Debug)]
+pub(crate) struct Words {
+    /// How often the borrower has been inside, and where it is.
+    place: AtomicU64,
+    called: AtomicBool,
+    /// On its thread: whose consumer that is besides.
+    outer: AtomicU64,
+}
+
+impl Words {
+    /// Asks the borrower to look up before its next visit.
+    pub(crate) fn call(&self) {
+        fence(Ordering::SeqCst); // pairs with the one in `Loan::go_on`
+        self.called.store(true, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // a store
+    fn at(&self, count: u64, place: u64) {
+        // Release, for who revokes and loads it with Acquire.
+        self.place.store(count << 2 | place, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn set_outer(&self, stage: u64) {
+        self.outer.store(stage, Ordering::Relaxed);
+    }
+
+    pub(crate) fn outer(&self) -> u64 {
+        self.outer.load(Ordering::Relaxed)
+    }
+
+    /// How far the borrower is, and where.
+    pub(crate) fn seen(&self) -> (u64, Place) {
+        let word = self.place.load(Ordering::Acquire); // pairs with the release in `at`
+        let place = match word & 3 {
+            INSIDE => Place::Inside,
+            RUNNING => Place::Running,
+            _ => Place::Away,
+        };
+        (word >> 2, place)
+    }
+}
+
+#[derive(Debug)]
+struct Lent<F> {
+    words: Arc<Words>,
+    value: UnsafeCell<MaybeUninit<F>>,
+}
+
+// SAFETY: the value is touched by who has revoked the loan, or by the borrower within a visit that has
+// not been revoked: one at a time, by the protocol above. It moves between threads, nothing is shared.
+unsafe impl<F: Send> Sync for Lent<F> {}
+// SAFETY: it owns the value, which is `Send`, and nothing else that is not.
+unsafe impl<F: Send> Send for Lent<F> {}
+
+/// The lender's side. A value whose loan is dropped is leaked.
+#[derive(Debug)]
+pub(crate) struct Loan<F> {
+    lent: Arc<Lent<F>>,
+}
+
+/// The borrower's side.
+#[derive(Debug)]
+pub(crate) struct Hand<F> {
+    lent: Arc<Lent<F>>,
+    free: Free,
+}
+
+/// Lends a value to somebody who has been inside `count` times before.
+pub(crate) fn lend<F>(value: F, count: u64, free: Free) -> (Loan<F>, Hand<F>) {
+    let words = Arc::new(Words {
+        place: AtomicU64::new(count << 2),
+        called: AtomicBool::new(false),
+        outer: AtomicU64::new(0),
+    });
+    let lent = Arc::new(Lent {
+        words,
+        value: UnsafeCell::new(MaybeUninit::new(value)),
+    });
+    let loan = Loan {
+        lent: Arc::clone(&lent),
+    };
+    (loan, Hand { lent, free })
+}
+
+impl<F> Loan<F> {
+    pub(crate) fn words(&self) -> &Arc<Words> {
+        &self.lent.words
+    }
+
+    /// The borrower may go on. Whoever calls it stores something before that, and the borrower looks
+    /// at that after this.
+    pub(crate) fn go_on(&mut self) {
+        self.lent.words.called.store(false, Ordering::Relaxed);
+        // A planted bug, which the models must catch: a call between the two is lost.
+        if cfg!(fanfold_bug = "no_fence_in_go_on") {
+            return;
+        }
+        fence(Ordering::SeqCst); // pairs with the one in `Words::call`
+    }
+
+    /// Takes the value back. `Err`: the borrower is with it just now; it has been called.
+    pub(crate) fn revoke(self) -> Result<F, Self> {
+        self.lent.words.call();
+        heavy(); // pairs with the light one in `visit`
+        if self.lent.words.seen().1 == Place::Inside {
+            return Err(self);
+        }
+        Ok(self.lent.value.with_mut(|value| {
+            // SAFETY: the borrower is outside, and behind the barrier it sees `called` before it
+            // touches the value; nobody takes that back, as the loan is consumed. So the value, which
+            // is whole whenever the borrower is outside, is moved out once.
+            unsafe { value.cast::<F>().read() }
+        }))
+    }
+}
+
+/// A larger value is used where it lies.
+const SMALL: usize = 64;
+
+/// A borrower in a loop of visits: what does not change is in registers, and so is a small value. Only
+/// between two visits is it at home, as a copy of its bytes, and the one in the registers is dead until
+/// the next visit has begun.
+#[derive(Debug)]
+pub(crate) struct Visits<'a, F> {
+    words: &'a Words,
+    home: &'a UnsafeCell<MaybeUninit<F>>,
+    /// If it is small and there has been a visit.
+    copy: MaybeUninit<F>,
+    copied: bool,
+    free: Free,
+}
+
+/// Is inside. Its drop, which may be an unwinding, brings the value home and says so.
+struct Inside<'a, 'b, F> {
+    visits: &'b mut Visits<'a, F>,
+    count: u64,
+}
+
+impl<F> Drop for Inside<'_, '_, F> {
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // some stores
+    fn drop(&mut self) {
+        if size_of::<F>() <= SMALL {
+            let copy = &raw const self.visits.copy;
+            self.visits.home.with_mut(|home| {
+                // SAFETY: as in `visit`, which made this; bytes are copied, no value.
+                unsafe { copy.copy_to_nonoverlapping(home, 1) }
+            });
+        }
+        self.visits.words.at(self.count + 1, RUNNING);
+    }
+}
+
+impl<F> Visits<'_, F> {
+    /// Goes inside for the `count`th time; afterwards it runs. `None`: it has been called.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // into a loop of a few nanoseconds
+    pub(crate) fn visit<R>(&mut self, count: u64, f: impl FnOnce(&mut F) -> R) -> Option<R> {
+        self.words
+            .place
+            .store(count << 2 | INSIDE, Ordering::Relaxed);
+        self.free.pass(); // pairs with the heavy one in `revoke`
+        if self.words.called.load(Ordering::Relaxed) {
+            self.words.at(count, 0);
+            return None;
+        }
+        let inside = Inside {
+            visits: self,
+            count,
+        };
+        if size_of::<F>() > SMALL {
+            return Some(inside.visits.home.with_mut(|home| {
+                // SAFETY: this is the only hand, and the loan had not been revoked behind the barrier:
+                // whoever revokes it from now on sees `INSIDE` and stays out. It holds a value then.
+                f(unsafe { &mut *home.cast::<F>() })
+            }));
+        }
+        if !inside.visits.copied {
+            inside.visits.copied = true;
+            let copy = &raw mut inside.visits.copy;
+            inside.visits.home.with_mut(|home| {
+                // SAFETY: as above; bytes are copied, no value.
+                unsafe { copy.copy_from_nonoverlapping(home, 1) }
+            });
+        }
+        // SAFETY: as above; and these are the bytes of the value at home, as only this hand has
+        // changed it since they were copied.
+        Some(f(unsafe { inside.visits.copy.assume_init_mut() }))
+    }
+
+    /// It is done with what it got in the `count`th visit.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // a store
+    pub(crate) fn leave(&self, count: u64) {
+        self.words.at(count + 1, 0);
+    }
+}
+
+impl<F> Hand<F> {
+    #[inline]
+    pub(crate) fn visits(&mut self) -> Visits<'_, F> {
+        Visits {
+            words: &self.lent.words,
+            home: &self.lent.value,
+            copy: MaybeUninit::uninit(),
+            copied: false,
+            free: self.free,
+        }
+    }
+
+    pub(crate) fn words(&self) -> &Arc<Words> {
+        &self.lent.words
+    }
+
+    /// Ends the loan from this side. `None`: it is not this hand's loan.
+    pub(crate) fn give_back(self, loan: Loan<F>) -> Option<F> {
+        let Loan { lent } = loan;
+        if !Arc::ptr_eq(&self.lent, &lent) {
+            return None;
+        }
+        Some(self.lent.value.with_mut(|value| {
+            // SAFETY: both sides end here, so nobody else touches it, and it is whole.
+            unsafe { value.cast::<F>().read() }
+        }))
+    }
+}
