@@ -1,10 +1,11 @@
 //! What a stage costs: the sequential loop, two threads on halves of a `Vec`, `par_map_ordered`
-//! and a hand-written version on channels, at 0 ns to 100 µs of work an item, n = 2.
+//! and a hand-written version on channels, at 0 ns to 100 µs of work an item, n = 2. The rows that
+//! need rivals are in `benches/peers`.
 //!
 //! `cargo bench --bench throughput` prints criterion's figures (items per second), and then the
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
-//! interleaved rounds in the same run. `-- ratios` prints the table alone; `ROUNDS` (7) sets how
-//! many rounds it takes.
+//! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
+//! alone; `ROUNDS` (7) sets how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfold::Fanfold;
@@ -23,41 +24,71 @@ fn work(steps: u64, item: u64) -> u64 {
     state
 }
 
-/// One amount of work an item.
+/// What an item costs, in steps: the first `long` of `every` items cost more.
+#[derive(Clone, Copy)]
+struct Cost {
+    steps: u64,
+    every: u64,
+    long: u64,
+    long_steps: u64,
+}
+
+impl Cost {
+    fn run(self, item: u64) -> u64 {
+        let long = item % self.every < self.long;
+        work(if long { self.long_steps } else { self.steps }, item)
+    }
+}
+
+/// One kind of work.
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     nanos: u64,
     /// How many items take a few hundred milliseconds.
     items: u64,
+    /// Of how many items how many take how many nanoseconds instead.
+    long: (u64, u64, u64),
 }
 
-const CASES: [Case; 5] = [
-    Case {
-        name: "0 ns",
-        nanos: 0,
-        items: 2_000_000,
-    },
-    Case {
-        name: "100 ns",
-        nanos: 100,
-        items: 3_000_000,
-    },
-    Case {
-        name: "1 µs",
-        nanos: 1_000,
-        items: 300_000,
-    },
-    Case {
-        name: "10 µs",
-        nanos: 10_000,
-        items: 30_000,
-    },
-    Case {
-        name: "100 µs",
-        nanos: 100_000,
-        items: 3_000,
-    },
+impl Case {
+    const fn new(name: &'static str, nanos: u64, items: u64) -> Self {
+        let long = (1, 0, 0);
+        Case {
+            name,
+            nanos,
+            items,
+            long,
+        }
+    }
+
+    const fn with_long(mut self, every: u64, long: u64, nanos: u64) -> Self {
+        self.long = (every, long, nanos);
+        self
+    }
+
+    fn cost(&self, per_nano: f64) -> Cost {
+        let steps = |nanos: u64| (nanos as f64 * per_nano) as u64;
+        let (every, long, nanos) = self.long;
+        Cost {
+            steps: steps(self.nanos),
+            every,
+            long,
+            long_steps: steps(nanos),
+        }
+    }
+}
+
+const CASES: [Case; 9] = [
+    Case::new("0 ns", 0, 20_000_000),
+    Case::new("10 ns", 10, 20_000_000),
+    Case::new("30 ns", 30, 10_000_000),
+    Case::new("100 ns", 100, 3_000_000),
+    Case::new("1 µs", 1_000, 300_000),
+    Case::new("10 µs", 10_000, 30_000),
+    Case::new("100 µs", 100_000, 3_000),
+    Case::new("1 µs, each 256th 1 ms", 1_000, 61_440).with_long(256, 1, 1_000_000),
+    Case::new("1 µs, 4 of 8,192 4 ms", 1_000, 65_536).with_long(8_192, 4, 4_000_000),
 ];
 
 /// How many steps of `work` take a nanosecond on this machine.
@@ -81,14 +112,14 @@ fn digest(results: impl Iterator<Item = u64>) -> u64 {
     results.fold(0, |sum, x| sum.wrapping_mul(31).wrapping_add(x))
 }
 
-fn sequential(items: u64, steps: u64) -> u64 {
-    digest(source(items).map(|item| work(steps, item)))
+fn sequential(items: u64, cost: Cost) -> u64 {
+    digest(source(items).map(|item| cost.run(item)))
 }
 
 /// The limit of the machine: it streams nothing and restores no order.
-fn split(items: u64, steps: u64) -> u64 {
+fn split(items: u64, cost: Cost) -> u64 {
     let half =
-        |range: std::ops::Range<u64>| -> Vec<u64> { range.map(|item| work(steps, item)).collect() };
+        |range: std::ops::Range<u64>| -> Vec<u64> { range.map(|item| cost.run(item)).collect() };
     let (first, second) = std::thread::scope(|s| {
         let second = s.spawn(|| half(items / 2..items));
         (half(0..items / 2), second.join().expect("no panic"))
@@ -96,14 +127,14 @@ fn split(items: u64, steps: u64) -> u64 {
     black_box(first.len() + second.len()) as u64
 }
 
-fn fanfold(items: u64, steps: u64) -> u64 {
+fn fanfold(items: u64, cost: Cost) -> u64 {
     source(items)
-        .par_map_ordered(WIDTH, move |item| work(steps, item))
+        .par_map_ordered(WIDTH, move |item| cost.run(item))
         .fold(0, |sum, x| sum.wrapping_mul(31).wrapping_add(x))
 }
 
 /// What people write by hand: a bounded channel to the workers, one back, and a heap for the order.
-fn channels(items: u64, steps: u64) -> u64 {
+fn channels(items: u64, cost: Cost) -> u64 {
     use std::cmp::Reverse;
     let (to_workers, from_source) = crossbeam_channel::bounded::<(u64, u64)>(16 * WIDTH);
     let (to_consumer, results) = crossbeam_channel::bounded::<(u64, u64)>(16 * WIDTH);
@@ -119,7 +150,7 @@ fn channels(items: u64, steps: u64) -> u64 {
             let (from_source, to_consumer) = (from_source.clone(), to_consumer.clone());
             s.spawn(move || {
                 for (seq, item) in from_source {
-                    if to_consumer.send((seq, work(steps, item))).is_err() {
+                    if to_consumer.send((seq, cost.run(item))).is_err() {
                         return;
                     }
                 }
@@ -141,7 +172,7 @@ fn channels(items: u64, steps: u64) -> u64 {
     })
 }
 
-type Way = (&'static str, fn(u64, u64) -> u64);
+type Way = (&'static str, fn(u64, Cost) -> u64);
 const WAYS: [Way; 4] = [
     ("sequential", sequential),
     ("two halves of a Vec", split),
@@ -152,7 +183,7 @@ const WAYS: [Way; 4] = [
 fn criterion(c: &mut Criterion, per_nano: f64) {
     for case in CASES {
         let items = case.items / 20;
-        let steps = (case.nanos as f64 * per_nano) as u64;
+        let cost = case.cost(per_nano);
         let mut group = c.benchmark_group(case.name);
         group
             .throughput(Throughput::Elements(items))
@@ -161,7 +192,7 @@ fn criterion(c: &mut Criterion, per_nano: f64) {
             .measurement_time(Duration::from_secs(1));
         for (name, run) in WAYS {
             group.bench_function(BenchmarkId::from_parameter(name), |b| {
-                b.iter(|| run(black_box(items), steps));
+                b.iter(|| run(black_box(items), cost));
             });
         }
         group.finish();
@@ -173,17 +204,102 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn timed<R>(f: impl FnOnce() -> R) -> f64 {
+    let began = Instant::now();
+    black_box(f());
+    began.elapsed().as_secs_f64()
+}
+
+fn medians<const N: usize>(rounds: usize, mut round: impl FnMut() -> [f64; N]) -> [f64; N] {
+    let all: Vec<[f64; N]> = (0..rounds).map(|_| round()).collect();
+    std::array::from_fn(|at| median(all.iter().map(|round| round[at]).collect()))
+}
+
+/// What is no loop over a stream: chained stages, short loops, the first result, sleepers.
+fn others(per_nano: f64) {
+    let rounds = rounds();
+    let micro = (1e3 * per_nano) as u64;
+    let one = move |item| work(micro, item);
+
+    let [plain, chain] = medians(rounds, || {
+        let items = 50_000;
+        let plain = || digest(source(items).map(one).map(one).map(one).map(one));
+        let chain = || {
+            let two = source(items)
+                .par_map_ordered(WIDTH, one)
+                .par_map_ordered(WIDTH, one);
+            let four = two.par_map_ordered(WIDTH, one).par_map_ordered(WIDTH, one);
+            four.fold(0, |sum: u64, x| sum.wrapping_mul(31).wrapping_add(x))
+        };
+        [timed(plain), timed(chain)]
+    });
+    println!(
+        "\nfour stages of 1 µs, two workers each: {:.2} of the loop",
+        plain / chain
+    );
+
+    let [plain, short] = medians(rounds, || {
+        let items: Vec<u64> = (0..8).collect();
+        let five = |item: &u64| work(5 * micro, *item);
+        let plain = || {
+            for _ in 0..1_000 {
+                black_box(black_box(&items).iter().map(five).collect::<Vec<_>>());
+            }
+        };
+        let short = || {
+            for _ in 0..1_000 {
+                let all = fanfold::parallel_map(black_box(&items), WIDTH, |x| Ok::<_, ()>(five(x)));
+                black_box(all.is_ok());
+            }
+        };
+        [timed(plain), timed(short)]
+    });
+    println!(
+        "parallel_map over 8 items of 5 µs: {:.2} of the loop",
+        plain / short
+    );
+
+    let [first] = medians(rounds * 20, || {
+        std::thread::sleep(Duration::from_millis(2));
+        let mut stage = source(4_096).par_map_ordered(WIDTH, one);
+        [timed(|| stage.next())]
+    });
+    println!(
+        "first result of 1 µs items on a warm pool: {:.0} µs",
+        1e6 * first
+    );
+
+    for (width, nap) in [(256, 10), (1_000, 20)] {
+        let nap = Duration::from_millis(nap);
+        let [took] = medians(rounds.min(5), || {
+            let sleeps = move |_| std::thread::sleep(nap);
+            let stage = || {
+                source(20 * width)
+                    .par_map_ordered(width as usize, sleeps)
+                    .count()
+            };
+            [timed(stage)]
+        });
+        let efficiency = 20.0 * nap.as_secs_f64() / took;
+        println!("sleeps of {nap:?} at n = {width}: efficiency {efficiency:.3}");
+    }
+}
+
+fn rounds() -> usize {
+    std::env::var("ROUNDS").map_or(7, |n| n.parse().expect("ROUNDS is a number"))
+}
+
 /// The table: all ways in turn in each round, so that a change of the machine's speed hits all.
 fn ratios(per_nano: f64) {
-    let rounds = std::env::var("ROUNDS").map_or(7, |n| n.parse().expect("ROUNDS is a number"));
+    let rounds = rounds();
     println!(
         "| work per item | fanfold to the loop | to two threads on halves of a Vec | channels to the loop | two halves to the loop |"
     );
     println!("| --- | --- | --- | --- | --- |");
     for case in CASES {
-        let steps = (case.nanos as f64 * per_nano) as u64;
+        let cost = case.cost(per_nano);
         let mut times = [const { Vec::new() }; WAYS.len()];
-        let want = sequential(case.items, steps);
+        let want = sequential(case.items, cost);
         for _ in 0..rounds {
             for ((name, run), times) in WAYS.iter().zip(&mut times) {
                 // Channels are slow enough to be measured on fewer items.
@@ -193,7 +309,7 @@ fn ratios(per_nano: f64) {
                     case.items
                 };
                 let began = Instant::now();
-                let got = run(items, steps);
+                let got = run(items, cost);
                 times.push(began.elapsed().as_secs_f64() / items as f64);
                 assert!(
                     got == want || !matches!(*name, "sequential" | "fanfold"),
@@ -224,5 +340,6 @@ fn main() {
     }
     if !std::env::args().any(|arg| arg == "--test") {
         ratios(per_nano);
+        others(per_nano);
     }
 }

@@ -23,9 +23,11 @@ const AHEAD: Duration = Duration::from_millis(4);
 /// No run is longer than this, in items and in bytes of slots.
 const MAX_LEN: usize = 1024;
 const MAX_BYTES: usize = 64 * 1024;
-/// The default bound is at least this many items a worker, and at most so many in all.
+/// The default bound is at least so many items a worker, and at most so many; of wide stages as many as
+/// fit into so many bytes, or their results would run into it while the consumer naps.
 const MIN_AHEAD: usize = 16;
-const MAX_AHEAD: usize = 65_536;
+const MAX_AHEAD: usize = 32_768;
+const MAX_AHEAD_BYTES: usize = 16 << 20;
 
 /// Work that costs less than this many nanoseconds an item is not worth a second thread, and work that
 /// costs more than that is. In between a stage stays as it is.
@@ -56,6 +58,7 @@ pub(crate) struct Pace {
     /// How many items in a row were [tiny](TINY).
     tiny: AtomicUsize,
     max_len: usize,
+    max_ahead: usize,
     width: usize,
     named_bound: Option<usize>,
     /// How many items the source says that it has.
@@ -72,6 +75,10 @@ impl Pace {
             pull: AtomicU32::new(0),
             len: AtomicUsize::new(1),
             tiny: AtomicUsize::new(0),
+            max_ahead: MAX_AHEAD
+                .saturating_mul(width)
+                .min(MAX_AHEAD_BYTES / slot_bytes.max(1))
+                .max(2 * MAX_AHEAD),
             max_len: MAX_LEN.min(by_bytes).min(by_bound).max(1),
             width,
             named_bound,
@@ -117,11 +124,11 @@ impl Pace {
         if let Some(bound) = self.named_bound {
             return bound as u64;
         }
-        let least = self.width.saturating_mul(MIN_AHEAD).min(MAX_AHEAD);
+        let least = self.width.saturating_mul(MIN_AHEAD).min(self.max_ahead);
         let bound = match self.item() {
             Some(item) => {
                 let ahead = AHEAD.as_nanos() as f32 * self.width as f32 / item;
-                (ahead as usize).clamp(least, MAX_AHEAD)
+                (ahead as usize).clamp(least, self.max_ahead)
             }
             None => least,
         };
@@ -352,6 +359,22 @@ mod tests {
             pace.observe(pace.len(), &mut [10.0; 4], None);
         }
         assert_eq!((pace.bound(), pace.len()), (64, 16));
+    }
+
+    #[test]
+    fn the_default_bound_grows_with_the_width_as_far_as_memory_allows() {
+        let bound = |width, slot_bytes| {
+            let pace = Pace::new(width, None, slot_bytes);
+            for _ in 0..20 {
+                pace.observe(pace.len(), &mut [1.0; 4], None);
+            }
+            pace.bound()
+        };
+        assert_eq!(
+            [1, 2, 4, 256].map(|n| bound(n, 16)),
+            [65_536, 65_536, 131_072, 1 << 20]
+        );
+        assert_eq!(bound(256, 1 << 20), 65_536);
     }
 
     #[test]
