@@ -187,7 +187,10 @@ where
         if origin.ended || origin.seq != self.taken {
             return false;
         }
-        let (Some(iter), Some(free)) = (origin.iter.take(), Light::new().free()) else {
+        let Some(free) = Light::new().free() else {
+            return false;
+        };
+        let Some(iter) = origin.iter.take() else {
             return false;
         };
         let (loan, hand) = lent::lend(iter, self.taken, free);
