@@ -283,6 +283,41 @@ fn others(per_nano: f64) {
         let efficiency = 20.0 * nap.as_secs_f64() / took;
         println!("sleeps of {nap:?} at n = {width}: efficiency {efficiency:.3}");
     }
+    widths(rounds.min(5), micro);
+}
+
+/// Widths beyond the cores, as far as they can be seen here: items that sleep, and items that offer
+/// their core after each of ten microseconds.
+fn widths(rounds: usize, micro: u64) {
+    let nap = Duration::from_millis(2);
+    let yields = move |item: u64| {
+        (0..10).fold(item, |state, _| {
+            std::thread::yield_now();
+            work(micro, state)
+        })
+    };
+    println!("\n| n | sleeps of {nap:?}: efficiency | 10 µs with ten offers of the core: to the loop |");
+    println!("| --- | --- | --- |");
+    for width in [2, 4, 8, 16, 32, 64] {
+        let naps = 100 * width as u64;
+        let sleeps = move |_| std::thread::sleep(nap);
+        let [slept, plain, yielded] = medians(rounds, || {
+            let items = 20_000;
+            [
+                timed(|| source(naps).par_map_ordered(width, sleeps).count()),
+                timed(|| digest(source(items).map(yields))),
+                timed(|| {
+                    let stage = source(items).par_map_ordered(width, yields);
+                    stage.fold(0, |sum: u64, x| sum.wrapping_mul(31).wrapping_add(x))
+                }),
+            ]
+        });
+        println!(
+            "| {width} | {:.3} | {:.2} |",
+            100.0 * nap.as_secs_f64() / slept,
+            plain / yielded
+        );
+    }
 }
 
 fn rounds() -> usize {
