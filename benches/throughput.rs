@@ -296,7 +296,9 @@ fn widths(rounds: usize, micro: u64) {
             work(micro, state)
         })
     };
-    println!("\n| n | sleeps of {nap:?}: efficiency | 10 µs with ten offers of the core: to the loop |");
+    println!(
+        "\n| n | sleeps of {nap:?}: efficiency | 10 µs with ten offers of the core: to the loop |"
+    );
     println!("| --- | --- | --- |");
     for width in [2, 4, 8, 16, 32, 64] {
         let naps = 100 * width as u64;

@@ -3,9 +3,11 @@
 //! `stage` is where the parts meet; `worker` (with `puller`, for when it is in the source) and
 //! `consumer` are its two sides. Below them, `desk` is what lies under the stage's lock, `ctl` the
 //! words that threads exchange without it, `run` the items and results, `reorder` their order, `cost`
-//! their size, `pool` the threads, `spin` their shortest wait, `erase` the lifetimes, `barrier` the one system call.
+//! their size, `pool` the threads, `spin` their shortest wait, `bell` their longest, `nest` who is in
+//! whose source, `erase` the lifetimes, `barrier` the one system call.
 
 pub(crate) mod barrier;
+pub(crate) mod bell;
 pub(crate) mod cancel;
 pub(crate) mod census;
 pub(crate) mod consumer;
@@ -13,11 +15,13 @@ pub(crate) mod cost;
 pub(crate) mod ctl;
 pub(crate) mod desk;
 pub(crate) mod erase;
+pub(crate) mod hub;
 pub(crate) mod inline;
 pub(crate) mod job;
 pub(crate) mod lent;
 #[cfg(all(test, loom))]
 mod models;
+pub(crate) mod nest;
 pub(crate) mod pool;
 pub(crate) mod puller;
 pub(crate) mod reorder;

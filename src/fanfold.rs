@@ -6,6 +6,7 @@ use crate::adaptors::flat_map::FlatMap;
 use crate::adaptors::init::Init;
 use crate::adaptors::local::Local;
 use crate::adaptors::map::Map;
+use crate::adaptors::readahead::Readahead;
 use crate::adaptors::try_map::TryMap;
 use crate::adaptors::window::Window;
 use crate::config::Workers;
@@ -302,6 +303,42 @@ pub trait Fanfold: Sized {
         Self: Iterator,
     {
         Window::new(self, size)
+    }
+
+    /// Pulls the source, and all that is upstream of it, on a thread of its own, up to `k` items
+    /// ahead of the consumer.
+    ///
+    /// The order stays. Lazy: nothing is pulled before the first `next()`. An item is there for the
+    /// consumer the moment the source has given it. At most `k` items are pulled and not yet taken;
+    /// then the source waits, or what [`overflow`](Readahead::overflow) says happens. It decouples a
+    /// consumer that pauses from a source that could go on.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0. A panic of the source is raised at its item's place; see [`Fed`](crate::Fed).
+    ///
+    /// # Complexity
+    ///
+    /// An item costs some 100 ns. Without a thread to lease the consumer pulls the source itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut total = 0;
+    /// for x in (1..=100).par_map_ordered(4, |x| x * 2).readahead(8) {
+    ///     total += x; // the next ones are made meanwhile
+    /// }
+    /// assert_eq!(total, 10_100);
+    /// ```
+    #[track_caller]
+    fn readahead(self, k: usize) -> Readahead<Self>
+    where
+        Self: Iterator + Send,
+        Self::Item: Send,
+    {
+        Readahead::ahead(self, k)
     }
 }
 

@@ -13,11 +13,12 @@
 use crate::engine::barrier::Light;
 use crate::engine::cancel::OnCancel;
 use crate::engine::census::Alive;
-use crate::engine::ctl::{self, ANY, Ctl, Here};
+use crate::engine::ctl::{ANY, Ctl, Here};
 use crate::engine::desk::{CONSUMER, Sight, Wake};
 use crate::engine::erase::{Seed, Stop, Team};
 use crate::engine::inline::{Inliner, Step};
 use crate::engine::job::Job;
+use crate::engine::nest;
 use crate::engine::puller;
 use crate::engine::run::Odd;
 use crate::engine::source::Source;
@@ -314,7 +315,7 @@ where
                 self.sleep(&shared);
                 announced = false;
             } else {
-                ctl::tell_outer(&shared.ctl);
+                nest::tell_outer(&shared.ctl);
                 self.announce(&shared);
                 announced = true;
             }
@@ -432,7 +433,7 @@ where
         if want == 0 {
             return false;
         }
-        let in_source = ctl::in_source(&shared.ctl);
+        let in_source = nest::in_source(shared.ctl.inside());
         let mut filling = None;
         let mut over = None;
         let first = self.pulled;

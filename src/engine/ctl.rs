@@ -15,12 +15,13 @@
 //! or by the desk's lock.
 
 use crate::engine::barrier::{Light, heavy};
-use crate::engine::cancel::{self, CancelToken, Current, InlineOf};
+use crate::engine::cancel::{CancelToken, Current};
 use crate::engine::census::Alive;
 use crate::engine::erase::Stop;
 use crate::engine::lent::Words;
+use crate::engine::nest::{Inside, Interrupt};
 use crate::engine::unwind::{self, Payload};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, Weak, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, fence};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
 
@@ -57,8 +58,8 @@ pub(crate) struct Ctl {
     /// The stage's own token, and those of running items that asked for one.
     token: CancelToken,
     items: Mutex<Vec<(u64, CancelToken)>>,
-    /// Stages that a worker of this one waits for while it is in the source.
-    inner: Mutex<Vec<Weak<Ctl>>>,
+    /// What a thread of this stage waits for while it is in the source.
+    inside: Arc<Inside>,
     /// How to call a consumer that runs items itself.
     inline: Mutex<Option<Arc<Words>>>,
     alive: Mutex<Option<Alive>>,
@@ -91,7 +92,7 @@ impl Ctl {
             stray: Mutex::new(None),
             token: CancelToken::new(),
             items: Mutex::new(Vec::new()),
-            inner: Mutex::new(Vec::new()),
+            inside: Arc::default(),
             inline: Mutex::new(None),
             alive: Mutex::new(Some(alive)),
         }
@@ -129,7 +130,7 @@ impl Ctl {
     pub(crate) fn fail(&self, seq: u64) {
         self.lower_cut(seq + 1);
         self.trip_items_past(seq);
-        self.interrupt_inner();
+        self.inside.interrupt();
     }
 
     /// Nothing new is started; what runs is finished and yielded.
@@ -138,7 +139,7 @@ impl Ctl {
         self.cancelled.store(true, Ordering::SeqCst);
         heavy(); // pairs with the light ones in `Hand::publish` and `Owning::start`
         self.stray(self.token.trip());
-        self.interrupt_inner();
+        self.inside.interrupt();
         self.call_consumer();
         self.consumer.unpark();
     }
@@ -162,12 +163,9 @@ impl Ctl {
         }
     }
 
-    /// A stage that this one's worker pulls is told that nobody wants its items any more.
-    fn interrupt_inner(&self) {
-        let inner: Vec<_> = self.inner.lock().iter().filter_map(Weak::upgrade).collect();
-        for ctl in inner {
-            ctl.cancel();
-        }
+    /// What is to be interrupted with this stage's source.
+    pub(crate) fn inside(&self) -> &Arc<Inside> {
+        &self.inside
     }
 
     // ---- publish / sleep
@@ -341,7 +339,7 @@ impl Stop for Ctl {
         self.lower_cut(0);
         self.stopped.store(true, Ordering::SeqCst);
         self.stray(self.token.trip());
-        self.interrupt_inner();
+        self.inside.interrupt();
         self.consumer.unpark();
         for worker in &*self.workers.lock() {
             worker.unpark();
@@ -360,11 +358,6 @@ pub(crate) struct Here {
     /// Whether there is a token: read each item.
     asked: Cell<bool>,
     token: RefCell<Option<CancelToken>>,
-}
-
-thread_local! {
-    /// The stage in whose source this thread is, for a stage that is that source or a part of it.
-    static IN_SOURCE_OF: RefCell<Option<Arc<Ctl>>> = const { RefCell::new(None) };
 }
 
 impl Here {
@@ -418,62 +411,9 @@ impl Current for Here {
     }
 }
 
-/// Marks this thread as being in the source of a stage, until the guard is dropped.
-pub(crate) fn in_source(ctl: &Arc<Ctl>) -> InSource {
-    InSource::enter(Some(Arc::clone(ctl)))
-}
-
-/// Out of any source while a closure runs, until the guard is dropped: a stage inside a closure
-/// is not the source of the closure's stage.
-pub(crate) fn in_closure() -> InSource {
-    InSource::enter(None)
-}
-
-/// Restores what was before.
-#[derive(Debug)]
-pub(crate) struct InSource {
-    outer: Option<Arc<Ctl>>,
-    // Not in a closure that the consumer runs itself, either.
-    _inline: InlineOf,
-}
-
-impl InSource {
-    fn enter(source: Option<Arc<Ctl>>) -> Self {
-        let outer = IN_SOURCE_OF.try_with(|outer| outer.replace(source));
-        InSource {
-            outer: outer.ok().flatten(),
-            _inline: InlineOf::none(),
-        }
-    }
-}
-
-impl Drop for InSource {
-    fn drop(&mut self) {
-        let outer = self.outer.take();
-        let _ = IN_SOURCE_OF.try_with(|here| here.replace(outer));
-    }
-}
-
-/// Consumer of `inner`, before it sleeps: if it runs inside the source of another stage, the end
-/// of that one is to wake it.
-pub(crate) fn tell_outer(inner: &Arc<Ctl>) {
-    if cancel::is_inline() {
-        return; // `inner` is inside a closure, not in a source
-    }
-    let outer = IN_SOURCE_OF.try_with(|outer| outer.borrow().clone());
-    let Ok(Some(outer)) = outer else { return };
-    {
-        let mut list = outer.inner.lock();
-        list.retain(|known| known.strong_count() > 0);
-        if list
-            .iter()
-            .any(|known| Weak::as_ptr(known) == Arc::as_ptr(inner))
-        {
-            return;
-        }
-        list.push(Arc::downgrade(inner));
-    }
-    if outer.is_cut() {
-        inner.cancel();
+/// Nobody wants the items of this stage any more: it is the source of another, which has ended.
+impl Interrupt for Ctl {
+    fn interrupt(&self) {
+        self.cancel();
     }
 }

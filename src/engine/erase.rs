@@ -131,9 +131,10 @@ impl Drop for Team {
     }
 }
 
-/// The right to make one team, given by a door.
+/// The right to make one team, given by a door. Nobody outside the crate can get hold of one.
+#[allow(unreachable_pub)] // it stands in the signature of `Start`
 #[derive(Debug)]
-pub(crate) struct Seed {
+pub struct Seed {
     cx: Cx,
 }
 
@@ -278,13 +279,22 @@ pub(crate) fn with_crew<T>(pool: Pool, f: impl FnOnce(&Crew) -> T) -> T {
 }
 
 /// What a stage is before it runs.
-pub(crate) trait Start {
+#[allow(unreachable_pub)] // what is above the public `Feed`
+pub trait Start {
+    /// What it yields.
     type Output;
+
+    /// What it is while it runs.
+    #[doc(hidden)]
     type Running: Iterator<Item = Self::Output>;
 
     /// Folds all outputs of a running stage.
-    fn fold<A>(running: &mut Self::Running, init: A, f: impl FnMut(A, Self::Output) -> A) -> A;
+    #[doc(hidden)]
+    fn fold<A>(running: &mut Self::Running, init: A, f: impl FnMut(A, Self::Output) -> A) -> A {
+        running.fold(init, f)
+    }
 
+    #[doc(hidden)]
     #[allow(clippy::unnecessary_box_returns)] // large, and built where it stays
     /// Starts. All threads are leased through the seed's team, which `Running` owns.
     fn start(self: Box<Self>, seed: Seed) -> Box<Self::Running>;

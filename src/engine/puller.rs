@@ -1,8 +1,8 @@
 //! The side of the source: whoever is in it pulls runs, for itself or for others.
 
-use crate::engine::ctl;
 use crate::engine::desk::{Open, Wake};
 use crate::engine::job::Job;
+use crate::engine::nest;
 use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, FillingOf, Origin, OwningOf, Shared};
 use crate::engine::unwind::{Payload, catch};
@@ -108,7 +108,7 @@ where
         }
         let want = self.pace.len_at(origin.seq).min(room).min(worker.most);
         let began = Instant::now();
-        let in_source = ctl::in_source(&self.ctl);
+        let in_source = nest::in_source(self.ctl.inside());
         let first = origin.seq;
         let (run, failed, desk) = match next(&mut origin) {
             Next::Item(item) if want == 1 => {

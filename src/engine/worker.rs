@@ -7,10 +7,11 @@
 
 use crate::engine::cancel;
 use crate::engine::cost::PARTS;
-use crate::engine::ctl::{self, Here};
+use crate::engine::ctl::Here;
 use crate::engine::desk::{CONSUMER, Desk, Inline, Sight, Wake};
 use crate::engine::inline::Seen;
 use crate::engine::job::Job;
+use crate::engine::nest;
 use crate::engine::run::{self, Claim, Odd, Share};
 use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, OwningOf, Shared, TakingOf};
@@ -599,7 +600,7 @@ where
             found |= sought.is_ok();
             desk = match sought {
                 Ok(run) => {
-                    let _closure = ctl::in_closure();
+                    let _closure = nest::in_closure();
                     let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
                     self.execute(run, &mut worker)
                 }

@@ -1,0 +1,146 @@
+//! A consumer that sleeps until there is something for it, whoever brings it.
+//!
+//! # The protocol
+//!
+//! Who brings something first makes it visible (in a queue, a counter, under a lock: the bell does
+//! not care) and then [rings](Bell::ring). The consumer says that it is asleep, looks once more, and
+//! only then sleeps. Between making visible and reading `asleep` on the one side, and between setting
+//! `asleep` and looking on the other, stands a `SeqCst` fence each, so at least one of the two sees
+//! the other: either the last look finds what was brought, or the ring finds a sleeper. Of several
+//! that ring the one that takes `asleep` back wakes, so a sleep costs one wake-up.
+//!
+//! A sleep that could soon be over is not worth its wake-up, so the consumer looks for a
+//! [moment](Spin) before it sleeps, unless the last moments were in vain: then only now and again.
+
+use crate::engine::nest::{self, Interrupt};
+use crate::engine::spin::Spin;
+use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, fence};
+
+/// The side of those who bring something.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    asleep: AtomicBool,
+    interrupted: AtomicBool,
+    sleeper: Unparker,
+}
+
+impl Bell {
+    /// Something has just been made visible: wakes the consumer if it sleeps.
+    pub(crate) fn ring(&self) {
+        fence(Ordering::SeqCst); // pairs with the one in `Ear::wait`
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.sleeper.unpark();
+        }
+    }
+
+    /// Whether the consumer was told that nobody wants what it waits for.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
+}
+
+impl Interrupt for Bell {
+    fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Release);
+        self.ring();
+    }
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// There is something.
+    Ready,
+    /// Nobody wants it any more: see [`nest`].
+    Interrupted,
+    /// It is later than that.
+    Late,
+}
+
+/// The side of the consumer.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    bell: Arc<Bell>,
+    parker: Parker,
+    /// How many waits still go without a moment of looking, and how many the next time.
+    skip: u32,
+    skip_next: u32,
+}
+
+/// After so many waits without one a moment is tried again.
+const MOST_SKIPS: u32 = 64;
+
+impl Ear {
+    pub(crate) fn new() -> Self {
+        let parker = Parker::new();
+        let bell = Arc::new(Bell {
+            asleep: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
+            sleeper: parker.unparker().clone(),
+        });
+        Ear {
+            bell,
+            parker,
+            skip: 0,
+            skip_next: 1,
+        }
+    }
+
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Waits until `ready` says so, `until` has come, or this is interrupted. `ready` is asked
+    /// first, and never after it has said yes.
+    pub(crate) fn wait(
+        &mut self,
+        mut ready: impl FnMut() -> bool,
+        until: Option<Instant>,
+    ) -> Heard {
+        if ready() || self.look(&mut ready) {
+            return Heard::Ready;
+        }
+        nest::tell_outer(&self.bell);
+        loop {
+            self.bell.asleep.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst); // pairs with the one in `Bell::ring`
+            let heard = if ready() {
+                Some(Heard::Ready)
+            } else if self.bell.is_interrupted() {
+                Some(Heard::Interrupted)
+            } else if until.is_some_and(|until| until <= Instant::now()) {
+                Some(Heard::Late)
+            } else {
+                None
+            };
+            if let Some(heard) = heard {
+                self.bell.asleep.store(false, Ordering::Relaxed);
+                return heard;
+            }
+            match until {
+                Some(until) => self
+                    .parker
+                    .park_timeout(until.saturating_duration_since(Instant::now())),
+                None => self.parker.park(),
+            }
+        }
+    }
+
+    /// Looks for a moment, if that has paid lately.
+    fn look(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        let spin = Spin::begin();
+        while spin.turn() {
+            if ready() {
+                self.skip_next = 1;
+                return true;
+            }
+        }
+        self.skip = self.skip_next;
+        self.skip_next = (self.skip_next * 2).min(MOST_SKIPS);
+        false
+    }
+}

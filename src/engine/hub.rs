@@ -1,0 +1,827 @@
+//! Several sources that are pulled by leased threads, and the one consumer of what they give: under
+//! read-ahead, the merges and windows by time.
+//!
+//! # Who acts
+//!
+//! Each source has a *lane*: a queue of what it gave, and a bound. A *feeder* is a source on its
+//! way; it is always in one place: in the hands of a server, in the queue of those that wait for one
+//! (`unserved`), or parked in its lane because there is no room. A *server* is a leased thread that
+//! takes a feeder, pulls it, and puts what comes into the lane at once, one item after the other. The
+//! consumer takes from the lanes by a [`Rule`].
+//!
+//! # The protocol
+//!
+//! - *Push and take.* `len` counts what is in a lane. A server puts an event into the queue, then
+//!   adds one to `len`, and if that was 0 it lists the lane in `arrivals` and rings the [bell](bell).
+//!   The consumer keeps the listed lanes in its own order; it takes an event, then subtracts one, and
+//!   forgets the lane if that leaves 0. As both go through `len`, a lane with something in it is
+//!   always listed, or about to be by the server that saw the 0. A server that drops the oldest takes
+//!   like the consumer does, so a listed lane may turn out empty; then it is forgotten too, and as the
+//!   server subtracts before it adds again, it will see the 0.
+//! - *Park and room.* A server that finds its lane full parks the feeder, says so in `full`, and looks
+//!   at `len` once more. The consumer subtracts from `len`, then looks at `full`. All four are
+//!   `SeqCst`, so one of them sees the other; who takes the feeder out of its place has it.
+//! - *Serve and leave.* Who makes a feeder wait for a server puts it into `unserved` and then, under
+//!   the lock of `crew`, leases a server if there may be more. A server leaves under the same lock if
+//!   `unserved` is empty. So a feeder that waits has a server coming, or one that will look again.
+//! - *Give up.* `since` says since when a server is inside a source that has a time-out. The consumer
+//!   that finds it overdue exchanges the very value it read for [`GIVEN_UP`]; the server exchanges
+//!   anything but that for 0 when it comes out. So either the item counts, or the source is dropped.
+//! - *Stop.* Servers look after each item; feeders end up parked, and the consumer drops them, and all
+//!   that is left in the lanes, after it has joined the threads.
+
+use crate::engine::bell::{Bell, Ear, Heard};
+use crate::engine::cancel::{self, CancelToken, OnCancel};
+use crate::engine::census::Alive;
+use crate::engine::erase::{Crew, Seed, Stop, Team};
+use crate::engine::nest::{self, Inside, Interrupt};
+use crate::engine::pool::Pool;
+use crate::engine::spin::Spin;
+use crate::engine::unwind::{self, Payload, catch};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, Steal,
+};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What happens to an item for which there is no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The source is not pulled until there is room: back-pressure. Nothing is lost.
+    #[default]
+    Block,
+    /// The source is always pulled; an item that finds no room is dropped.
+    DropNewest,
+    /// The source is always pulled; the item that has waited longest is dropped to make room.
+    DropOldest,
+}
+
+/// What is said of one source.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneOpts {
+    /// How many items may be pulled and not yet taken.
+    pub(crate) bound: usize,
+    pub(crate) overflow: Overflow,
+    /// How many items were dropped for want of room.
+    pub(crate) dropped: Option<Arc<AtomicU64>>,
+    /// Of two lanes with something in them the lower rank comes first.
+    pub(crate) rank: usize,
+    /// How many items it may give in a round.
+    pub(crate) weight: u32,
+    /// How long it may be silent.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl LaneOpts {
+    pub(crate) fn new(bound: usize) -> Self {
+        LaneOpts {
+            bound,
+            overflow: Overflow::Block,
+            dropped: None,
+            rank: 0,
+            weight: 1,
+            timeout: None,
+        }
+    }
+}
+
+/// What may be said of the whole, whatever it is.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    pub(crate) name: Option<String>,
+    pub(crate) pool: Option<Pool>,
+    pub(crate) tokens: Vec<CancelToken>,
+}
+
+/// In which order the consumer takes from lanes that have something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// In turn, in the order in which they came to have something. In a round each gives as many
+    /// items as its weight says, and none gives more before all that have something have given theirs.
+    #[default]
+    Turns,
+    /// Always from the lowest rank; within a rank in turn.
+    Priority,
+}
+
+/// What the consumer is told.
+#[derive(Debug)]
+pub(crate) enum Event<T> {
+    Item(T),
+    /// The source panicked, or an item's drop did.
+    Panic(Payload),
+    /// The source ended.
+    End,
+    /// The source was silent for too long and has been dropped.
+    TimedOut,
+}
+
+/// What the consumer gets.
+#[derive(Debug)]
+pub(crate) enum Got<T> {
+    /// From this lane.
+    Event(usize, Event<T>),
+    /// It is later than that.
+    Late,
+    /// No lane will give anything more.
+    Over,
+}
+
+const GIVEN_UP: u64 = u64::MAX;
+
+/// Where what one source gave waits for the consumer.
+struct Lane<I: Iterator> {
+    index: usize,
+    opts: LaneOpts,
+    queue: Injector<Event<I::Item>>,
+    len: AtomicUsize,
+    full: AtomicBool,
+    parked: Mutex<Option<Feeder<I>>>,
+    token: CancelToken,
+    /// Since when a server is in the source, in ns of the hub's clock and never 0; 0: it is not.
+    since: AtomicU64,
+}
+
+/// A source on its way.
+struct Feeder<I: Iterator> {
+    source: I,
+    lane: Arc<Lane<I>>,
+}
+
+/// What came of a pull.
+enum Pulled {
+    More,
+    Last,
+    /// The source was given up meanwhile.
+    Unwanted,
+}
+
+/// The untyped part.
+struct Words {
+    stopped: AtomicBool,
+    token: CancelToken,
+    inside: Arc<Inside>,
+    bell: Arc<Bell>,
+    alive: Mutex<Option<Alive>>,
+    stray: Mutex<Option<Payload>>,
+}
+
+impl Words {
+    /// Nothing more is to be pulled; what is there may be taken.
+    fn cancel(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.stray(self.token.trip());
+        self.inside.interrupt();
+        self.bell.interrupt();
+    }
+
+    fn stray(&self, panic: Option<Payload>) {
+        unwind::first(&mut self.stray.lock(), panic);
+    }
+}
+
+impl Stop for Words {
+    fn stop(&self) {
+        self.cancel();
+    }
+
+    fn joined(&self) {
+        drop(self.alive.lock().take());
+    }
+}
+
+/// Answers [`CancelToken::current`] inside a source.
+struct InLane(CancelToken);
+
+impl cancel::Current for InLane {
+    fn token(&self) -> CancelToken {
+        self.0.clone()
+    }
+}
+
+/// What servers and the consumer share.
+struct Hub<I: Iterator> {
+    words: Arc<Words>,
+    unserved: Injector<Feeder<I>>,
+    /// Lanes that have come to have something.
+    arrivals: Injector<usize>,
+    crew: Crew,
+    servers: Mutex<usize>,
+    /// How many servers there may be; lowered when no thread can be started.
+    limit: AtomicUsize,
+    /// Whether every server that may be there is, so that a feeder may have to wait for another's.
+    crowded: AtomicBool,
+    /// How many servers may still look for room instead of parking.
+    spins: AtomicUsize,
+    born: Instant,
+}
+
+impl<I: Iterator> Lane<I> {
+    /// Adds an event; whether the lane was empty and has to be listed.
+    fn push(&self, event: Event<I::Item>) -> (bool, usize) {
+        self.queue.push(event);
+        let before = self.len.fetch_add(1, Ordering::SeqCst);
+        (before == 0, before)
+    }
+
+    /// Takes an event, unless there is none that has been counted.
+    fn take(&self) -> Option<(Event<I::Item>, usize)> {
+        if self.is_empty() {
+            return None;
+        }
+        let event = steal(&self.queue)?;
+        Some((event, self.len.fetch_sub(1, Ordering::SeqCst) - 1))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len.load(Ordering::SeqCst) == 0
+    }
+
+    fn has_room(&self) -> bool {
+        self.len.load(Ordering::SeqCst) < self.opts.bound
+    }
+
+    fn park(&self, feeder: Feeder<I>) {
+        *self.parked.lock() = Some(feeder);
+        self.full.store(true, Ordering::SeqCst);
+    }
+
+    fn unpark(&self) -> Option<Feeder<I>> {
+        self.full.store(false, Ordering::SeqCst);
+        self.parked.lock().take()
+    }
+
+    fn count_dropped(&self) {
+        if let Some(dropped) = &self.opts.dropped {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<I> Hub<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    fn is_stopped(&self) -> bool {
+        self.words.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Now, in ns since the start; never 0, and not [`GIVEN_UP`] for some centuries.
+    fn clock(&self) -> u64 {
+        nanos(self.born.elapsed()) | 1
+    }
+
+    /// A feeder has to be served.
+    fn serve(self: &Arc<Self>, feeder: Feeder<I>) {
+        self.unserved.push(feeder);
+        let mut servers = self.servers.lock();
+        if *servers >= self.limit.load(Ordering::Relaxed) {
+            self.crowded.store(true, Ordering::Relaxed);
+            return;
+        }
+        *servers += 1;
+        drop(servers);
+        let hub = Arc::clone(self);
+        if self.crew.lease(move || hub.server()).is_err() {
+            let mut servers = self.servers.lock();
+            *servers -= 1;
+            // Those that are there have to do; if there are none the consumer will.
+            self.limit.store(*servers, Ordering::Relaxed);
+            self.crowded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What a leased thread does.
+    fn server(self: &Arc<Self>) {
+        loop {
+            while let Some(feeder) = steal(&self.unserved) {
+                self.pull(feeder, false);
+            }
+            let mut servers = self.servers.lock();
+            if self.unserved.is_empty() || self.is_stopped() {
+                *servers -= 1;
+                return;
+            }
+        }
+    }
+
+    /// Pulls a source until there is no room, its end, or (if `once`, or another waits for a server)
+    /// one item.
+    fn pull(self: &Arc<Self>, mut feeder: Feeder<I>, once: bool) {
+        let lane = Arc::clone(&feeder.lane);
+        let _current = cancel::enter(Rc::new(InLane(lane.token.clone())));
+        loop {
+            if self.is_stopped() {
+                lane.park(feeder);
+                return;
+            }
+            if lane.opts.overflow == Overflow::Block && !lane.has_room() && !self.finds_room(&lane)
+            {
+                lane.park(feeder);
+                if !lane.has_room() {
+                    return;
+                }
+                // The consumer may not have seen it.
+                match lane.unpark() {
+                    Some(back) => feeder = back,
+                    None => return,
+                }
+            }
+            match self.pull_one(&mut feeder) {
+                Pulled::More => {}
+                Pulled::Last => {
+                    // Its drop is user code.
+                    if let Some(panic) = unwind::discard(feeder.source) {
+                        self.push(&lane, Event::Panic(panic));
+                    }
+                    self.push(&lane, Event::End);
+                    return;
+                }
+                Pulled::Unwanted => {
+                    self.words.stray(unwind::discard(feeder.source));
+                    return;
+                }
+            }
+            if once || (self.crowded.load(Ordering::Relaxed) && !self.unserved.is_empty()) {
+                self.unserved.push(feeder);
+                return;
+            }
+        }
+    }
+
+    fn pull_one(self: &Arc<Self>, feeder: &mut Feeder<I>) -> Pulled {
+        let lane = &feeder.lane;
+        if lane.opts.timeout.is_some() {
+            lane.since.store(self.clock(), Ordering::SeqCst);
+        }
+        let item = {
+            let _in_source = nest::in_source(&self.words.inside);
+            catch(|| feeder.source.next())
+        };
+        if let Some(limit) = lane.opts.timeout {
+            let order = Ordering::SeqCst;
+            let given_up = lane
+                .since
+                .fetch_update(order, order, |since| (since != GIVEN_UP).then_some(0));
+            let Ok(since) = given_up else {
+                self.words.stray(unwind::discard(item));
+                return Pulled::Unwanted;
+            };
+            if self.clock().saturating_sub(since) > nanos(limit) {
+                // Nobody was there to give it up in time: it is all the same.
+                if let Some(panic) = unwind::discard(item) {
+                    self.push(lane, Event::Panic(panic));
+                }
+                self.push(lane, Event::TimedOut);
+                return Pulled::Last;
+            }
+        }
+        match item {
+            Ok(Some(item)) => {
+                self.push_item(lane, item);
+                Pulled::More
+            }
+            Ok(None) => Pulled::Last,
+            Err(panic) => {
+                self.push(lane, Event::Panic(panic));
+                Pulled::Last
+            }
+        }
+    }
+
+    fn push_item(&self, lane: &Lane<I>, item: I::Item) {
+        let drops = match lane.opts.overflow {
+            Overflow::DropNewest if !lane.has_room() => unwind::discard(item),
+            Overflow::Block | Overflow::DropNewest => {
+                self.push(lane, Event::Item(item));
+                return;
+            }
+            Overflow::DropOldest => {
+                if self.push(lane, Event::Item(item)) < lane.opts.bound {
+                    return;
+                }
+                // The consumer may have taken it meanwhile: then there is room.
+                match lane.take() {
+                    Some((event, _)) => unwind::discard(event),
+                    None => return,
+                }
+            }
+        };
+        lane.count_dropped();
+        if let Some(panic) = drops {
+            self.push(lane, Event::Panic(panic));
+        }
+    }
+
+    /// How many events were in the lane before.
+    fn push(&self, lane: &Lane<I>, event: Event<I::Item>) -> usize {
+        let (list, before) = lane.push(event);
+        if list {
+            self.arrivals.push(lane.index);
+            self.words.bell.ring();
+        }
+        before
+    }
+
+    /// Looks for a moment whether there is room again: a consumer that is quick need not wake this
+    /// thread each time then. Few servers at once do.
+    fn finds_room(&self, lane: &Lane<I>) -> bool {
+        let more = |left: usize| left.checked_sub(1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self.spins.fetch_update(set, fetch, more).is_err() {
+            return false;
+        }
+        let spin = Spin::begin();
+        while !lane.has_room() && !self.is_stopped() && spin.turn() {}
+        self.spins.fetch_add(1, Ordering::Relaxed);
+        lane.has_room()
+    }
+}
+
+/// The consumer's side.
+pub(crate) struct Front<I: Iterator> {
+    /// On the tokens of the user.
+    hooks: Vec<OnCancel>,
+    team: Team,
+    over: bool,
+    hub: Arc<Hub<I>>,
+    lanes: Vec<Arc<Lane<I>>>,
+    /// Lanes that have not told their end.
+    open: usize,
+    ear: Ear,
+    ready: Ready,
+    /// Whether a lane has a time-out.
+    timed: bool,
+    /// When to look at them again.
+    check: Option<Instant>,
+}
+
+impl<I: Iterator> std::fmt::Debug for Front<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front")
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I> Front<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    /// Starts; at most so many threads at once. `None`: the scope is over.
+    pub(crate) fn start(
+        seed: Seed,
+        common: Common,
+        name: &str,
+        rule: Rule,
+        at_most: usize,
+    ) -> Option<Self> {
+        let ear = Ear::new();
+        let words = Arc::new(Words {
+            stopped: AtomicBool::new(false),
+            token: CancelToken::new(),
+            inside: Arc::default(),
+            bell: Arc::clone(ear.bell()),
+            alive: Mutex::new(Some(Alive::new(common.name.as_deref().unwrap_or(name)))),
+            stray: Mutex::new(None),
+        });
+        let pool = common.pool.unwrap_or_else(Pool::global);
+        let team = seed.team(pool, Arc::clone(&words) as Arc<dyn Stop>)?;
+        let hooks = common.tokens.iter().map(|token| {
+            let words = Arc::clone(&words);
+            token.on_cancel(move || words.cancel())
+        });
+        let hooks = hooks.collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let hub = Arc::new(Hub {
+            words,
+            unserved: Injector::new(),
+            arrivals: Injector::new(),
+            crew: team.crew().clone(),
+            servers: Mutex::new(0),
+            limit: AtomicUsize::new(at_most),
+            crowded: AtomicBool::new(false),
+            spins: AtomicUsize::new(cores - 1),
+            born: Instant::now(),
+        });
+        Some(Front {
+            hooks,
+            team,
+            over: false,
+            hub,
+            lanes: Vec::new(),
+            open: 0,
+            ear,
+            ready: Ready::new(rule),
+            timed: false,
+            check: None,
+        })
+    }
+
+    /// Adds a source, and has it pulled from now on.
+    pub(crate) fn add(&mut self, source: I, opts: LaneOpts) {
+        let index = self.lanes.len();
+        self.timed |= opts.timeout.is_some();
+        self.ready.lane(&opts);
+        let lane = Arc::new(Lane {
+            index,
+            opts,
+            queue: Injector::new(),
+            len: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            parked: Mutex::new(None),
+            token: self.hub.words.token.child(),
+            since: AtomicU64::new(0),
+        });
+        self.lanes.push(Arc::clone(&lane));
+        self.open += 1;
+        self.hub.serve(Feeder { source, lane });
+    }
+
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        self.ear.bell()
+    }
+
+    /// The next of any lane, by the rule. `more`: whether the caller has something else to look
+    /// after, for which the bell is rung; then this comes back as if it were late. `growing`: lanes
+    /// may still be added, so this is not over when all have ended.
+    pub(crate) fn next(
+        &mut self,
+        until: Option<Instant>,
+        growing: bool,
+        more: impl Fn() -> bool,
+    ) -> Got<I::Item> {
+        self.look_at_clock();
+        while !self.over {
+            while let Some(index) = steal(&self.hub.arrivals) {
+                self.ready.add(index);
+            }
+            if let Some(index) = self.ready.pop() {
+                if let Some(event) = self.take(index, true) {
+                    return Got::Event(index, event);
+                }
+                continue;
+            }
+            if more() {
+                return Got::Late;
+            }
+            if self.open == 0 && !growing {
+                break;
+            }
+            if let Some(got) = self.wait(None, until, &more) {
+                return got;
+            }
+        }
+        self.end();
+        Got::Over
+    }
+
+    /// The next of this lane.
+    pub(crate) fn next_of(&mut self, index: usize) -> Got<I::Item> {
+        while !self.over {
+            while steal(&self.hub.arrivals).is_some() {}
+            if let Some(event) = self.take(index, false) {
+                return Got::Event(index, event);
+            }
+            if let Some(got) = self.wait(Some(index), None, &|| false) {
+                return got;
+            }
+        }
+        Got::Over
+    }
+
+    /// Nothing more will come. Joins the threads, unless one may be stuck in a source that nobody
+    /// waits for: that is for the drop to do.
+    pub(crate) fn end(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.hooks.clear();
+            let given_up = |lane: &Arc<Lane<I>>| lane.since.load(Ordering::SeqCst) == GIVEN_UP;
+            if !self.ear.bell().is_interrupted() && !self.lanes.iter().any(given_up) {
+                self.team.join();
+            }
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether the lane has something.
+    fn take(&mut self, index: usize, listed: bool) -> Option<Event<I::Item>> {
+        let lane = &self.lanes[index];
+        let (event, left) = lane.take()?;
+        if listed && left > 0 {
+            self.ready.add(index);
+        }
+        if lane.full.load(Ordering::SeqCst) {
+            if let Some(feeder) = lane.unpark() {
+                self.hub.serve(feeder);
+            }
+        }
+        if matches!(event, Event::End) {
+            self.open -= 1;
+        }
+        Some(event)
+    }
+
+    fn wait(
+        &mut self,
+        lane: Option<usize>,
+        until: Option<Instant>,
+        more: &impl Fn() -> bool,
+    ) -> Option<Got<I::Item>> {
+        if self.serves_itself() {
+            return None;
+        }
+        let (hub, lanes) = (&self.hub, &self.lanes);
+        let check = self.timed.then(|| self.next_check()).flatten();
+        let limit = until.into_iter().chain(check).min();
+        let ready = || match lane {
+            Some(index) => !lanes[index].is_empty(),
+            None => !hub.arrivals.is_empty() || more(),
+        };
+        match self.ear.wait(ready, limit) {
+            Heard::Ready => None,
+            Heard::Interrupted => {
+                self.end();
+                Some(Got::Over)
+            }
+            Heard::Late if until.is_some_and(|until| until <= Instant::now()) => Some(Got::Late),
+            Heard::Late => {
+                self.check = limit;
+                self.look_at_clock();
+                None
+            }
+        }
+    }
+
+    /// Where no thread could be started the consumer pulls, an item at a time.
+    fn serves_itself(&mut self) -> bool {
+        if !self.hub.crowded.load(Ordering::Relaxed) || *self.hub.servers.lock() > 0 {
+            return false;
+        }
+        let Some(feeder) = steal(&self.hub.unserved) else {
+            return false;
+        };
+        self.hub.pull(feeder, true);
+        true
+    }
+
+    // ---- time-outs
+
+    fn next_check(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let deadlines = self.lanes.iter().filter_map(|lane| {
+            let limit = lane.opts.timeout?;
+            match lane.since.load(Ordering::SeqCst) {
+                GIVEN_UP => None,
+                // Not in the source: it may enter it at any time.
+                0 => now.checked_add(limit),
+                since => self
+                    .hub
+                    .born
+                    .checked_add(Duration::from_nanos(since) + limit),
+            }
+        });
+        deadlines.min()
+    }
+
+    /// Gives up what has been silent for too long.
+    fn look_at_clock(&mut self) {
+        if !self.timed || self.check.is_some_and(|check| check > Instant::now()) {
+            return;
+        }
+        let clock = self.hub.clock();
+        for lane in &self.lanes {
+            let Some(limit) = lane.opts.timeout else {
+                continue;
+            };
+            let since = lane.since.load(Ordering::SeqCst);
+            let in_source = since != 0 && since != GIVEN_UP;
+            if in_source && clock.saturating_sub(since) > nanos(limit) {
+                let order = Ordering::SeqCst;
+                let given_up = lane.since.compare_exchange(since, GIVEN_UP, order, order);
+                if given_up.is_ok() {
+                    self.hub.words.stray(lane.token.trip());
+                    self.hub.push(lane, Event::TimedOut);
+                    self.hub.push(lane, Event::End);
+                }
+            }
+        }
+        self.check = self.next_check();
+    }
+}
+
+impl<I: Iterator> Drop for Front<I> {
+    fn drop(&mut self) {
+        self.hooks.clear();
+        self.team.join();
+        let mut panic = self.hub.words.stray.lock().take();
+        while let Some(feeder) = steal(&self.hub.unserved) {
+            unwind::first(&mut panic, unwind::discard(feeder.source));
+        }
+        for lane in &self.lanes {
+            let parked = lane.parked.lock().take();
+            if let Some(feeder) = parked {
+                unwind::first(&mut panic, unwind::discard(feeder.source));
+            }
+            while let Some(event) = steal(&lane.queue) {
+                unwind::first(&mut panic, unwind::discard(event));
+            }
+        }
+        match panic {
+            Some(panic) if std::thread::panicking() => unwind::bury(panic),
+            Some(panic) => std::panic::resume_unwind(panic),
+            None => {}
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn steal<T>(queue: &Injector<T>) -> Option<T> {
+    loop {
+        match queue.steal() {
+            Steal::Success(value) => return Some(value),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
+}
+
+/// The lanes that have something, in the order in which they are to be taken from.
+#[derive(Debug)]
+struct Ready {
+    rule: Rule,
+    ring: VecDeque<usize>,
+    /// Those that have had their share of this round.
+    spent: VecDeque<usize>,
+    round: u64,
+    /// Of each lane: rank, weight, the round of its credit, and what is left of that.
+    lanes: Vec<(usize, u32, u64, u32)>,
+    ranked: BinaryHeap<Reverse<(usize, u64, usize)>>,
+    tick: u64,
+}
+
+impl Ready {
+    fn new(rule: Rule) -> Self {
+        Ready {
+            rule,
+            ring: VecDeque::new(),
+            spent: VecDeque::new(),
+            round: 0,
+            lanes: Vec::new(),
+            ranked: BinaryHeap::new(),
+            tick: 0,
+        }
+    }
+
+    fn lane(&mut self, opts: &LaneOpts) {
+        self.lanes.push((opts.rank, opts.weight, 0, opts.weight));
+    }
+
+    /// A lane has something, or still has.
+    fn add(&mut self, index: usize) {
+        match self.rule {
+            Rule::Priority => {
+                self.tick += 1;
+                let rank = self.lanes[index].0;
+                self.ranked.push(Reverse((rank, self.tick, index)));
+            }
+            Rule::Turns => {
+                let (_, weight, round, credit) = &mut self.lanes[index];
+                if *round != self.round {
+                    (*round, *credit) = (self.round, *weight);
+                }
+                if *credit > 0 {
+                    self.ring.push_back(index);
+                } else {
+                    self.spent.push_back(index);
+                }
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<usize> {
+        if self.rule == Rule::Priority {
+            return self.ranked.pop().map(|Reverse((_, _, index))| index);
+        }
+        if self.ring.is_empty() && !self.spent.is_empty() {
+            self.round += 1;
+            for index in std::mem::take(&mut self.spent) {
+                self.add(index);
+            }
+        }
+        let index = self.ring.pop_front()?;
+        // A lane that drops its oldest may be here twice.
+        self.lanes[index].3 = self.lanes[index].3.saturating_sub(1);
+        Some(index)
+    }
+}

@@ -1,0 +1,152 @@
+//! `merge_sorted_by_key`: the order of a sort, and an error where the input has none.
+
+mod support;
+
+use fanfold::{Unsorted, merge_sorted_by_key};
+use quickcheck::quickcheck;
+use support::{Counter, Gate, Ledger, SOON, bang, blocks, caught, message, panics_at, within};
+
+/// Items that know where they come from, sorted by their first part.
+fn tagged(sources: Vec<Vec<u8>>) -> Vec<Vec<(u8, usize, usize)>> {
+    let tag = |(index, mut source): (usize, Vec<u8>)| {
+        source.sort_unstable();
+        let tag = |(place, key)| (key, index, place);
+        source.into_iter().enumerate().map(tag).collect()
+    };
+    sources.into_iter().enumerate().map(tag).collect()
+}
+
+quickcheck! {
+    fn it_is_a_stable_sort(sources: Vec<Vec<u8>>, buffer: u8) -> bool {
+        let sources = tagged(sources);
+        let mut want: Vec<_> = sources.iter().flatten().copied().collect();
+        want.sort_by_key(|item| item.0);
+        let buffer = usize::from(buffer % 8) + 1;
+        let checked = merge_sorted_by_key(sources.clone(), |item| item.0).buffer(buffer);
+        let trusted = merge_sorted_by_key(sources, |item| item.0).unchecked();
+        checked.map(Result::unwrap).eq(want.iter().copied()) && trusted.eq(want)
+    }
+
+    fn what_is_not_sorted_is_an_error_after_a_sorted_start(sources: Vec<Vec<u8>>) -> bool {
+        let is_sorted = |source: &Vec<u8>| source.is_sorted();
+        let good = sources.iter().all(is_sorted);
+        let mut merged = merge_sorted_by_key(sources.clone(), |x| *x);
+        let mut before = None;
+        let end = loop {
+            match merged.next() {
+                Some(Ok(item)) if before > Some(item) => return false,
+                Some(Ok(item)) => before = Some(item),
+                Some(Err(error)) => break Some(error),
+                None => break None,
+            }
+        };
+        let named = |error: Unsorted<u8>| {
+            let source = &sources[error.source_index];
+            source.windows(2).any(|pair| pair == [error.before, error.after])
+                && error.before > error.after
+        };
+        merged.next().is_none() && end.map_or(good, |error| !good && named(error))
+    }
+}
+
+#[test]
+fn an_item_whose_turn_has_come_waits_for_no_source() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let sources = [1, 2].map(|first| (first..=first).chain(blocks(&gate)));
+        let mut merged = merge_sorted_by_key(sources, |x| *x).unchecked();
+        let _open = gate.opener();
+        assert_eq!(merged.next(), Some(1));
+    });
+}
+
+#[test]
+fn a_panic_of_a_source_leaves_the_others() {
+    within(SOON, || {
+        let sources = [2, 4].map(|k| panics_at(k, &Counter::new()).take(6));
+        let mut merged = merge_sorted_by_key(sources, |x| *x).unchecked();
+        let mut got = Vec::new();
+        for _ in 0..8 {
+            got.push(caught(|| merged.next()).map(Option::unwrap));
+        }
+        assert_eq!(
+            got,
+            [Ok(0), Ok(0), Ok(1), Err(2), Ok(1), Ok(2), Ok(3), Err(4)]
+        );
+        assert_eq!(merged.next(), None);
+    });
+}
+
+#[test]
+fn a_panic_of_the_key_loses_one_item() {
+    within(SOON, || {
+        let key = |x: &u64| if *x == 3 { bang(3) } else { *x };
+        let mut merged = merge_sorted_by_key([vec![1, 3, 5], vec![2, 4]], key);
+        let mut got = Vec::new();
+        for _ in 0..5 {
+            got.push(caught(|| merged.next()).map(|item| item.map(Result::unwrap)));
+        }
+        assert_eq!(
+            got,
+            [Ok(Some(1)), Err(3), Ok(Some(2)), Ok(Some(4)), Ok(Some(5))]
+        );
+        assert_eq!(merged.next(), None);
+    });
+}
+
+#[test]
+fn what_is_not_yielded_is_dropped_once() {
+    for taken in 0..12 {
+        within(SOON, move || {
+            let ledger = Ledger::new();
+            let sources = (0..3).map(|source| {
+                let items = ledger.clone();
+                let wrong = move |i| if source == 2 && i == 3 { 0 } else { i };
+                (0..5).map(move |i| items.track(1_000 * wrong(i) + 10 * source + i))
+            });
+            let mut merged = merge_sorted_by_key(sources, |item| item.id / 1_000);
+            for _ in 0..taken {
+                drop(merged.next());
+            }
+            drop(merged);
+            ledger.assert_dropped_once();
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn the_error_names_the_source_the_keys_and_the_fix() {
+    let error = merge_sorted_by_key([vec!["a"], vec!["c", "b"]], |x| *x)
+        .find_map(Result::err)
+        .expect("an error");
+    assert_eq!(
+        (error.source_index, error.before, error.after),
+        (1, "c", "b")
+    );
+    assert_eq!(
+        error.to_string(),
+        "source 1 is not sorted: key \"b\" comes after \"c\"; sort it, or merge by another key"
+    );
+    assert!(message(|| merge_sorted_by_key([[1]], |x| *x).buffer(0)).contains("buffer(1)"));
+}
+
+#[test]
+fn none_borrowed_ones_and_hints() {
+    assert!(
+        merge_sorted_by_key(Vec::<Vec<u8>>::new(), |x| *x)
+            .next()
+            .is_none()
+    );
+    let words = [
+        vec![String::from("a"), String::from("c")],
+        vec![String::from("b")],
+    ];
+    let all = merge_sorted_by_key(words.iter(), |word| word.len()).unchecked();
+    assert_eq!(all.collect::<Vec<&String>>(), ["a", "c", "b"]);
+    let mut merged = merge_sorted_by_key([[1, 3], [2, 4]], |x| *x).unchecked();
+    for left in (0..=4).rev() {
+        assert_eq!(merged.size_hint(), (left, Some(left)));
+        merged.next();
+    }
+}

@@ -1,0 +1,113 @@
+//! `round_robin`: one of each in turn, the same order on every run.
+
+mod support;
+
+use fanfold::round_robin;
+use itertools::Itertools;
+use quickcheck::quickcheck;
+use support::{Counter, Gate, Ledger, SOON, blocks, caught, counted, message, panics_at, within};
+
+type Boxed = Box<dyn Iterator<Item = u64> + Send>;
+
+/// What comes out, by hand.
+fn oracle(sources: &[Vec<u16>], stops: bool) -> Vec<u16> {
+    let mut iters: Vec<_> = sources
+        .iter()
+        .map(|source| source.iter().copied())
+        .collect();
+    let mut out = Vec::new();
+    while !iters.is_empty() {
+        let mut turn = 0;
+        while turn < iters.len() {
+            match iters[turn].next() {
+                Some(item) => {
+                    out.push(item);
+                    turn += 1;
+                }
+                None if stops => return out,
+                None => drop(iters.remove(turn)),
+            }
+        }
+    }
+    out
+}
+
+quickcheck! {
+    fn it_takes_turns(sources: Vec<Vec<u16>>, buffer: u8) -> bool {
+        let buffer = usize::from(buffer % 8) + 1;
+        let all = round_robin(sources.clone()).buffer(buffer);
+        let short = round_robin(sources.clone()).buffer(buffer).stop_at_first_end();
+        all.eq(oracle(&sources, false)) && short.eq(oracle(&sources, true))
+    }
+
+    fn two_of_them_are_itertools_interleave(a: Vec<u16>, b: Vec<u16>) -> bool {
+        let ours = round_robin([a.clone(), b.clone()]);
+        ours.eq(a.into_iter().interleave(b))
+    }
+}
+
+#[test]
+fn the_others_read_ahead_while_one_is_waited_for() {
+    within(SOON, || {
+        let (gate, pulled) = (Gate::new(), Counter::new());
+        let silent: Boxed = Box::new(blocks(&gate));
+        let quick: Boxed = Box::new(counted(0.., &pulled));
+        let opener = gate.clone();
+        let seen = pulled.clone();
+        let watch = std::thread::spawn(move || {
+            seen.wait_for(5);
+            opener.open();
+        });
+        let mut robin = round_robin([silent, quick]).buffer(5);
+        assert_eq!(robin.next(), Some(0));
+        watch.join().expect("no panic");
+        drop(robin);
+        fanfold::testing::assert_quiescent();
+    });
+}
+
+#[test]
+fn a_panic_comes_at_its_turn_and_the_others_go_on() {
+    within(SOON, || {
+        let sources = (1..=3).map(|k| panics_at(k, &Counter::new()).take(4));
+        let mut robin = round_robin(sources);
+        let mut got = Vec::new();
+        for _ in 0..9 {
+            got.push(caught(|| robin.next()));
+        }
+        let (a, b) = (Ok(Some(0)), Ok(Some(1)));
+        assert_eq!(got, [a, a, a, Err(1), b, b, Err(2), Ok(Some(2)), Err(3)]);
+        assert_eq!(robin.next(), None);
+        fanfold::testing::assert_quiescent();
+    });
+}
+
+#[test]
+fn what_is_not_taken_is_dropped_once() {
+    for taken in 0..20 {
+        within(SOON, move || {
+            let ledger = Ledger::new();
+            let sources = (0..3).map(|source| {
+                let items = ledger.clone();
+                (0..10 - source).map(move |i| items.track(100 * source + i))
+            });
+            let robin = round_robin(sources).stop_at_first_end();
+            assert_eq!(robin.take(taken).count(), taken.min(26));
+            ledger.assert_dropped_once();
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn none_and_borrowed_ones() {
+    assert_eq!(round_robin(Vec::<Vec<u8>>::new()).next(), None);
+    let words = [
+        vec![String::from("a"), String::from("b")],
+        vec![String::from("1")],
+    ];
+    let all: Vec<&String> = round_robin(words.iter()).collect();
+    assert_eq!(all, ["a", "1", "b"]);
+    assert_eq!(round_robin([0..3, 0..5]).size_hint(), (8, Some(8)));
+    assert!(message(|| round_robin([[1]]).buffer(0)).contains("buffer(1)"));
+}
