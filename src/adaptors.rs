@@ -1,5 +1,6 @@
 //! The adaptors, one a file. A parallel one is a job; what runs it is the engine.
 
+pub(crate) mod aged;
 pub(crate) mod filter;
 pub(crate) mod filter_map;
 pub(crate) mod flat_map;

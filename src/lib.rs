@@ -20,6 +20,7 @@ mod stage;
 mod sync;
 pub mod testing;
 
+pub use crate::adaptors::aged::{Aged, Aging};
 pub use crate::adaptors::filter::Filter;
 pub use crate::adaptors::filter_map::FilterMap;
 pub use crate::adaptors::flat_map::FlatMap;

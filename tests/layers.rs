@@ -56,7 +56,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("adaptors::readahead", &["fed", "engine::*", "sync"]),
     ("adaptors::round_robin", &["fed", "engine::*"]),
     ("adaptors::try_map", &["engine::job"]),
-    ("adaptors::window", &[]),
+    ("adaptors::aged", &["fed", "engine::*", "sync"]),
+    // A window becomes another kind of window.
+    ("adaptors::window", &["adaptors::aged"]),
     // The engine, from its top to its bottom. The first five are one group: the two sides of a
     // stage, each in two files, and what they share.
     ("engine", &[]),

@@ -1,6 +1,8 @@
 //! `window`: items in groups of a fixed size. It needs no thread.
 
+use crate::adaptors::aged::Aged;
 use std::iter::FusedIterator;
+use std::time::Duration;
 
 /// Groups of `size` items, the last one perhaps shorter; made by
 /// [`window`](crate::Fanfold::window).
@@ -26,6 +28,42 @@ impl<S: Iterator> Window<S> {
             source: Some(source),
             size,
         }
+    }
+
+    /// Closes a window by time as well: when its first item is `age` old.
+    ///
+    /// The age runs from when the source gave the item. So a window comes out in time although
+    /// the source blocks: it is pulled on a thread of its own, ahead of the consumer by `size` items, and
+    /// 1,024, at most. Each window holds what the source gave until it closed, however late the consumer
+    /// comes. Lazy; takes the options of [`Fed`](crate::Fed).
+    ///
+    /// # Panics
+    ///
+    /// If `age` is zero. A panic of the source is raised after the window that it broke off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::time::Duration;
+    ///
+    /// let (send, events) = std::sync::mpsc::channel();
+    /// let mut windows = events.into_iter().window(100).max_age(Duration::from_millis(10));
+    /// send.send(1).unwrap();
+    /// send.send(2).unwrap();
+    /// let first = windows.next().unwrap(); // though nothing more comes
+    /// assert_eq!(first[0], 1);
+    /// # drop(send);
+    /// ```
+    #[track_caller]
+    pub fn max_age(self, age: Duration) -> Aged<S>
+    where
+        S: Send,
+        S::Item: Send,
+    {
+        let Window { source, size } = self;
+        let source = source.unwrap_or_else(|| panic!("max_age goes before the first `next()`"));
+        Aged::aged(source, size, age)
     }
 
     /// Folds each window into one value, without collecting it.
