@@ -5,7 +5,7 @@
 //! `cargo bench --bench throughput` prints criterion's figures (items per second), and then the
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
 //! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
-//! alone; `ROUNDS` (7) sets how many rounds they take.
+//! alone, `-- pauses` that of a consumer that pauses; `ROUNDS` (7) sets how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfold::Fanfold;
@@ -283,7 +283,83 @@ fn others(per_nano: f64) {
         let efficiency = 20.0 * nap.as_secs_f64() / took;
         println!("sleeps of {nap:?} at n = {width}: efficiency {efficiency:.3}");
     }
+    pauses(rounds.min(3));
+    feeds(rounds, micro);
     widths(rounds.min(5), micro);
+}
+
+/// What an item costs on its way from a thread of its own, beside a bounded channel of crossbeam
+/// between hand-started threads.
+fn feeds(rounds: usize, micro: u64) {
+    const BUFFER: usize = 64;
+    let channel = |sources: u64, items: u64, steps: u64| {
+        let (send, receive) = crossbeam_channel::bounded(BUFFER * sources as usize);
+        let feeders: Vec<_> = (0..sources)
+            .map(|_| {
+                let send = send.clone();
+                std::thread::spawn(move || {
+                    source(items).for_each(|x| send.send(work(steps, x)).unwrap())
+                })
+            })
+            .collect();
+        drop(send);
+        let sum = receive.into_iter().fold(0, |sum: u64, x| sum ^ x);
+        feeders
+            .into_iter()
+            .for_each(|feeder| feeder.join().unwrap());
+        sum
+    };
+    println!("\n| ns an item | fanfold | crossbeam channel |\n| --- | --- | --- |");
+    for (sources, steps, name) in [
+        (1, 0, "readahead(64), items of 0 ns"),
+        (1, micro, "readahead(64), items of 1 µs"),
+        (4, 0, "merge of 4, items of 0 ns"),
+        (4, micro, "merge of 4, items of 1 µs"),
+    ] {
+        let items = if steps == 0 { 1_000_000 } else { 200_000 } / sources;
+        let [ours, theirs] = medians(rounds, || {
+            let ours = || {
+                let feed = || source(items).map(move |x| work(steps, x));
+                match sources {
+                    1 => feed().readahead(BUFFER).fold(0, |sum, x| sum ^ x),
+                    _ => fanfold::merge((0..sources).map(|_| feed())).fold(0, |sum, x| sum ^ x),
+                }
+            };
+            [timed(ours), timed(|| channel(sources, items, steps))]
+        });
+        let each = |time: f64| 1e9 * time / (items * sources) as f64;
+        println!("| {name} | {:.0} | {:.0} |", each(ours), each(theirs));
+    }
+}
+
+/// A consumer that pauses for half of the time, after eight workers that hold no more than they
+/// work on: what a buffer of eight between the two gives back.
+fn pauses(rounds: usize) {
+    let half = Duration::from_millis(50);
+    let items = 8 * 40;
+    let pipeline = || source(items).par_map_ordered(8, move |_| std::thread::sleep(half));
+    let pausing = |results: &mut dyn Iterator<Item = ()>| {
+        let began = Instant::now();
+        for () in results {
+            let phase = began.elapsed().as_nanos() % (2 * half.as_nanos());
+            if phase >= half.as_nanos() {
+                let rest = 2 * half.as_nanos() - phase;
+                std::thread::sleep(Duration::from_nanos(rest as u64));
+            }
+        }
+    };
+    let [steady, without, with] = medians(rounds, || {
+        [
+            timed(|| pipeline().in_flight(8).count()),
+            timed(|| pausing(&mut pipeline().in_flight(8))),
+            timed(|| pausing(&mut pipeline().in_flight(8).readahead(8))),
+        ]
+    });
+    println!(
+        "a consumer that pauses 50 ms of every 100: {:.2} of the rate without pauses, {:.2} with readahead(8)",
+        steady / without,
+        steady / with
+    );
 }
 
 /// Widths beyond the cores, as far as they can be seen here: items that sleep, and items that offer
@@ -369,6 +445,10 @@ fn ratios(per_nano: f64) {
 }
 
 fn main() {
+    if std::env::args().any(|arg| arg == "pauses") {
+        pauses(rounds());
+        return feeds(rounds(), (1e3 * steps_per_nano()) as u64);
+    }
     let per_nano = steps_per_nano();
     if !std::env::args().any(|arg| arg == "ratios") {
         let mut c = Criterion::default().configure_from_args();

@@ -32,14 +32,18 @@ fn as_many_as_was_said_are_pulled_ahead_and_no_more() {
         within(SOON, move || {
             let pulled = Counter::new();
             let mut ahead = counted(0.., &pulled).readahead(k);
-            for taken in 1..=20 {
+            for taken in 1..=6 {
                 assert!(ahead.next().is_some());
                 // It gets there, and no further.
                 pulled.wait_for(taken + k);
-                if taken % 10 == 0 {
-                    settle();
-                }
+                settle();
                 assert_eq!(pulled.get(), taken + k);
+            }
+            // A consumer in a hurry finds the source half a buffer behind it at most.
+            for taken in 7..=100 {
+                assert!(ahead.next().is_some());
+                pulled.wait_for(taken + k / 2);
+                assert!(pulled.get() <= taken + k);
             }
         });
     }

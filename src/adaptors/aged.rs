@@ -102,6 +102,7 @@ where
 }
 
 /// A source that says when it gave each item.
+#[allow(unreachable_pub)] // it stands in the signature of a public trait
 #[derive(Debug)]
 pub struct Stamped<S>(S);
 

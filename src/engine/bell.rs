@@ -9,11 +9,11 @@
 //! the other: either the last look finds what was brought, or the ring finds a sleeper. Of several
 //! that ring the one that takes `asleep` back wakes, so a sleep costs one wake-up.
 //!
-//! A sleep that could soon be over is not worth its wake-up, so the consumer looks for a
-//! [moment](Spin) before it sleeps, unless the last moments were in vain: then only now and again.
+//! A sleep that could soon be over is not worth its wake-up, so the consumer looks for a moment before
+//! it sleeps, with [`Patience`].
 
 use crate::engine::nest::{self, Interrupt};
-use crate::engine::spin::Spin;
+use crate::engine::spin::Patience;
 use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, fence};
 
 /// The side of those who bring something.
@@ -62,13 +62,8 @@ pub(crate) enum Heard {
 pub(crate) struct Ear {
     bell: Arc<Bell>,
     parker: Parker,
-    /// How many waits still go without a moment of looking, and how many the next time.
-    skip: u32,
-    skip_next: u32,
+    patience: Patience,
 }
-
-/// After so many waits without one a moment is tried again.
-const MOST_SKIPS: u32 = 64;
 
 impl Ear {
     pub(crate) fn new() -> Self {
@@ -81,8 +76,7 @@ impl Ear {
         Ear {
             bell,
             parker,
-            skip: 0,
-            skip_next: 1,
+            patience: Patience::new(),
         }
     }
 
@@ -97,7 +91,7 @@ impl Ear {
         mut ready: impl FnMut() -> bool,
         until: Option<Instant>,
     ) -> Heard {
-        if ready() || self.look(&mut ready) {
+        if ready() || self.patience.look(&mut ready) {
             return Heard::Ready;
         }
         nest::tell_outer(&self.bell);
@@ -124,23 +118,5 @@ impl Ear {
                 None => self.parker.park(),
             }
         }
-    }
-
-    /// Looks for a moment, if that has paid lately.
-    fn look(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        let spin = Spin::begin();
-        while spin.turn() {
-            if ready() {
-                self.skip_next = 1;
-                return true;
-            }
-        }
-        self.skip = self.skip_next;
-        self.skip_next = (self.skip_next * 2).min(MOST_SKIPS);
-        false
     }
 }

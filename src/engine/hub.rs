@@ -20,7 +20,10 @@
 //!   server subtracts before it adds again, it will see the 0.
 //! - *Park and room.* A server that finds its lane full parks the feeder, says so in `full`, and looks
 //!   at `len` once more. The consumer subtracts from `len`, then looks at `full`. All four are
-//!   `SeqCst`, so one of them sees the other; who takes the feeder out of its place has it.
+//!   `SeqCst`, so one of them sees the other; who takes the feeder out of its place has it. A source
+//!   that has filled its lane [a moment ago](LONG_AGO) is quick, so it is called back not for the first
+//!   room but for half of the lane: to wake a thread costs as much as many items. It can wait for
+//!   that as long as the consumer likes, as what the consumer takes first when it comes back calls it.
 //! - *Serve and leave.* Who makes a feeder wait for a server puts it into `unserved` and then, under
 //!   the lock of `crew`, leases a server if there may be more. A server leaves under the same lock if
 //!   `unserved` is empty. So a feeder that waits has a server coming, or one that will look again.
@@ -36,7 +39,7 @@ use crate::engine::census::Alive;
 use crate::engine::erase::{Crew, Seed, Stop, Team};
 use crate::engine::nest::{self, Inside, Interrupt};
 use crate::engine::pool::Pool;
-use crate::engine::spin::Spin;
+use crate::engine::spin::Patience;
 use crate::engine::unwind::{self, Payload, catch};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, Steal,
@@ -132,13 +135,18 @@ pub(crate) enum Got<T> {
 
 const GIVEN_UP: u64 = u64::MAX;
 
+/// In ns. A feeder that was parked less than this ago is woken when half of the lane is free, and
+/// not for each single item.
+const LONG_AGO: u64 = 100_000;
+
 /// Where what one source gave waits for the consumer.
 struct Lane<I: Iterator> {
     index: usize,
     opts: LaneOpts,
     queue: Injector<Event<I::Item>>,
     len: AtomicUsize,
-    full: AtomicBool,
+    /// When its feeder was parked, in ns of the hub's clock and never 0; 0: it is not.
+    full: AtomicU64,
     parked: Mutex<Option<Feeder<I>>>,
     token: CancelToken,
     /// Since when a server is in the source, in ns of the hub's clock and never 0; 0: it is not.
@@ -149,6 +157,7 @@ struct Lane<I: Iterator> {
 struct Feeder<I: Iterator> {
     source: I,
     lane: Arc<Lane<I>>,
+    patience: Patience,
 }
 
 /// What came of a pull.
@@ -214,8 +223,6 @@ struct Hub<I: Iterator> {
     limit: AtomicUsize,
     /// Whether every server that may be there is, so that a feeder may have to wait for another's.
     crowded: AtomicBool,
-    /// How many servers may still look for room instead of parking.
-    spins: AtomicUsize,
     born: Instant,
 }
 
@@ -244,13 +251,13 @@ impl<I: Iterator> Lane<I> {
         self.len.load(Ordering::SeqCst) < self.opts.bound
     }
 
-    fn park(&self, feeder: Feeder<I>) {
+    fn park(&self, feeder: Feeder<I>, clock: u64) {
         *self.parked.lock() = Some(feeder);
-        self.full.store(true, Ordering::SeqCst);
+        self.full.store(clock, Ordering::SeqCst);
     }
 
     fn unpark(&self) -> Option<Feeder<I>> {
-        self.full.store(false, Ordering::SeqCst);
+        self.full.store(0, Ordering::SeqCst);
         self.parked.lock().take()
     }
 
@@ -316,12 +323,13 @@ where
         let _current = cancel::enter(Rc::new(InLane(lane.token.clone())));
         loop {
             if self.is_stopped() {
-                lane.park(feeder);
+                lane.park(feeder, self.clock());
                 return;
             }
-            if lane.opts.overflow == Overflow::Block && !lane.has_room() && !self.finds_room(&lane)
-            {
-                lane.park(feeder);
+            let is_full = lane.opts.overflow == Overflow::Block && !lane.has_room();
+            let room = || lane.has_room() || self.is_stopped();
+            if is_full && !feeder.patience.look(room) {
+                lane.park(feeder, self.clock());
                 if !lane.has_room() {
                     return;
                 }
@@ -426,20 +434,6 @@ where
         }
         before
     }
-
-    /// Looks for a moment whether there is room again: a consumer that is quick need not wake this
-    /// thread each time then. Few servers at once do.
-    fn finds_room(&self, lane: &Lane<I>) -> bool {
-        let more = |left: usize| left.checked_sub(1);
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        if self.spins.fetch_update(set, fetch, more).is_err() {
-            return false;
-        }
-        let spin = Spin::begin();
-        while !lane.has_room() && !self.is_stopped() && spin.turn() {}
-        self.spins.fetch_add(1, Ordering::Relaxed);
-        lane.has_room()
-    }
 }
 
 /// The consumer's side.
@@ -497,7 +491,6 @@ where
             token.on_cancel(move || words.cancel())
         });
         let hooks = hooks.collect();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let hub = Arc::new(Hub {
             words,
             unserved: Injector::new(),
@@ -506,7 +499,6 @@ where
             servers: Mutex::new(0),
             limit: AtomicUsize::new(at_most),
             crowded: AtomicBool::new(false),
-            spins: AtomicUsize::new(cores - 1),
             born: Instant::now(),
         });
         Some(Front {
@@ -533,14 +525,19 @@ where
             opts,
             queue: Injector::new(),
             len: AtomicUsize::new(0),
-            full: AtomicBool::new(false),
+            full: AtomicU64::new(0),
             parked: Mutex::new(None),
             token: self.hub.words.token.child(),
             since: AtomicU64::new(0),
         });
         self.lanes.push(Arc::clone(&lane));
         self.open += 1;
-        self.hub.serve(Feeder { source, lane });
+        let patience = Patience::new();
+        self.hub.serve(Feeder {
+            source,
+            lane,
+            patience,
+        });
     }
 
     pub(crate) fn bell(&self) -> &Arc<Bell> {
@@ -618,7 +615,10 @@ where
         if listed && left > 0 {
             self.ready.add(index);
         }
-        if lane.full.load(Ordering::SeqCst) {
+        let full = lane.full.load(Ordering::SeqCst);
+        if full != 0
+            && (left <= lane.opts.bound / 2 || self.hub.clock().saturating_sub(full) > LONG_AGO)
+        {
             if let Some(feeder) = lane.unpark() {
                 self.hub.serve(feeder);
             }

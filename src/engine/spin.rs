@@ -29,3 +29,40 @@ impl Spin {
         true
     }
 }
+
+/// Whether a moment of looking is worth its while before a sleep: not if the last ones were in vain,
+/// and then only now and again.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    /// So many sleeps begin without one.
+    skip: u32,
+    /// So many will, if the next moment is in vain too.
+    next: u32,
+}
+
+/// After so many sleeps without one a moment is tried again.
+const MOST: u32 = 64;
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Patience { skip: 0, next: 1 }
+    }
+
+    /// Looks for a moment, if that has paid lately, until there is something.
+    pub(crate) fn look(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        let spin = Spin::begin();
+        while spin.turn() {
+            if ready() {
+                self.next = 1;
+                return true;
+            }
+        }
+        self.skip = self.next;
+        self.next = (self.next * 2).min(MOST);
+        false
+    }
+}
