@@ -298,15 +298,15 @@ fn feeds(rounds: usize, micro: u64) {
             .map(|_| {
                 let send = send.clone();
                 std::thread::spawn(move || {
-                    source(items).for_each(|x| send.send(work(steps, x)).unwrap())
+                    source(items).for_each(|x| send.send(work(steps, x)).unwrap());
                 })
             })
             .collect();
         drop(send);
         let sum = receive.into_iter().fold(0, |sum: u64, x| sum ^ x);
-        feeders
-            .into_iter()
-            .for_each(|feeder| feeder.join().unwrap());
+        for feeder in feeders {
+            feeder.join().unwrap();
+        }
         sum
     };
     println!("\n| ns an item | fanfold | crossbeam channel |\n| --- | --- | --- |");

@@ -202,9 +202,8 @@ where
                     self.panic = Some(panic);
                     return self.close();
                 }
-                Got::Late => return self.close(),
                 Got::Event(_, Event::End | Event::TimedOut) => {}
-                Got::Over => return self.close(),
+                Got::Late | Got::Over => return self.close(),
             }
         }
     }

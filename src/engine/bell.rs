@@ -96,7 +96,8 @@ impl Ear {
         }
         nest::tell_outer(&self.bell);
         loop {
-            self.bell.asleep.store(true, Ordering::Relaxed);
+            // A swap, so that no ring that took back an earlier one can come after it.
+            self.bell.asleep.swap(true, Ordering::Relaxed);
             fence(Ordering::SeqCst); // pairs with the one in `Bell::ring`
             let heard = if ready() {
                 Some(Heard::Ready)
@@ -118,5 +119,34 @@ impl Ear {
                 None => self.parker.park(),
             }
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::Injector;
+
+    /// Ring / wait: each of two things that are brought is found, and ends a sleep.
+    #[test]
+    fn loom_bell_ring_and_wait() {
+        loom::model(|| {
+            let mut ear = Ear::new();
+            let queue = Arc::new(Injector::new());
+            let bringer = loom::thread::spawn({
+                let (queue, bell) = (Arc::clone(&queue), Arc::clone(ear.bell()));
+                move || {
+                    for thing in 0..2 {
+                        queue.push(thing);
+                        bell.ring();
+                    }
+                }
+            });
+            for _ in 0..2 {
+                assert_eq!(ear.wait(|| !queue.is_empty(), None), Heard::Ready);
+                queue.steal();
+            }
+            bringer.join().expect("no panic");
+        });
     }
 }

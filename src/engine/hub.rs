@@ -18,20 +18,21 @@
 //!   always listed, or about to be by the server that saw the 0. A server that drops the oldest takes
 //!   like the consumer does, so a listed lane may turn out empty; then it is forgotten too, and as the
 //!   server subtracts before it adds again, it will see the 0.
-//! - *Park and room.* A server that finds its lane full parks the feeder, says so in `full`, and looks
-//!   at `len` once more. The consumer subtracts from `len`, then looks at `full`. All four are
-//!   `SeqCst`, so one of them sees the other; who takes the feeder out of its place has it. A source
-//!   that has filled its lane [a moment ago](LONG_AGO) is quick, so it is called back not for the first
-//!   room but for half of the lane: to wake a thread costs as much as many items. It can wait for
-//!   that as long as the consumer likes, as what the consumer takes first when it comes back calls it.
+//! - *Park and room.* A server that finds its lane full parks the feeder and sets a bit of `len`; what
+//!   `len` was then tells it whether there is room after all. The consumer subtracts from `len`, and what
+//!   that was tells it whether the bit was set. So one of them sees the other; who takes the feeder out
+//!   of its place clears the bit and has it. A source that has filled its lane [a moment ago](LONG_AGO)
+//!   is quick, so it is called back not for the first room but for half of the lane: to wake a thread
+//!   costs as much as many items. It can wait for that as long as the consumer likes, as what the
+//!   consumer takes first when it comes back calls it.
 //! - *Serve and leave.* Who makes a feeder wait for a server puts it into `unserved` and then, under
 //!   the lock of `crew`, leases a server if there may be more. A server leaves under the same lock if
 //!   `unserved` is empty. So a feeder that waits has a server coming, or one that will look again.
 //! - *Give up.* `since` says since when a server is inside a source that has a time-out. The consumer
 //!   that finds it overdue exchanges the very value it read for [`GIVEN_UP`]; the server exchanges
 //!   anything but that for 0 when it comes out. So either the item counts, or the source is dropped.
-//! - *Stop.* Servers look after each item; feeders end up parked, and the consumer drops them, and all
-//!   that is left in the lanes, after it has joined the threads.
+//! - *Stop.* Servers look after each item, and leave the feeder where others wait; the consumer drops
+//!   those, and all that is left in the lanes, after it has joined the threads.
 
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::cancel::{self, CancelToken, OnCancel};
@@ -135,6 +136,9 @@ pub(crate) enum Got<T> {
 
 const GIVEN_UP: u64 = u64::MAX;
 
+/// In a lane's `len`: its feeder is parked.
+const PARKED: usize = 1 << (usize::BITS - 1);
+
 /// In ns. A feeder that was parked less than this ago is woken when half of the lane is free, and
 /// not for each single item.
 const LONG_AGO: u64 = 100_000;
@@ -144,10 +148,10 @@ struct Lane<I: Iterator> {
     index: usize,
     opts: LaneOpts,
     queue: Injector<Event<I::Item>>,
+    /// How many events are in it, and [`PARKED`].
     len: AtomicUsize,
-    /// When its feeder was parked, in ns of the hub's clock and never 0; 0: it is not.
-    full: AtomicU64,
-    parked: Mutex<Option<Feeder<I>>>,
+    /// A feeder that waits for room, and since when, in ns of the hub's clock.
+    parked: Mutex<Option<(Feeder<I>, u64)>>,
     token: CancelToken,
     /// Since when a server is in the source, in ns of the hub's clock and never 0; 0: it is not.
     since: AtomicU64,
@@ -227,38 +231,49 @@ struct Hub<I: Iterator> {
 }
 
 impl<I: Iterator> Lane<I> {
-    /// Adds an event; whether the lane was empty and has to be listed.
-    fn push(&self, event: Event<I::Item>) -> (bool, usize) {
+    /// Adds an event, and says how many were there before.
+    fn push(&self, event: Event<I::Item>) -> usize {
         self.queue.push(event);
-        let before = self.len.fetch_add(1, Ordering::SeqCst);
-        (before == 0, before)
+        self.len.fetch_add(1, Ordering::AcqRel) & !PARKED
     }
 
-    /// Takes an event, unless there is none that has been counted.
-    fn take(&self) -> Option<(Event<I::Item>, usize)> {
-        if self.is_empty() {
+    /// Takes an event, unless there is none that has been counted. How many are left, and whether
+    /// the feeder is parked.
+    fn take(&self) -> Option<(Event<I::Item>, usize, bool)> {
+        if self.len() == 0 {
             return None;
         }
         let event = steal(&self.queue)?;
-        Some((event, self.len.fetch_sub(1, Ordering::SeqCst) - 1))
+        let before = self.len.fetch_sub(1, Ordering::AcqRel);
+        Some((event, (before & !PARKED) - 1, before & PARKED != 0))
     }
 
-    fn is_empty(&self) -> bool {
-        self.len.load(Ordering::SeqCst) == 0
+    fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire) & !PARKED
     }
 
     fn has_room(&self) -> bool {
-        self.len.load(Ordering::SeqCst) < self.opts.bound
+        self.len() < self.opts.bound
     }
 
-    fn park(&self, feeder: Feeder<I>, clock: u64) {
-        *self.parked.lock() = Some(feeder);
-        self.full.store(clock, Ordering::SeqCst);
+    /// Parks the feeder because there is no room; if there is after all it may come back.
+    fn park(&self, feeder: Feeder<I>, clock: u64) -> Option<Feeder<I>> {
+        *self.parked.lock() = Some((feeder, clock));
+        let len = self.len.fetch_or(PARKED, Ordering::AcqRel) & !PARKED;
+        if len < self.opts.bound {
+            self.unpark(u64::MAX)
+        } else {
+            None
+        }
     }
 
-    fn unpark(&self) -> Option<Feeder<I>> {
-        self.full.store(0, Ordering::SeqCst);
-        self.parked.lock().take()
+    /// Takes the feeder out of its place if it was parked before this time.
+    fn unpark(&self, before: u64) -> Option<Feeder<I>> {
+        let mut parked = self.parked.lock();
+        let (feeder, _) = parked.take_if(|(_, clock)| *clock < before)?;
+        // Before it can be parked again.
+        self.len.fetch_and(!PARKED, Ordering::AcqRel);
+        Some(feeder)
     }
 
     fn count_dropped(&self) {
@@ -305,8 +320,11 @@ where
     /// What a leased thread does.
     fn server(self: &Arc<Self>) {
         loop {
-            while let Some(feeder) = steal(&self.unserved) {
-                self.pull(feeder, false);
+            while !self.is_stopped() {
+                match steal(&self.unserved) {
+                    Some(feeder) => self.pull(feeder, false),
+                    None => break,
+                }
             }
             let mut servers = self.servers.lock();
             if self.unserved.is_empty() || self.is_stopped() {
@@ -322,22 +340,17 @@ where
         let lane = Arc::clone(&feeder.lane);
         let _current = cancel::enter(Rc::new(InLane(lane.token.clone())));
         loop {
-            if self.is_stopped() {
-                lane.park(feeder, self.clock());
-                return;
-            }
             let is_full = lane.opts.overflow == Overflow::Block && !lane.has_room();
             let room = || lane.has_room() || self.is_stopped();
             if is_full && !feeder.patience.look(room) {
-                lane.park(feeder, self.clock());
-                if !lane.has_room() {
-                    return;
-                }
-                // The consumer may not have seen it.
-                match lane.unpark() {
+                match lane.park(feeder, self.clock()) {
                     Some(back) => feeder = back,
                     None => return,
                 }
+            }
+            if self.is_stopped() {
+                self.unserved.push(feeder);
+                return;
             }
             match self.pull_one(&mut feeder) {
                 Pulled::More => {}
@@ -409,12 +422,12 @@ where
                 return;
             }
             Overflow::DropOldest => {
-                if self.push(lane, Event::Item(item)) < lane.opts.bound {
-                    return;
-                }
-                // The consumer may have taken it meanwhile: then there is room.
-                match lane.take() {
-                    Some((event, _)) => unwind::discard(event),
+                // First, so that the newest is never what is dropped. The consumer may have taken it
+                // meanwhile: then there is room.
+                let oldest = if lane.has_room() { None } else { lane.take() };
+                self.push(lane, Event::Item(item));
+                match oldest {
+                    Some((event, ..)) => unwind::discard(event),
                     None => return,
                 }
             }
@@ -427,8 +440,8 @@ where
 
     /// How many events were in the lane before.
     fn push(&self, lane: &Lane<I>, event: Event<I::Item>) -> usize {
-        let (list, before) = lane.push(event);
-        if list {
+        let before = lane.push(event);
+        if before == 0 {
             self.arrivals.push(lane.index);
             self.words.bell.ring();
         }
@@ -525,7 +538,6 @@ where
             opts,
             queue: Injector::new(),
             len: AtomicUsize::new(0),
-            full: AtomicU64::new(0),
             parked: Mutex::new(None),
             token: self.hub.words.token.child(),
             since: AtomicU64::new(0),
@@ -611,15 +623,17 @@ where
     /// Whether the lane has something.
     fn take(&mut self, index: usize, listed: bool) -> Option<Event<I::Item>> {
         let lane = &self.lanes[index];
-        let (event, left) = lane.take()?;
+        let (event, left, parked) = lane.take()?;
         if listed && left > 0 {
             self.ready.add(index);
         }
-        let full = lane.full.load(Ordering::SeqCst);
-        if full != 0
-            && (left <= lane.opts.bound / 2 || self.hub.clock().saturating_sub(full) > LONG_AGO)
-        {
-            if let Some(feeder) = lane.unpark() {
+        if parked {
+            let before = if left <= lane.opts.bound / 2 {
+                u64::MAX
+            } else {
+                self.hub.clock().saturating_sub(LONG_AGO)
+            };
+            if let Some(feeder) = lane.unpark(before) {
                 self.hub.serve(feeder);
             }
         }
@@ -642,7 +656,7 @@ where
         let check = self.timed.then(|| self.next_check()).flatten();
         let limit = until.into_iter().chain(check).min();
         let ready = || match lane {
-            Some(index) => !lanes[index].is_empty(),
+            Some(index) => lanes[index].len() > 0,
             None => !hub.arrivals.is_empty() || more(),
         };
         match self.ear.wait(ready, limit) {
@@ -727,7 +741,7 @@ impl<I: Iterator> Drop for Front<I> {
         }
         for lane in &self.lanes {
             let parked = lane.parked.lock().take();
-            if let Some(feeder) = parked {
+            if let Some((feeder, _)) = parked {
                 unwind::first(&mut panic, unwind::discard(feeder.source));
             }
             while let Some(event) = steal(&lane.queue) {
@@ -823,5 +837,111 @@ impl Ready {
         // A lane that drops its oldest may be here twice.
         self.lanes[index].3 = self.lanes[index].3.saturating_sub(1);
         Some(index)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::Parker;
+    use std::ops::Range;
+
+    type Numbers = Lane<Range<usize>>;
+
+    fn lane(overflow: Overflow) -> Arc<Numbers> {
+        Arc::new(Lane {
+            index: 0,
+            opts: LaneOpts {
+                overflow,
+                ..LaneOpts::new(1)
+            },
+            queue: Injector::new(),
+            len: AtomicUsize::new(0),
+            parked: Mutex::new(None),
+            token: CancelToken::new(),
+            since: AtomicU64::new(0),
+        })
+    }
+
+    /// Push / take, park / room, ring / wait: a lane for one item, a server (here a thread that
+    /// sleeps while its feeder is parked) and the consumer.
+    fn all_come(
+        overflow: Overflow,
+        items: usize,
+        want: impl Fn(&[usize]) -> bool + Send + Sync + 'static,
+    ) {
+        loom::model(move || {
+            let mut ear = Ear::new();
+            let (lane, listed) = (lane(overflow), Arc::new(Injector::new()));
+            let served = Parker::new();
+            let call = served.unparker().clone();
+            let server = loom::thread::spawn({
+                let (lane, listed, bell) = (
+                    Arc::clone(&lane),
+                    Arc::clone(&listed),
+                    Arc::clone(ear.bell()),
+                );
+                move || {
+                    let push = |event| {
+                        let before = lane.push(event);
+                        if before == 0 {
+                            listed.push(0);
+                            bell.ring();
+                        }
+                        before
+                    };
+                    for item in 0..items {
+                        if overflow == Overflow::Block && !lane.has_room() {
+                            let feeder = Feeder {
+                                source: 0..0,
+                                lane: Arc::clone(&lane),
+                                patience: Patience::new(),
+                            };
+                            if lane.park(feeder, 1).is_none() {
+                                served.park();
+                            }
+                        }
+                        assert!(overflow != Overflow::Block || lane.has_room());
+                        if overflow == Overflow::DropOldest && !lane.has_room() {
+                            drop(lane.take());
+                        }
+                        push(Event::Item(item));
+                    }
+                    push(Event::End);
+                }
+            });
+            let (mut got, mut ready) = (Vec::new(), false);
+            loop {
+                ready |= steal(&listed).is_some();
+                if !ready {
+                    assert_eq!(ear.wait(|| !listed.is_empty(), None), Heard::Ready);
+                    continue;
+                }
+                let Some((event, left, parked)) = lane.take() else {
+                    ready = false;
+                    continue;
+                };
+                ready = left > 0;
+                if parked && lane.unpark(u64::MAX).is_some() {
+                    call.unpark();
+                }
+                match event {
+                    Event::Item(item) => got.push(item),
+                    _ => break,
+                }
+            }
+            server.join().expect("no panic");
+            assert!(want(&got), "{got:?}");
+        });
+    }
+
+    #[test]
+    fn loom_hub_back_pressure() {
+        all_come(Overflow::Block, 2, |got| got == [0, 1]);
+    }
+
+    #[test]
+    fn loom_hub_drop_oldest() {
+        all_come(Overflow::DropOldest, 2, |got| matches!(got, [0, 1] | [1]));
     }
 }
