@@ -12,5 +12,6 @@ pub(crate) mod merge;
 pub(crate) mod merge_sorted;
 pub(crate) mod readahead;
 pub(crate) mod round_robin;
+pub(crate) mod sliding;
 pub(crate) mod try_map;
 pub(crate) mod window;

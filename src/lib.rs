@@ -32,6 +32,7 @@ pub use crate::adaptors::merge::{Merge, MergeHandle, MergeReport, Merging, Sourc
 pub use crate::adaptors::merge_sorted::{MergeSorted, Sorting, Unsorted, merge_sorted_by_key};
 pub use crate::adaptors::readahead::{Ahead, Dropped, Readahead};
 pub use crate::adaptors::round_robin::{RoundRobin, Rounds, round_robin};
+pub use crate::adaptors::sliding::{Sliding, SlidingAggregate};
 pub use crate::adaptors::try_map::TryMap;
 pub use crate::adaptors::window::{Aggregate, Window};
 pub use crate::chained::Chained;

@@ -6,7 +6,7 @@ mod support;
 
 use fanfold::{
     Aggregate, CancelToken, Cancelled, Failure, Fanfold, Filter, Group, Local, Map, OnCancel, Pool,
-    PoolBuilder, Scope, Stage, Window, Workers,
+    PoolBuilder, Scope, Sliding, SlidingAggregate, Stage, Window, Workers,
 };
 use std::error::Error;
 use std::fmt::Debug;
@@ -46,6 +46,8 @@ fn the_plain_types_are_as_free_as_can_be() {
     is_cloned::<Local<Range<u8>>>();
     is_cloned::<Window<Range<u8>>>();
     is_cloned::<Aggregate<Range<u8>, fn() -> u8, fn(u8, u8) -> u8>>();
+    is_cloned::<Sliding<Range<u8>>>();
+    is_cloned::<SlidingAggregate<Range<u8>, fn() -> u8, fn(u8, u8) -> u8>>();
     is_error::<Failure>();
     is_error::<Cancelled>();
     is_unwind_safe::<Failure>();
@@ -177,6 +179,10 @@ fn stages_are_fused_and_one_to_one_stages_know_their_length() {
     is_fused(&source().try_par_map_ordered(2, Ok::<_, ()>));
     is_fused(&source().window(2));
     is_exact(&source().window(2));
+    is_fused(&source().window(2).sliding(1));
+    is_exact(&source().window(2).sliding(1));
+    is_fused(&source().window(2).sliding(1).aggregate(|| 0, |a, x| a + x));
+    is_exact(&source().window(2).sliding(1).aggregate(|| 0, |a, x| a + x));
     assert_eq!((map.len(), init.len(), isolated.len()), (10, 10, 10));
 }
 
@@ -191,6 +197,7 @@ fn all_that_can_be_held_can_be_printed() {
         is_debug(&stage);
         is_debug(&(0..3).local());
         is_debug(&(0..3).window(2));
+        is_debug(&(0..3).window(2).sliding(1));
         is_debug(&CancelToken::new());
         is_debug(&Pool::global());
         fanfold::scope(|s: &Scope<'_, '_>| {

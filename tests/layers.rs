@@ -57,8 +57,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("adaptors::round_robin", &["fed", "engine::*"]),
     ("adaptors::try_map", &["engine::job"]),
     ("adaptors::aged", &["fed", "engine::*", "sync"]),
+    ("adaptors::sliding", &[]),
     // A window becomes another kind of window.
-    ("adaptors::window", &["adaptors::aged"]),
+    ("adaptors::window", &["adaptors::aged", "adaptors::sliding"]),
     // The engine, from its top to its bottom. The first five are one group: the two sides of a
     // stage, each in two files, and what they share.
     ("engine", &[]),

@@ -1,6 +1,7 @@
 //! `window`: items in groups of a fixed size. It needs no thread.
 
 use crate::adaptors::aged::Aged;
+use crate::adaptors::sliding::Sliding;
 use std::iter::FusedIterator;
 use std::time::Duration;
 
@@ -28,6 +29,41 @@ impl<S: Iterator> Window<S> {
             source: Some(source),
             size,
         }
+    }
+
+    /// Begins a window every `step` items, so that windows overlap, or leave items out.
+    ///
+    /// With a step of 1 they are those of [`slice::windows`], with a step of `size` those of
+    /// `window(size)`; with a larger one what lies between two windows is in none. At the end of the
+    /// source a shorter window is yielded if it holds an item that no window before it had: nothing
+    /// is lost, and no window holds old items alone.
+    ///
+    /// Lazy: a `next()` pulls what its window has more than the one before, on this thread. Where
+    /// windows overlap, the shared items are cloned: an item once for each window that it is in, but
+    /// for the last. (Those that a full window at the very end would share with one more are cloned
+    /// in vain: that the source has ended is known when it is asked again.)
+    ///
+    /// # Panics
+    ///
+    /// If `step` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let overlapping = (1..=6).window(3).sliding(2);
+    /// assert!(overlapping.eq([vec![1, 2, 3], vec![3, 4, 5], vec![5, 6]]));
+    ///
+    /// let sparse = (1..=6).window(2).sliding(3);
+    /// assert!(sparse.eq([[1, 2], [4, 5]]));
+    /// ```
+    #[track_caller]
+    pub fn sliding(self, step: usize) -> Sliding<S>
+    where
+        S::Item: Clone,
+    {
+        Sliding::new(self.source, self.size, step)
     }
 
     /// Closes a window by time as well: when its first item is `age` old.
