@@ -13,5 +13,7 @@ pub(crate) mod merge_sorted;
 pub(crate) mod readahead;
 pub(crate) mod round_robin;
 pub(crate) mod sliding;
+#[cfg(feature = "throttle")]
+pub(crate) mod throttle;
 pub(crate) mod try_map;
 pub(crate) mod window;

@@ -10,6 +10,8 @@ pub(crate) mod barrier;
 pub(crate) mod bell;
 pub(crate) mod cancel;
 pub(crate) mod census;
+#[cfg(feature = "throttle")]
+pub(crate) mod clock;
 pub(crate) mod consumer;
 pub(crate) mod cost;
 pub(crate) mod ctl;

@@ -7,10 +7,14 @@ use crate::adaptors::init::Init;
 use crate::adaptors::local::Local;
 use crate::adaptors::map::Map;
 use crate::adaptors::readahead::Readahead;
+#[cfg(feature = "throttle")]
+use crate::adaptors::throttle::Throttle;
 use crate::adaptors::try_map::TryMap;
 use crate::adaptors::window::Window;
 use crate::config::Workers;
 use crate::engine::source::Source;
+#[cfg(feature = "throttle")]
+use crate::limiter::Limit;
 use crate::stage::Stage;
 
 /// Fan-out and fan-in for every `Iterator`: `use fanfold::Fanfold;` and call.
@@ -303,6 +307,47 @@ pub trait Fanfold: Sized {
         Self: Iterator,
     {
         Window::new(self, size)
+    }
+
+    /// Lets at most so many items a second pass. Needs the feature `throttle`.
+    ///
+    /// The limit is a number of items a second (`10`, `2.5`), a [`Rate`](crate::Rate) with a burst,
+    /// or a [`Limiter`](crate::Limiter) that is shared with other sources or with closures. Items
+    /// pass one by one, evenly spaced, unless the rate has a burst; the first passes at once.
+    ///
+    /// The order stays. Lazy: `next()` pulls one item, and waits until it may pass, on this thread.
+    /// What follows a throttle is limited, what precedes it is not: `throttle` goes before the stage
+    /// that calls a service. When a stage behind it ends, the wait ends with `None`, and the item
+    /// that waited is the next one if there is a next call; the wait in a closure is
+    /// [`acquire`](crate::Limiter::acquire).
+    ///
+    /// # Panics
+    ///
+    /// If a rate is 0, negative, infinite or not a number.
+    ///
+    /// # Complexity
+    ///
+    /// An item that need not wait costs some 100 ns. A wait is one sleep; what it lasts too long is
+    /// made up for, up to 10 ms of it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let lengths = ["/a", "/bc", "/def"]
+    ///     .into_iter()
+    ///     .throttle(100) // requests a second
+    ///     .par_map_ordered(4, |url| url.len());
+    /// assert_eq!(lengths.collect::<Vec<_>>(), [2, 3, 4]);
+    /// ```
+    #[cfg(feature = "throttle")]
+    #[track_caller]
+    fn throttle(self, limit: impl Into<Limit>) -> Throttle<Self>
+    where
+        Self: Iterator,
+    {
+        Throttle::new(self, limit.into().limiter())
     }
 
     /// Pulls the source, and all that is upstream of it, on a thread of its own, up to `k` items

@@ -14,6 +14,8 @@ mod error;
 mod fanfold;
 mod fed;
 mod group;
+#[cfg(feature = "throttle")]
+mod limiter;
 mod parallel_map;
 mod scope;
 mod stage;
@@ -33,11 +35,15 @@ pub use crate::adaptors::merge_sorted::{MergeSorted, Sorting, Unsorted, merge_so
 pub use crate::adaptors::readahead::{Ahead, Dropped, Readahead};
 pub use crate::adaptors::round_robin::{RoundRobin, Rounds, round_robin};
 pub use crate::adaptors::sliding::{Sliding, SlidingAggregate};
+#[cfg(feature = "throttle")]
+pub use crate::adaptors::throttle::Throttle;
 pub use crate::adaptors::try_map::TryMap;
 pub use crate::adaptors::window::{Aggregate, Window};
 pub use crate::chained::Chained;
 pub use crate::config::Workers;
 pub use crate::engine::cancel::{CancelToken, OnCancel};
+#[cfg(feature = "throttle")]
+pub use crate::engine::clock::{Clock, Sleeper};
 pub use crate::engine::erase::Scope;
 pub use crate::engine::hub::Overflow;
 pub use crate::engine::job::{Job, OneToOne};
@@ -47,6 +53,8 @@ pub use crate::error::{Cancelled, Failure};
 pub use crate::fanfold::Fanfold;
 pub use crate::fed::{Fed, Feed, Within};
 pub use crate::group::{Group, group, group_all};
+#[cfg(feature = "throttle")]
+pub use crate::limiter::{Limit, Limiter, Rate};
 pub use crate::parallel_map::{parallel_map, parallel_map_on};
 pub use crate::scope::{Scoped, scope};
 pub use crate::stage::{Attempt, Stage};

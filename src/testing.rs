@@ -2,6 +2,11 @@
 
 use crate::engine::census;
 
+#[cfg(feature = "throttle")]
+mod manual_clock;
+#[cfg(feature = "throttle")]
+pub use crate::testing::manual_clock::ManualClock;
+
 /// Asserts that no stage is left that was started on behalf of this thread.
 ///
 /// A stage is left while it is running, or when it was forgotten (`mem::forget`) outside of a

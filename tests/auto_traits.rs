@@ -55,6 +55,27 @@ fn the_plain_types_are_as_free_as_can_be() {
     is_unwind_safe::<Workers>();
 }
 
+#[cfg(feature = "throttle")]
+#[test]
+fn limiters_are_as_free_as_can_be() {
+    use fanfold::testing::ManualClock;
+    use fanfold::{Clock, Limit, Limiter, Rate, Sleeper, Throttle};
+    is_shared::<Limiter>();
+    is_shared::<Limit>();
+    is_shared::<Rate>();
+    is_shared::<Sleeper>();
+    is_shared::<ManualClock>();
+    is_shared::<Box<dyn Clock>>();
+    is_shared::<Throttle<Range<u8>>>();
+    is_cloned::<Limiter>();
+    is_cloned::<Limit>();
+    is_cloned::<Rate>();
+    is_cloned::<Sleeper>();
+    is_cloned::<ManualClock>();
+    is_cloned::<Throttle<Range<u8>>>();
+    is_exact(&(0..3_u8).throttle(1));
+}
+
 struct Holder<F: Fn(u64) -> u64 + Send + Sync> {
     stage: Stage<Range<u64>, Map<F>>,
     boxed: Box<dyn Iterator<Item = u64> + Send>,

@@ -42,6 +42,8 @@ fn each_method_of_ours_is_called() {
         assert_eq!(source().local().par_map_ordered(2, |x| x).count(), 10);
         assert!(source().window(3).map(|w| w.len()).eq([3, 3, 3, 1]));
         assert_eq!(source().window(3).sliding(2).count(), 5);
+        #[cfg(feature = "throttle")]
+        assert!(source().throttle(1_000).dedup().eq(0..10));
         assert!(
             source()
                 .window(3)

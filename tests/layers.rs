@@ -16,7 +16,14 @@ const TABLE: &[(&str, &[&str])] = &[
     // What users call.
     (
         "fanfold",
-        &["adaptors::*", "stage", "config", "error", "engine::*"],
+        &[
+            "adaptors::*",
+            "limiter",
+            "stage",
+            "config",
+            "error",
+            "engine::*",
+        ],
     ),
     (
         "chained",
@@ -27,7 +34,9 @@ const TABLE: &[(&str, &[&str])] = &[
         &["fanfold", "stage", "config", "error", "engine::*"],
     ),
     ("group", &["config", "error", "engine::*", "sync"]),
-    ("testing", &["stage", "error", "engine::*"]),
+    ("limiter", &["error", "engine::*", "sync"]),
+    ("testing::manual_clock", &["engine::clock", "sync"]),
+    ("testing", &["testing::*", "stage", "error", "engine::*"]),
     // A stage hands out its scoped form, and the scoped form holds the stage.
     (
         "stage",
@@ -55,6 +64,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("adaptors::merge_sorted", &["fed", "engine::*"]),
     ("adaptors::readahead", &["fed", "engine::*", "sync"]),
     ("adaptors::round_robin", &["fed", "engine::*"]),
+    ("adaptors::throttle", &["limiter"]),
     ("adaptors::try_map", &["engine::job"]),
     ("adaptors::aged", &["fed", "engine::*", "sync"]),
     ("adaptors::sliding", &[]),
@@ -119,6 +129,7 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine::bell", &["engine::nest", "engine::spin", "sync"]),
+    ("engine::clock", &["sync"]),
     ("engine::nest", &["engine::cancel", "sync"]),
     ("engine::lent", &["engine::barrier", "sync"]),
     ("engine::job", &["error"]),

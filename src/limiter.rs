@@ -1,0 +1,571 @@
+//! At most so many items a second, for all who share a limiter.
+//!
+//! # Who acts
+//!
+//! The decision is `governor`'s (GCRA: one number, the time at which the bucket will be full
+//! again). Around it stands a line: who gets no permit at once joins its end, and only who is first
+//! asks again. So permits go out in the order of arrival, nobody starves, and of all who wait one
+//! sleeps by the clock while the others sleep until they are first. Who leaves the line, with a
+//! permit, without one or by a panic, wakes the new first.
+//!
+//! - *Joining against leaving.* Both happen under the lock, and who joins looks who is first after
+//!   that, also under the lock; so either it sees that it is first, or whoever leaves sees it.
+//! - *A waiter that gives up.* It is woken by its token's hook or by [`nest`], looks before each
+//!   sleep, and a wake-up that comes between the look and the sleep is remembered by the sleeper.
+//! - *A newcomer against the line.* It may take a permit past the line only if nobody is in it.
+//!
+//! The clock and the token's hooks are others' code, so they run without the lock.
+//!
+//! # Ticks
+//!
+//! `governor` counts in whole nanoseconds: 7,000,000 a second are 142.857 ns each, and from a
+//! billion on every rate would be the same. But it does not care what a nanosecond is. It is
+//! given ticks, of which a permit costs a whole number `cost`, and the clock is converted:
+//! `ticks = time · items · cost / per`, always from the start, so that no error adds up.
+//!
+//! # Sleeps that are too long
+//!
+//! No sleep ends at its time; a limiter that forgot the difference would give out 10,000 a second at
+//! 6,000. So what was overslept, up to [`LATE`], is subtracted from the time until it is made up for:
+//! permits that were due meanwhile are given out with the time at which they were due. Only a sleeper
+//! that comes too late adds to it. When nobody asks for a permit, nothing is owed.
+
+use crate::engine::cancel::CancelToken;
+use crate::engine::clock::{Clock, RealClock, Sleeper};
+use crate::engine::nest::{self, Interrupt};
+use crate::error::Cancelled;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use std::collections::VecDeque;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// What of a sleep that was too long is made up for at most: 1 % of any second.
+const LATE: Duration = Duration::from_millis(10);
+/// No clock tells more items a second apart.
+const FASTEST: u32 = u32::MAX;
+/// A permit costs at most so many ticks: enough for its place in time, and the largest burst times
+/// this is far from the end of a `u64`.
+const MOST_TICKS: u64 = 1 << 20;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How many items may pass in which time, and how many of them at once. Needs the feature
+/// `throttle`.
+///
+/// Wherever a rate is asked for, a number will do: `10` or `2.5` items a second. Unless
+/// [`burst`](Self::burst) says otherwise they pass one by one, evenly spaced. Rates above
+/// 4,294,967,295 a second, and below one in 584 years, are taken for these.
+///
+/// # Panics
+///
+/// A rate that is 0, negative, infinite or not a number panics at the call that takes it.
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{Fanfold, Rate};
+/// use std::time::Duration;
+///
+/// // 5 at once, and then one every 20 ms
+/// let quick = (0..7).throttle(Rate::from(50).burst(5));
+/// assert_eq!(quick.count(), 7);
+///
+/// // 100 an hour
+/// let mut slow = (0..7).throttle(Rate::per(100, Duration::from_secs(3600)));
+/// assert_eq!(slow.next(), Some(0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    items: Items,
+    burst: NonZeroU32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Items {
+    Per(u32, Duration),
+    PerSecond(f64),
+}
+
+impl From<u32> for Rate {
+    fn from(items: u32) -> Self {
+        Rate::new(Items::Per(items, SECOND))
+    }
+}
+
+impl From<f64> for Rate {
+    fn from(items: f64) -> Self {
+        Rate::new(Items::PerSecond(items))
+    }
+}
+
+impl Rate {
+    /// `n` items in this time.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Rate;
+    /// use std::time::Duration;
+    ///
+    /// let every_minute = Rate::per(1, Duration::from_secs(60));
+    /// ```
+    #[track_caller]
+    pub fn per(n: u32, time: Duration) -> Self {
+        assert!(
+            !time.is_zero(),
+            "the time of a rate must be more than 0: write Rate::per(n, Duration::from_secs(1)) for \
+             n items a second"
+        );
+        let rate = Rate::new(Items::Per(n, time));
+        rate.ratio();
+        rate
+    }
+
+    /// Lets up to `n` items pass at once when none has passed for a while; 1 by default.
+    ///
+    /// So the first `n` items of all pass at once. In any time `t` no more than `rate · t + n` do.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Limiter, Rate};
+    ///
+    /// let limiter = Limiter::new(Rate::from(0.001).burst(3));
+    /// assert_eq!((0..9).filter(|_| limiter.try_acquire()).count(), 3);
+    /// ```
+    #[track_caller]
+    #[must_use = "it is a new rate: this one does not change"]
+    pub fn burst(mut self, n: u32) -> Self {
+        self.burst = NonZeroU32::new(n).expect(
+            "the burst of a rate must be at least 1: write burst(1) for items one by one, or leave \
+             it out",
+        );
+        self
+    }
+
+    fn new(items: Items) -> Self {
+        Rate {
+            items,
+            burst: NonZeroU32::MIN,
+        }
+    }
+
+    /// As a number of items in a number of nanoseconds.
+    #[track_caller]
+    fn ratio(self) -> (u64, u64) {
+        const FIX: &str = "a rate must be more than 0 items a second: write 1 for one a second, 0.1 \
+                           for one in ten seconds, or leave the throttle out for no limit";
+        const NANOS: f64 = 1e9;
+        const PARTS: f64 = 1e6;
+        match self.items {
+            Items::Per(n, time) => {
+                assert!(n > 0, "{FIX}; not 0");
+                let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                let fastest = u128::from(FASTEST) * u128::from(nanos);
+                if u128::from(n) * SECOND.as_nanos() > fastest {
+                    return (FASTEST.into(), NANOS as u64);
+                }
+                (n.into(), nanos)
+            }
+            Items::PerSecond(n) => {
+                assert!(n > 0.0 && n.is_finite(), "{FIX}; not {n}");
+                if n < 1.0 {
+                    return (1, (NANOS / n).round() as u64);
+                }
+                let n = n.min(f64::from(FASTEST));
+                ((n * PARTS).round() as u64, (NANOS * PARTS) as u64)
+            }
+        }
+    }
+}
+
+/// Gives out permits at a [`Rate`], to all who share it. Clones are the same limiter. Needs the
+/// feature `throttle`.
+///
+/// Several sources may be [throttled](crate::Fanfold::throttle) by one limiter, and closures may ask
+/// it too. Permits are given out in the order in which they were asked for. A permit is not given
+/// back.
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{Fanfold, Limiter};
+///
+/// // A service that takes 500 calls a second; a page takes one or two of them.
+/// let calls = Limiter::new(500);
+/// let pages = (0..20).par_map_ordered(4, {
+///     let calls = calls.clone();
+///     move |page| {
+///         calls.acquire()?;
+///         if page % 2 == 0 {
+///             calls.acquire()?;
+///         }
+///         Ok(page)
+///     }
+/// });
+/// let pages: Result<Vec<_>, fanfold::Cancelled> = pages.collect();
+/// assert_eq!(pages.unwrap().len(), 20);
+/// ```
+#[derive(Clone)]
+pub struct Limiter(Arc<Shared>);
+
+struct Shared {
+    rate: Rate,
+    clock: Box<dyn Clock>,
+    start: Duration,
+    pace: Pace,
+    state: Mutex<State>,
+}
+
+struct State {
+    gcra: RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Nanos>>,
+    /// By how many ticks the time of `gcra` is behind: what was overslept and not made up for.
+    behind: u64,
+    line: VecDeque<Arc<Waiter>>,
+}
+
+/// The clock that `governor` looks at: it shows what it is set to, in ticks.
+#[derive(Debug, Default)]
+struct Hand(AtomicU64);
+
+impl governor::clock::Clock for Hand {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.load(Ordering::Relaxed).into() // set and read under the limiter's lock
+    }
+}
+
+/// Converts between time and ticks.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    ticks: u64,
+    nanos: u64,
+}
+
+impl Pace {
+    /// Rounded down. The result stays so far from the end of a `u64` that nothing overflows.
+    fn ticks(self, time: Duration) -> u64 {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ticks = u128::from(nanos) * u128::from(self.ticks) / u128::from(self.nanos);
+        u64::try_from(ticks).unwrap_or(u64::MAX).min(u64::MAX / 2)
+    }
+
+    /// Rounded up: then, [`ticks`](Self::ticks) are at least so many.
+    fn time(self, ticks: u64) -> Duration {
+        let nanos = (u128::from(ticks) * u128::from(self.nanos)).div_ceil(u128::from(self.ticks));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+impl State {
+    /// Takes a permit, or says when there will be one.
+    fn take(&mut self, now: u64) -> Result<(), u64> {
+        let Err(due) = self.check(now.saturating_sub(self.behind)) else {
+            return Ok(());
+        };
+        if due > now {
+            self.behind = 0;
+            return Err(due);
+        }
+        // It was due while somebody overslept.
+        self.behind = now - due;
+        self.check(due)
+    }
+
+    fn check(&self, at: u64) -> Result<(), u64> {
+        self.gcra.clock().0.store(at, Ordering::Relaxed);
+        self.gcra
+            .check()
+            .map_err(|not_until| not_until.earliest_possible().as_u64())
+    }
+}
+
+/// One who stands in the line.
+#[derive(Debug, Default)]
+struct Waiter {
+    sleeper: Sleeper,
+    interrupted: AtomicBool,
+}
+
+impl Interrupt for Waiter {
+    fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Release);
+        self.sleeper.wake();
+    }
+}
+
+/// A place in the line; left when dropped.
+struct InLine<'a> {
+    shared: &'a Shared,
+    waiter: Arc<Waiter>,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        let was_first = state.is_first(&self.waiter);
+        state
+            .line
+            .retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+        let first = state.line.front().filter(|_| was_first).cloned();
+        drop(state);
+        if let Some(first) = first {
+            first.sleeper.wake();
+        }
+    }
+}
+
+impl State {
+    fn is_first(&self, waiter: &Arc<Waiter>) -> bool {
+        self.line
+            .front()
+            .is_some_and(|first| Arc::ptr_eq(first, waiter))
+    }
+}
+
+impl Limiter {
+    /// Makes a limiter on the real clock.
+    ///
+    /// # Panics
+    ///
+    /// If the rate is not more than 0.
+    #[track_caller]
+    pub fn new(rate: impl Into<Rate>) -> Self {
+        Limiter::make(rate.into(), Box::new(RealClock::new()))
+    }
+
+    /// Makes a limiter on another clock, such as a test's
+    /// [`ManualClock`](crate::testing::ManualClock).
+    ///
+    /// # Panics
+    ///
+    /// If the rate is not more than 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Limiter, testing::ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let limiter = Limiter::with_clock(4, clock.clone());
+    /// assert!(limiter.try_acquire() && !limiter.try_acquire());
+    /// clock.advance(Duration::from_millis(250));
+    /// assert!(limiter.try_acquire() && !limiter.try_acquire());
+    /// ```
+    #[track_caller]
+    pub fn with_clock(rate: impl Into<Rate>, clock: impl Clock + 'static) -> Self {
+        Limiter::make(rate.into(), Box::new(clock))
+    }
+
+    #[track_caller]
+    fn make(rate: Rate, clock: Box<dyn Clock>) -> Self {
+        let (items, nanos) = rate.ratio();
+        // At most a tick a nanosecond, unless there are more items than that.
+        let cost = (nanos / items).clamp(1, MOST_TICKS);
+        let quota = Quota::with_period(Duration::from_nanos(cost))
+            .expect("at least a tick")
+            .allow_burst(rate.burst);
+        Limiter(Arc::new(Shared {
+            rate,
+            start: clock.now(),
+            clock,
+            pace: Pace {
+                ticks: items * cost,
+                nanos,
+            },
+            state: Mutex::new(State {
+                gcra: RateLimiter::direct_with_clock(quota, Hand::default()),
+                behind: 0,
+                line: VecDeque::new(),
+            }),
+        }))
+    }
+
+    /// The rate at which it gives out permits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Limiter, Rate};
+    ///
+    /// assert_eq!(Limiter::new(10).rate(), Rate::from(10));
+    /// ```
+    pub fn rate(&self) -> Rate {
+        self.0.rate
+    }
+
+    /// Takes a permit; blocks until there is one and all who asked before have theirs.
+    ///
+    /// Inside a closure of a stage the wait ends when the stage does
+    /// ([`CancelToken::current`](CancelToken::current)).
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] if that token is tripped; then no permit is taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Cancelled, Fanfold, Limiter};
+    ///
+    /// let limiter = Limiter::new(1000);
+    /// let words = ["to", "be"].into_iter().try_par_map_ordered(2, move |word| {
+    ///     limiter.acquire()?;
+    ///     Ok::<_, Cancelled>(word.len())
+    /// });
+    /// assert_eq!(words.collect::<Vec<_>>(), [Ok(2), Ok(2)]);
+    /// ```
+    pub fn acquire(&self) -> Result<(), Cancelled> {
+        let token = CancelToken::current();
+        token.check()?;
+        self.acquire_on(Some(&token))
+    }
+
+    /// Takes a permit if there is one and nobody waits for it; does not block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let limiter = fanfold::Limiter::new(0.1);
+    /// assert!(limiter.try_acquire());
+    /// assert!(!limiter.try_acquire());
+    /// ```
+    pub fn try_acquire(&self) -> bool {
+        let now = self.0.now();
+        let mut state = self.0.state.lock();
+        state.line.is_empty() && state.take(now).is_ok()
+    }
+
+    /// Takes a permit, unless the token is tripped or the wait is interrupted from outside of the
+    /// source that this thread is in.
+    pub(crate) fn acquire_on(&self, token: Option<&CancelToken>) -> Result<(), Cancelled> {
+        let shared = &*self.0;
+        let now = shared.now();
+        let mut state = shared.state.lock();
+        if state.line.is_empty() && state.take(now).is_ok() {
+            return Ok(());
+        }
+        let waiter = Arc::new(Waiter::default());
+        state.line.push_back(Arc::clone(&waiter));
+        drop(state);
+        let place = InLine { shared, waiter };
+        shared.wait(&place.waiter, token)
+    }
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        self.pace.ticks(self.clock.now().saturating_sub(self.start))
+    }
+
+    fn wait(&self, waiter: &Arc<Waiter>, token: Option<&CancelToken>) -> Result<(), Cancelled> {
+        nest::tell_outer(waiter);
+        let _hook = token.map(|token| {
+            let sleeper = waiter.sleeper.clone();
+            token.on_cancel(move || sleeper.wake())
+        });
+        let mut slept_until = None;
+        loop {
+            let cancelled = token.is_some_and(CancelToken::is_cancelled);
+            if cancelled || waiter.interrupted.load(Ordering::Acquire) {
+                return Err(Cancelled);
+            }
+            let now = self.now();
+            let mut state = self.state.lock();
+            if !state.is_first(waiter) {
+                drop(state);
+                waiter.sleeper.wait();
+                continue;
+            }
+            if let Some(until) = slept_until {
+                state.behind = now.saturating_sub(until).min(self.pace.ticks(LATE));
+            }
+            let Err(due) = state.take(now) else {
+                return Ok(());
+            };
+            drop(state);
+            slept_until = Some(due);
+            let until = self.start.saturating_add(self.pace.time(due));
+            self.clock.sleep(until, &waiter.sleeper);
+        }
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter")
+            .field("rate", &self.0.rate)
+            .field("clock", &self.0.clock)
+            .field("waiting", &self.0.state.lock().line.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`throttle`](crate::Fanfold::throttle) takes: a rate, for a limiter of its own, or a
+/// limiter that is shared. Needs the feature `throttle`.
+///
+/// It is made by `into`, from a number of items a second, a [`Rate`], a [`Limiter`] or a reference
+/// to one.
+#[derive(Clone, Debug)]
+pub struct Limit(Of);
+
+#[derive(Clone, Debug)]
+enum Of {
+    Rate(Rate),
+    Limiter(Limiter),
+}
+
+impl Limit {
+    #[track_caller]
+    pub(crate) fn limiter(self) -> Limiter {
+        match self.0 {
+            Of::Rate(rate) => Limiter::new(rate),
+            Of::Limiter(limiter) => limiter,
+        }
+    }
+}
+
+impl From<Rate> for Limit {
+    fn from(rate: Rate) -> Self {
+        Limit(Of::Rate(rate))
+    }
+}
+
+impl From<u32> for Limit {
+    fn from(items: u32) -> Self {
+        Limit(Of::Rate(items.into()))
+    }
+}
+
+impl From<f64> for Limit {
+    fn from(items: f64) -> Self {
+        Limit(Of::Rate(items.into()))
+    }
+}
+
+impl From<Limiter> for Limit {
+    fn from(limiter: Limiter) -> Self {
+        Limit(Of::Limiter(limiter))
+    }
+}
+
+impl From<&Limiter> for Limit {
+    fn from(limiter: &Limiter) -> Self {
+        Limit(Of::Limiter(limiter.clone()))
+    }
+}
