@@ -95,3 +95,94 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Why a push to a [`Feedback`](crate::Feedback) was not let in, with the item.
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{Refused, feedback};
+///
+/// let mut source = feedback(["seed"]).capacity(1);
+/// let lead = source.next().unwrap();
+/// lead.push("a").unwrap();
+/// let refused = lead.push("b").unwrap_err();
+/// assert_eq!(refused.to_string(), "the queue is full");
+/// assert_eq!(refused.into_inner(), "b");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refused<T> {
+    /// The queue holds as many items as its [`capacity`](crate::Feedback::capacity) says. There is
+    /// room again when one is given out.
+    Full(T),
+    /// As many items were let in as the [`budget`](crate::Feedback::budget) says. There will be no
+    /// room again.
+    Spent(T),
+}
+
+impl<T> Refused<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            Refused::Full(item) | Refused::Spent(item) => item,
+        }
+    }
+}
+
+// Without asking for as much of the item, so that `?` and `unwrap` work with any.
+impl<T> fmt::Debug for Refused<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Full(_) => f.write_str("Full(..)"),
+            Refused::Spent(_) => f.write_str("Spent(..)"),
+        }
+    }
+}
+
+impl<T> fmt::Display for Refused<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Full(_) => "the queue is full",
+            Refused::Spent(_) => "the budget is spent",
+        })
+    }
+}
+
+impl<T> std::error::Error for Refused<T> {}
+
+/// A [`Feedback`](crate::Feedback) was stopped by its [`budget`](crate::Feedback::budget): there was
+/// more work than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Exhausted {
+    budget: usize,
+    refused: usize,
+}
+
+impl Exhausted {
+    pub(crate) fn new(budget: usize, refused: usize) -> Self {
+        Exhausted { budget, refused }
+    }
+
+    /// How many items were given out.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// How many more there were, as far as is known: each would perhaps have found others.
+    pub fn refused(&self) -> usize {
+        self.refused
+    }
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Exhausted { budget, refused } = self;
+        write!(
+            f,
+            "the budget of {budget} items is spent, and {refused} more were refused"
+        )
+    }
+}
+
+impl std::error::Error for Exhausted {}

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod fanfold;
 mod fed;
+mod feedback;
 mod group;
 #[cfg(feature = "throttle")]
 mod limiter;
@@ -49,9 +50,10 @@ pub use crate::engine::hub::Overflow;
 pub use crate::engine::job::{Job, OneToOne};
 pub use crate::engine::pool::{Pool, PoolBuilder};
 pub use crate::engine::source::Source;
-pub use crate::error::{Cancelled, Failure};
+pub use crate::error::{Cancelled, Exhausted, Failure, Refused};
 pub use crate::fanfold::Fanfold;
 pub use crate::fed::{Fed, Feed, Within};
+pub use crate::feedback::{Budgeted, Feedback, Lead, Ticket, feedback};
 pub use crate::group::{Group, group, group_all};
 #[cfg(feature = "throttle")]
 pub use crate::limiter::{Limit, Limiter, Rate};

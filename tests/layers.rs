@@ -34,6 +34,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &["fanfold", "stage", "config", "error", "engine::*"],
     ),
     ("group", &["config", "error", "engine::*", "sync"]),
+    ("feedback", &["error", "engine::bell", "sync"]),
     ("limiter", &["error", "engine::*", "sync"]),
     ("testing::manual_clock", &["engine::clock", "sync"]),
     ("testing", &["testing::*", "stage", "error", "engine::*"]),

@@ -1,0 +1,811 @@
+//! `feedback`: a source that its consumers feed.
+
+mod support;
+
+use fanfold::{
+    Budgeted, CancelToken, Exhausted, Fanfold, Feedback, Lead, Refused, Ticket, feedback,
+};
+use quickcheck::QuickCheck;
+use std::collections::VecDeque;
+use std::sync::mpsc;
+use support::{
+    Counter, Gate, Ledger, SOON, bang, caught, dawdle, eventually, message, mix, settle, within,
+};
+
+const NODES: u64 = 10_000;
+
+/// The children of a node of a tree of so many: between none and many, long thin branches too.
+fn children(nodes: u64, node: u64) -> std::ops::Range<u64> {
+    // Each node's first child follows its elder sibling's last, so they are numbered level by level.
+    let first = |node: u64| 1 + (0..node).map(degree).sum::<u64>();
+    let begin = first(node).min(nodes);
+    begin..(begin + degree(node)).min(nodes)
+}
+
+/// At least one, so that every number comes to be.
+fn degree(node: u64) -> u64 {
+    match mix(node) % 16 {
+        0 => 9,
+        1 | 2 => 3,
+        _ => 1,
+    }
+}
+
+/// The same tree, found once.
+fn tree(nodes: u64) -> Vec<std::ops::Range<u64>> {
+    let mut begin = 1;
+    let mut tree = Vec::new();
+    for node in 0..nodes {
+        let end = (begin + degree(node)).min(nodes);
+        tree.push(begin.min(nodes)..end);
+        begin = end;
+    }
+    tree
+}
+
+#[test]
+fn the_tree_is_one() {
+    let tree = tree(300);
+    assert!((0..300).all(|node| tree[node as usize] == children(300, node)));
+    assert_eq!(tree.into_iter().flatten().count(), 299);
+}
+
+fn sorted(mut nodes: Vec<u64>) -> Vec<u64> {
+    nodes.sort_unstable();
+    nodes
+}
+
+// ---- by itself
+
+#[test]
+fn items_come_in_the_order_in_which_they_were_pushed() {
+    let tree = tree(NODES);
+    let mut source = feedback([0]);
+    let mut seen = Vec::new();
+    for node in source.by_ref() {
+        for child in tree[*node as usize].clone() {
+            node.push(child).unwrap();
+        }
+        seen.push(*node);
+    }
+    assert!(seen.into_iter().eq(0..NODES), "level by level");
+    assert!(source.next().is_none());
+    assert!(feedback([0; 0]).next().is_none());
+    assert!(feedback(0..5).map(|lead| *lead).eq(0..5));
+}
+
+#[test]
+fn it_is_a_queue() {
+    fn law(seeds: Vec<u8>, steps: Vec<u8>) -> bool {
+        let mut model: VecDeque<u8> = seeds.iter().copied().collect();
+        let mut source = feedback(seeds);
+        let mut tickets: Vec<Ticket<u8>> = Vec::new();
+        for step in steps {
+            match step % 4 {
+                0 if model.is_empty() && !tickets.is_empty() => {} // it would block
+                0 => {
+                    let lead = source.next().map(Lead::into_parts);
+                    let Some((item, ticket)) = lead else {
+                        if !model.is_empty() {
+                            return false;
+                        }
+                        continue;
+                    };
+                    if model.pop_front() != Some(item) {
+                        return false;
+                    }
+                    tickets.push(ticket);
+                }
+                1 => drop(tickets.pop()),
+                _ => {
+                    if let Some(ticket) = tickets.last() {
+                        ticket.push(step).unwrap();
+                        model.push_back(step);
+                    }
+                }
+            }
+            let over = model.is_empty() && tickets.is_empty();
+            if source.size_hint() != (model.len(), over.then_some(0)) {
+                return false;
+            }
+        }
+        drop(tickets);
+        source.map(|lead| *lead).eq(model)
+    }
+    QuickCheck::new()
+        .tests(2_000)
+        .quickcheck(law as fn(Vec<u8>, Vec<u8>) -> bool);
+}
+
+#[test]
+fn a_lead_is_its_item() {
+    let mut source = feedback([String::from("ab")]);
+    let mut lead = source.next().unwrap();
+    lead.insert(0, 'x');
+    assert_eq!((lead.len(), lead.as_str()), (3, "xab"));
+    (*lead).push('y'); // the string's own
+    lead.push(String::from("more")).unwrap(); // the source's
+    assert!(format!("{lead:?} {source:?}").contains("xaby"));
+    let (item, ticket) = lead.into_parts();
+    assert_eq!(item, "xaby");
+    drop(ticket);
+    assert_eq!(
+        source.next().map(|lead| lead.into_parts().0).as_deref(),
+        Some("more")
+    );
+    assert!(source.next().is_none());
+}
+
+#[test]
+fn next_waits_for_a_push_or_for_the_last_ticket() {
+    within(SOON, || {
+        let mut source = feedback([1, 2]);
+        let (_, first) = source.next().unwrap().into_parts();
+        let (_, second) = source.next().unwrap().into_parts();
+        let (tell, told) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            for lead in source {
+                tell.send(*lead).unwrap();
+            }
+        });
+        settle();
+        assert!(told.try_recv().is_err(), "it waits");
+        second.push(3).unwrap();
+        assert_eq!(told.recv(), Ok(3));
+        drop(second);
+        settle();
+        assert!(!reader.is_finished(), "one ticket is left");
+        first.push(4).unwrap();
+        drop(first);
+        assert_eq!(told.recv(), Ok(4));
+        reader.join().unwrap();
+    });
+}
+
+// ---- crawls
+
+/// Pushes the node's children and passes the node on.
+fn explore(tree: &[std::ops::Range<u64>], node: &Lead<u64>) -> u64 {
+    for child in tree[**node as usize].clone() {
+        node.push(child).unwrap();
+    }
+    **node
+}
+
+#[test]
+fn closures_that_push_visit_each_node_once() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let tree = tree(NODES);
+            let all = || (0..NODES).collect::<Vec<_>>();
+            let ordered = feedback([0]).par_map_ordered(n, |node| explore(&tree, &node));
+            assert_eq!(sorted(ordered.collect()), all());
+            let unordered = feedback([0]).par_map(n, |node| explore(&tree, &node));
+            assert_eq!(sorted(unordered.collect()), all());
+            let alone = feedback([0]).par_map_ordered(n, |node| explore(&tree, &node));
+            // One at a time there is only one order.
+            assert_eq!(alone.in_flight(1).collect::<Vec<_>>(), all());
+        });
+    }
+}
+
+#[test]
+fn nodes_that_take_their_time_are_visited_once() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let tree = tree(2_000);
+            let visit = |node: Lead<u64>| {
+                dawdle(*node * 10 + n as u64);
+                // the lead is dropped a little after the last push
+                let visited = explore(&tree, &node);
+                dawdle(*node * 7 + n as u64);
+                visited
+            };
+            let all: Vec<u64> = (0..2_000).collect();
+            for in_flight in [1, 2, 7, 64] {
+                let stage = feedback([0]).par_map_ordered(n, visit).in_flight(in_flight);
+                assert_eq!(sorted(stage.collect()), all, "{n}, {in_flight}");
+            }
+            let stage = feedback([0]).par_map(n, visit).eager();
+            assert_eq!(sorted(stage.collect()), all);
+        });
+    }
+}
+
+#[test]
+fn a_long_thin_branch_is_followed_to_its_end() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let step = |node: Lead<u64>| {
+                if *node < 3_000 {
+                    node.push(*node + 1).unwrap();
+                }
+                *node
+            };
+            let ordered = feedback([0]).par_map_ordered(n, step);
+            assert!(ordered.eq(0..=3_000));
+            let unordered = feedback([0]).par_map(n, step).in_flight(1);
+            assert!(unordered.eq(0..=3_000));
+        });
+    }
+}
+
+#[test]
+fn a_loop_that_pushes_visits_each_node_once() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let tree = tree(NODES);
+            let visit = |node: Lead<u64>| node.into_parts();
+            for ordered in [true, false] {
+                for in_flight in [0, 1, 3] {
+                    let mut stage = feedback([0]).par_map_ordered(n, visit);
+                    if !ordered {
+                        stage = stage.unordered();
+                    }
+                    if in_flight > 0 {
+                        stage = stage.in_flight(in_flight);
+                    }
+                    let mut seen = Vec::new();
+                    for (node, ticket) in stage {
+                        for child in tree[node as usize].clone() {
+                            ticket.push(child).unwrap();
+                        }
+                        seen.push(node);
+                    }
+                    if ordered {
+                        // pushed in the order of the loop, which is that of the source
+                        assert!(seen.into_iter().eq(0..NODES), "{n}, {in_flight}");
+                    } else {
+                        assert!(sorted(seen).into_iter().eq(0..NODES), "{n}, {in_flight}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn tickets_travel_through_chains() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let tree = tree(2_000);
+            let stage = feedback([0])
+                .par_map_ordered(n, Lead::into_parts)
+                .par_filter(n, |(node, _)| node % 5 != 4 || *node < 10_000)
+                .readahead(2)
+                .par_map(n, |(node, ticket)| (node, ticket));
+            let mut seen = Vec::new();
+            for (node, ticket) in stage {
+                for child in tree[node as usize].clone() {
+                    ticket.push(child).unwrap();
+                }
+                seen.push(node);
+            }
+            assert!(sorted(seen).into_iter().eq(0..2_000));
+        });
+    }
+}
+
+#[test]
+fn every_kind_of_stage_can_crawl() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let tree = tree(2_000);
+            let all: Vec<u64> = (0..2_000).collect();
+            let init = feedback([0]).par_map_ordered_init(
+                n,
+                || 0,
+                |count, node: Lead<u64>| {
+                    *count += 1;
+                    explore(&tree, &node)
+                },
+            );
+            assert_eq!(sorted(init.collect()), all);
+            let tried = feedback([0]).try_par_map_ordered(n, |node| {
+                for child in tree[*node as usize].clone() {
+                    node.push(child)?;
+                }
+                Ok::<u64, Refused<u64>>(*node)
+            });
+            let nodes: Result<Vec<u64>, _> = tried.collect();
+            assert_eq!(nodes.map(sorted), Ok(all.clone()));
+            let flat = feedback([0]).par_flat_map(n, |node| [explore(&tree, &node); 2]);
+            assert_eq!(flat.count(), 4_000);
+            let kept = feedback([0]).par_filter_map(n, |node| {
+                Some(explore(&tree, &node)).filter(|node| node % 2 == 0)
+            });
+            assert_eq!(kept.count(), 1_000);
+            let filtered = feedback([0]).par_filter(n, |node| explore(&tree, node) > 0);
+            let nodes: Vec<u64> = filtered.map_leads();
+            assert_eq!(sorted(nodes), all[1..]);
+            let local = feedback([0])
+                .local()
+                .par_map_ordered(n, |node| explore(&tree, &node));
+            assert_eq!(sorted(local.collect()), all);
+        });
+    }
+}
+
+/// Takes each lead apart as soon as it is there: kept, they would keep the source waiting.
+trait MapLeads {
+    fn map_leads(self) -> Vec<u64>;
+}
+
+impl<F> MapLeads for fanfold::Stage<Feedback<u64>, fanfold::Filter<F>>
+where
+    F: Fn(&Lead<u64>) -> bool + Send + Sync,
+{
+    fn map_leads(self) -> Vec<u64> {
+        self.fold(Vec::new(), |mut nodes, lead| {
+            nodes.push(lead.into_parts().0);
+            nodes
+        })
+    }
+}
+
+#[test]
+fn stages_that_own_and_stages_in_a_scope_can_crawl() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            // borrowed nodes, and a borrowed tree
+            struct Dir(&'static str, Vec<Dir>);
+            let leaf = |name| Dir(name, Vec::new());
+            let root = Dir("a", vec![Dir("b", vec![leaf("d"), leaf("e")]), leaf("c")]);
+            let name = |dir: Lead<&'_ Dir>| {
+                for sub in &dir.1 {
+                    assert!(dir.push(sub).is_ok());
+                }
+                dir.0
+            };
+            fanfold::scope(|s| {
+                let names = feedback([&root])
+                    .par_map_ordered(n, name)
+                    .in_flight(1)
+                    .within(s);
+                assert!(names.eq(["a", "b", "c", "d", "e"]));
+            });
+            let mut names: Vec<_> = feedback([&root]).par_map(n, name).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["a", "b", "c", "d", "e"]);
+            let owned = feedback([9_u64]).par_map_ordered(n, |count| {
+                if *count > 0 {
+                    count.push(*count - 1).unwrap();
+                }
+                *count
+            });
+            let boxed: Box<dyn Iterator<Item = u64> + Send> = Box::new(owned);
+            assert!(boxed.eq((0..=9).rev()));
+        });
+    }
+}
+
+#[test]
+fn results_are_delivered_while_the_source_waits() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let (gate, opener) = (Gate::new(), Gate::new());
+            let _opener = opener.opener();
+            let wait = gate.clone();
+            let mut stage = feedback([0, 1, 2]).par_map_ordered(n, move |node| {
+                if *node == 2 {
+                    wait.wait(); // with its lead
+                    node.push(3).unwrap();
+                }
+                *node
+            });
+            assert_eq!((stage.next(), stage.next()), (Some(0), Some(1)));
+            gate.open();
+            assert!(stage.eq([2, 3]));
+        });
+    }
+}
+
+// ---- ends
+
+#[test]
+fn a_panic_ends_the_crawl_and_hangs_nothing() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let tree = tree(2_000);
+            let visit = |node: Lead<u64>| {
+                let node = explore(&tree, &node);
+                if node == 100 { bang(node) } else { node }
+            };
+            let stage = feedback([0]).par_map_ordered(n, visit);
+            assert_eq!(caught(|| stage.count()), Err(100));
+            // Isolated it is no end; what the node has pushed before is visited too.
+            let stage = feedback([0]).par_map_ordered(n, visit).isolate();
+            let (good, bad): (Vec<_>, Vec<_>) = stage.partition(|result| result.is_ok());
+            assert_eq!((good.len(), bad.len()), (1_999, 1));
+        });
+    }
+}
+
+#[test]
+fn a_panic_before_the_push_ends_that_branch_only() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let stage = feedback([0_u64, 100]).par_map(n, |node| {
+                if *node == 5 {
+                    bang(5);
+                }
+                if *node % 100 < 9 {
+                    node.push(*node + 1).unwrap();
+                }
+                *node
+            });
+            // 0 to 5, and 100 to 109
+            assert_eq!(stage.isolate().count(), 6 + 10);
+        });
+    }
+}
+
+#[test]
+fn an_error_ends_the_crawl() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let mut stage = feedback([0_u64]).try_par_map_ordered(n, |node| {
+                node.push(*node + 1).unwrap();
+                node.push(*node + 2).unwrap();
+                if *node < 20 { Ok(*node) } else { Err("enough") }
+            });
+            assert!(stage.by_ref().any(|result| result == Err("enough")));
+            assert!(stage.next().is_none());
+            drop(stage);
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn a_stage_that_is_dropped_or_cancelled_comes_out_of_the_wait() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (tell, tickets) = mpsc::channel();
+            let endless = |token: &CancelToken| {
+                let tell = tell.clone();
+                feedback([0, 1, 2])
+                    .par_map_ordered(n, move |node| {
+                        let (node, ticket) = node.into_parts();
+                        tell.send(ticket).unwrap(); // the source goes on waiting
+                        node
+                    })
+                    .cancel_on(token)
+            };
+            let token = CancelToken::new();
+            let mut stage = endless(&token);
+            assert_eq!(stage.next(), Some(0));
+            drop(stage);
+            let mut stage = endless(&token);
+            for node in 0..3 {
+                assert_eq!(stage.next(), Some(node));
+            }
+            let cancels = token.clone();
+            let thread = std::thread::spawn(move || {
+                settle();
+                cancels.cancel();
+            });
+            assert_eq!(stage.next(), None);
+            thread.join().unwrap();
+            // the tickets have outlived their source
+            for ticket in tickets.try_iter() {
+                assert_eq!(ticket.push(7), Ok(()));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_source_that_was_interrupted_can_be_asked_again() {
+    within(SOON, || {
+        let mut source = feedback([0]);
+        let (tell, tickets) = mpsc::channel();
+        fanfold::scope(|s| {
+            let stage = source.by_ref().par_map_ordered(2, |node: Lead<i32>| {
+                let (node, ticket) = node.into_parts();
+                tell.send(ticket).unwrap();
+                node
+            });
+            let mut stage = stage.within(s);
+            assert_eq!(stage.next(), Some(0));
+            settle(); // a worker waits in the source by now
+            drop(stage);
+        });
+        let ticket = tickets.recv().unwrap();
+        let pusher = std::thread::spawn(move || {
+            settle();
+            ticket.push(1).unwrap();
+        });
+        assert_eq!(source.next().map(|lead| *lead), Some(1));
+        assert!(source.next().is_none());
+        pusher.join().unwrap();
+    });
+}
+
+#[test]
+fn each_item_is_dropped_once() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            for taken in [0, 1, 5, 40, 1_000] {
+                let ledger = Ledger::new();
+                let tracks = ledger.clone();
+                let stage = feedback([ledger.track(1)]).par_map(n, move |node| {
+                    for child in [node.id * 2, node.id * 2 + 1] {
+                        if child < 500 {
+                            node.push(tracks.track(child)).unwrap();
+                        }
+                    }
+                    node.into_parts().0
+                });
+                let mut got: Vec<u64> = stage.take(taken).map(|node| node.id).collect();
+                got.sort_unstable();
+                got.dedup();
+                assert_eq!(got.len(), taken.min(499));
+                ledger.assert_dropped_once();
+            }
+        });
+    }
+}
+
+#[test]
+fn what_is_pushed_to_nobody_is_dropped() {
+    let ledger = Ledger::new();
+    let mut source = feedback((0..9).map(|id| ledger.track(id)));
+    let lead = source.next().unwrap();
+    lead.push(ledger.track(9)).unwrap();
+    drop(source);
+    assert_eq!(ledger.alive(), 1, "the lead's own");
+    assert!(lead.push(ledger.track(10)).is_ok());
+    assert_eq!(ledger.alive(), 1);
+    drop(lead);
+    ledger.assert_dropped_once();
+}
+
+#[test]
+fn a_drop_that_panics_does_no_harm() {
+    let ledger = Ledger::new();
+    let mut source = feedback([ledger.track(0), ledger.bomb(1)]);
+    let lead = source.next().unwrap();
+    assert_eq!(caught(|| drop(source)), Err(1));
+    assert_eq!(caught(|| lead.push(ledger.bomb(2)).is_ok()), Err(2));
+    assert!(lead.push(ledger.track(3)).is_ok());
+    drop(lead);
+    ledger.assert_dropped_once();
+}
+
+// ---- bounds
+
+#[test]
+fn a_full_queue_gives_the_item_back() {
+    let mut source = feedback([0, 1]).capacity(2);
+    let lead = source.next().unwrap();
+    assert_eq!(lead.push(2), Ok(()));
+    assert_eq!(lead.push(3), Err(Refused::Full(3)));
+    assert_eq!(source.next().map(|lead| *lead), Some(1));
+    assert_eq!(lead.push(4), Ok(()), "room again");
+    drop(lead);
+    assert!(source.map(|lead| *lead).eq([2, 4]));
+    // more seeds than that are let in
+    let mut source = feedback(0..9).capacity(1);
+    let lead = source.next().unwrap();
+    assert_eq!(lead.push(9), Err(Refused::Full(9)));
+    assert_eq!(lead.push(9).map_err(Refused::into_inner), Err(9));
+    drop(lead);
+    assert_eq!(source.count(), 8);
+}
+
+#[test]
+fn a_crawl_within_a_capacity_never_blocks() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let dropped = Counter::new();
+            let refused = dropped.clone();
+            let stage = feedback([0_u64]).capacity(3).par_map(n, move |node| {
+                for child in 1..=9 {
+                    if *node < 1_000 && node.push(*node * 2 + child).is_err() {
+                        refused.add();
+                    }
+                }
+                *node
+            });
+            // one that waited for room would wait for itself
+            assert!(stage.count() > 3);
+            assert!(dropped.get() > 0);
+        });
+    }
+}
+
+#[test]
+fn a_budget_ends_what_has_no_end() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let given = Counter::new();
+            let counts = given.clone();
+            let runaway = feedback([0_u64])
+                .budget(1_000)
+                .par_map_ordered(n, move |node| {
+                    let node = node?;
+                    counts.add();
+                    for child in 0..3 {
+                        let _ = node.push(child); // a program that overlooks what it can
+                    }
+                    Ok::<u64, Exhausted>(*node)
+                });
+            let results: Vec<_> = runaway.collect();
+            assert_eq!((results.len(), given.get()), (1_001, 1_000));
+            let exhausted = results[1_000].as_ref().unwrap_err();
+            assert_eq!(
+                (exhausted.budget(), exhausted.refused()),
+                (1_000, 3_000 - 999)
+            );
+            assert!(results[..1_000].iter().all(Result::is_ok));
+            // and with `?`
+            let runaway = feedback([0_u64])
+                .budget(1_000)
+                .try_par_map_ordered(n, |node| {
+                    let node = node.map_err(|error| error.to_string())?;
+                    node.push(*node + 1).map_err(|error| error.to_string())?;
+                    Ok::<u64, String>(*node)
+                });
+            let all: Result<Vec<_>, _> = runaway.collect();
+            assert_eq!(all, Err("the budget is spent".to_owned()));
+        });
+    }
+}
+
+#[test]
+fn a_budget_that_is_enough_says_nothing() {
+    for budget in [10, 11, usize::MAX] {
+        let mut source = feedback([0]).budget(budget);
+        for i in 0..10 {
+            let lead = source.next().unwrap().unwrap();
+            assert_eq!(*lead, i);
+            if i < 9 {
+                lead.push(i + 1).unwrap();
+            }
+        }
+        assert!(source.next().is_none() && source.next().is_none());
+    }
+}
+
+#[test]
+fn the_last_word_comes_last_and_once() {
+    let mut source = feedback([0]).budget(2).capacity(9);
+    let lead = source.next().unwrap().unwrap();
+    assert_eq!(
+        (lead.push(1), lead.push(2)),
+        (Ok(()), Err(Refused::Spent(2)))
+    );
+    drop(lead);
+    assert_eq!(source.size_hint(), (1, Some(2)));
+    assert_eq!(
+        source.next().map(|lead| lead.map(|lead| *lead)),
+        Some(Ok(1))
+    );
+    assert_eq!(source.size_hint(), (0, Some(1)));
+    let said = source.next().unwrap().unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "the budget of 2 items is spent, and 1 more were refused"
+    );
+    assert!(source.next().is_none() && source.next().is_none());
+    assert_eq!(source.size_hint(), (0, Some(0)));
+    // seeds are work too
+    let ledger = Ledger::new();
+    let mut source = feedback((0..9).map(|id| ledger.track(id))).budget(4);
+    assert_eq!(ledger.alive(), 4);
+    assert_eq!(source.by_ref().take(4).flatten().count(), 4);
+    assert_eq!(
+        source.next().map(|last| last.unwrap_err().refused()),
+        Some(5)
+    );
+    ledger.assert_dropped_once();
+}
+
+#[test]
+fn a_budget_that_is_interrupted_is_not_exhausted() {
+    within(SOON, || {
+        let mut source = feedback([0]).budget(1);
+        let (tell, tickets) = mpsc::channel();
+        fanfold::scope(|s| {
+            let stage = source
+                .by_ref()
+                .par_map_ordered(2, |node: Result<Lead<i32>, _>| {
+                    let (node, ticket) = node.unwrap().into_parts();
+                    assert_eq!(ticket.push(1), Err(Refused::Spent(1)));
+                    tell.send(ticket).unwrap();
+                    node
+                });
+            let mut stage = stage.within(s);
+            assert_eq!(stage.next(), Some(0));
+            settle();
+            drop(stage);
+        });
+        drop(tickets);
+        assert!(source.next().unwrap().is_err());
+        assert!(source.next().is_none());
+    });
+}
+
+#[test]
+fn zeros_are_refused_with_the_fix() {
+    let said = message(|| feedback([1]).capacity(0));
+    assert!(
+        said.contains("at least 1") && said.contains("leave it out"),
+        "{said}"
+    );
+    let said = message(|| feedback([1]).budget(0));
+    assert!(
+        said.contains("at least 1") && said.contains("leave it out"),
+        "{said}"
+    );
+    let said = message(|| feedback([1]).budget(1).capacity(0));
+    assert!(said.contains("at least 1"), "{said}");
+}
+
+#[test]
+fn errors_need_nothing_of_the_item() {
+    struct Plain;
+    let try_it = || -> Result<(), Box<dyn std::error::Error>> {
+        let mut source = feedback([Plain]).capacity(1);
+        let lead = source.next().unwrap();
+        lead.push(Plain)?;
+        lead.push(Plain)?;
+        Ok(())
+    };
+    assert_eq!(try_it().unwrap_err().to_string(), "the queue is full");
+    assert_eq!(format!("{:?}", Refused::Spent(Plain)), "Spent(..)");
+}
+
+#[test]
+fn laziness() {
+    let calls = Counter::new();
+    let counts = calls.clone();
+    let stage = feedback([1]).par_map(2, move |_| counts.add());
+    settle();
+    assert_eq!(calls.get(), 0);
+    assert_eq!(stage.count(), 1);
+}
+
+#[test]
+fn the_types_go_where_their_items_go() {
+    fn is_send<T: Send>() {}
+    fn is_shared<T: Send + Sync>() {}
+    is_send::<Feedback<u8>>();
+    is_send::<Budgeted<u8>>();
+    is_shared::<Lead<u8>>();
+    is_shared::<Ticket<u8>>();
+    is_shared::<Refused<u8>>();
+    is_shared::<Exhausted>();
+    // what cannot be sent can be crawled here
+    let mut source = feedback([std::rc::Rc::new(1)]);
+    let lead = source.next().unwrap();
+    lead.push(std::rc::Rc::new(2)).unwrap();
+    drop(lead);
+    assert_eq!(source.count(), 1);
+}
+
+#[test]
+fn a_ticket_can_be_used_by_many_threads() {
+    within(SOON, || {
+        let mut source = feedback([0]);
+        let (_, ticket) = source.next().unwrap().into_parts();
+        let pushed = Counter::new();
+        std::thread::scope(|s| {
+            for thread in 0..4 {
+                let (ticket, pushed) = (&ticket, &pushed);
+                s.spawn(move || {
+                    for i in 0..500 {
+                        ticket.push(thread * 500 + i).unwrap();
+                        pushed.add();
+                    }
+                });
+            }
+        });
+        drop(ticket);
+        eventually("all pushed", || pushed.get() == 2_000);
+        let mut all: Vec<_> = source.map(|lead| *lead).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..2_000));
+    });
+}
