@@ -3,7 +3,7 @@
 //! `stage` is where the parts meet; `worker` (with `puller`, for when it is in the source) and
 //! `consumer` are its two sides. Below them, `desk` is what lies under the stage's lock, `ctl` the
 //! words that threads exchange without it, `run` the items and results, `reorder` their order, `cost`
-//! their size, `pool` the threads, `spin` their shortest wait, `bell` their longest, `nest` who is in
+//! their size, `timed` their limits, `pool` the threads, `spin` their shortest wait, `bell` their longest, `nest` who is in
 //! whose source, `erase` the lifetimes, `barrier` the one system call.
 
 pub(crate) mod barrier;
@@ -31,5 +31,6 @@ pub(crate) mod run;
 pub(crate) mod source;
 pub(crate) mod spin;
 pub(crate) mod stage;
+pub(crate) mod timed;
 pub(crate) mod unwind;
 pub(crate) mod worker;

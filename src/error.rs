@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::time::Duration;
 
 /// The wait or the work was given up because a [`CancelToken`](crate::CancelToken) was tripped.
 ///
@@ -24,7 +25,8 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
-/// Why an item of an [isolated](crate::Stage::isolate) stage has no result: its closure panicked.
+/// Why an item of an [isolated](crate::Stage::isolate) stage has no result: its closure panicked, or
+/// ran for [too long](crate::Stage::item_timeout).
 ///
 /// It stands at the item's place in the output; the items around it are not affected.
 ///
@@ -56,6 +58,7 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Panic,
+    Timeout,
 }
 
 impl Failure {
@@ -72,12 +75,21 @@ impl Failure {
         }
     }
 
+    pub(crate) fn timed_out(seq: u64, limit: Duration) -> Self {
+        Failure {
+            seq,
+            kind: Kind::Timeout,
+            message: format!("its closure ran for longer than {limit:?}"),
+        }
+    }
+
     /// The item's position in the source, from 0.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// What the panic said. A payload that is not a string is described instead.
+    /// What the panic said, or how long the closure was allowed to run. A payload that is not a
+    /// string is described instead.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -86,15 +98,68 @@ impl Failure {
     pub fn is_panic(&self) -> bool {
         self.kind == Kind::Panic
     }
+
+    /// Whether the closure ran for longer than [`item_timeout`](crate::Stage::item_timeout) allows.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == Kind::Timeout
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "item {} panicked: {}", self.seq, self.message)
+        let what = match self.kind {
+            Kind::Panic => "panicked",
+            Kind::Timeout => "timed out",
+        };
+        write!(f, "item {} {what}: {}", self.seq, self.message)
     }
 }
 
 impl std::error::Error for Failure {}
+
+/// Nothing was ready in time; see [`Stage::next_within`](crate::Stage::next_within).
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::Fanfold;
+/// use std::time::Duration;
+///
+/// let (tell, wait) = std::sync::mpsc::channel::<()>();
+/// let mut stage = [wait].into_iter().par_map_ordered(1, |wait| wait.recv());
+/// let late = stage.next_within(Duration::from_millis(1)).unwrap_err();
+/// assert_eq!(late.seq(), Some(0));
+/// assert_eq!(late.to_string(), "item 0 is not ready yet");
+/// drop(tell);
+/// assert!(stage.next_within(Duration::MAX).unwrap().is_some());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Late {
+    seq: Option<u64>,
+}
+
+impl Late {
+    pub(crate) fn new(seq: Option<u64>) -> Self {
+        Late { seq }
+    }
+
+    /// The item that was waited for, as its position in the source; `None` if the stage is
+    /// [unordered](crate::Stage::unordered), where any would have done.
+    pub fn seq(&self) -> Option<u64> {
+        self.seq
+    }
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.seq {
+            Some(seq) => write!(f, "item {seq} is not ready yet"),
+            None => f.write_str("no item is ready yet"),
+        }
+    }
+}
+
+impl std::error::Error for Late {}
 
 /// Why a push to a [`Feedback`](crate::Feedback) was not let in, with the item.
 ///

@@ -50,7 +50,7 @@ pub use crate::engine::hub::Overflow;
 pub use crate::engine::job::{Job, OneToOne};
 pub use crate::engine::pool::{Pool, PoolBuilder};
 pub use crate::engine::source::Source;
-pub use crate::error::{Cancelled, Exhausted, Failure, Refused};
+pub use crate::error::{Cancelled, Exhausted, Failure, Late, Refused};
 pub use crate::fanfold::Fanfold;
 pub use crate::fed::{Fed, Feed, Within};
 pub use crate::feedback::{Budgeted, Feedback, Lead, Ticket, feedback};

@@ -3,9 +3,11 @@
 use crate::engine::erase::{InScope, Scope, scoped};
 use crate::engine::job::Job;
 use crate::engine::source::Source;
+use crate::error::Late;
 use crate::stage::Stage;
 use std::fmt;
 use std::iter::FusedIterator;
+use std::time::Duration;
 
 /// Runs `f` with a scope in which stages may borrow what lives outside of it, and be iterators.
 ///
@@ -60,6 +62,30 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Scoped").field(&self.stage).finish()
+    }
+}
+
+impl<'scope, S, J> Scoped<'scope, S, J>
+where
+    S: Source + 'scope,
+    S::Item: Send + 'scope,
+    J: Job<S::Item> + 'scope,
+    J::Output: 'scope,
+{
+    /// The next output, if it is there in `time`; see [`Stage::next_within`].
+    ///
+    /// # Panics
+    ///
+    /// As `next()`.
+    ///
+    /// # Errors
+    ///
+    /// [`Late`], which names the item that was waited for.
+    pub fn next_within(&mut self, time: Duration) -> Result<Option<J::Output>, Late> {
+        match self.stage.lazy().running_scoped(&self.scope) {
+            Some(running) => running.next_within(time),
+            None => Ok(None),
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 mod support;
 
 use fanfold::{
-    Aggregate, CancelToken, Cancelled, Failure, Fanfold, Filter, Group, Local, Map, OnCancel, Pool,
-    PoolBuilder, Scope, Sliding, SlidingAggregate, Stage, Window, Workers,
+    Aggregate, CancelToken, Cancelled, Failure, Fanfold, Filter, Group, Late, Local, Map, OnCancel,
+    Pool, PoolBuilder, Scope, Sliding, SlidingAggregate, Stage, Window, Workers,
 };
 use std::error::Error;
 use std::fmt::Debug;
@@ -40,6 +40,7 @@ fn the_plain_types_are_as_free_as_can_be() {
     is_shared::<Cancelled>();
     is_copied::<Workers>();
     is_copied::<Cancelled>();
+    is_copied::<Late>();
     is_cloned::<CancelToken>();
     is_cloned::<Pool>();
     is_cloned::<PoolBuilder>();
@@ -50,6 +51,7 @@ fn the_plain_types_are_as_free_as_can_be() {
     is_cloned::<SlidingAggregate<Range<u8>, fn() -> u8, fn(u8, u8) -> u8>>();
     is_error::<Failure>();
     is_error::<Cancelled>();
+    is_error::<Late>();
     is_unwind_safe::<Failure>();
     is_unwind_safe::<Cancelled>();
     is_unwind_safe::<Workers>();

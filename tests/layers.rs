@@ -77,8 +77,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("engine::stage", &["engine::*", "sync"]),
     ("engine::worker", &["engine::*", "error", "sync"]),
     ("engine::puller", &["engine::*", "sync"]),
-    ("engine::consumer", &["engine::*", "sync"]),
+    ("engine::consumer", &["engine::*", "error", "sync"]),
     ("engine::inline", &["engine::*", "sync"]),
+    ("engine::timed", &["engine::*", "error", "sync"]),
     (
         "engine::ctl",
         &[
@@ -104,7 +105,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "engine::run",
-        &["engine::barrier", "engine::unwind", "sync"],
+        &["engine::barrier", "engine::unwind", "error", "sync"],
     ),
     ("engine::source", &["engine::erase::Cx"]),
     (
@@ -154,6 +155,7 @@ const GROUPS: &[&[&str]] = &[
         "engine::inline",
         "engine::puller",
         "engine::stage",
+        "engine::timed",
         "engine::worker",
     ],
     &["scope", "stage"],

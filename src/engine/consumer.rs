@@ -26,6 +26,7 @@ use crate::engine::spin::Spin;
 use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::engine::worker::{STUCK, Worker};
+use crate::error::Late;
 use crate::sync::{Arc, Instant, Parker};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -57,8 +58,8 @@ where
     /// Nothing follows that batch.
     pub(crate) last: bool,
     /// The run that is being taken, and in an unordered stage those that have more to come.
-    head: Option<TakingOf<S, J>>,
-    partial: VecDeque<TakingOf<S, J>>,
+    pub(crate) head: Option<TakingOf<S, J>>,
+    pub(crate) partial: VecDeque<TakingOf<S, J>>,
     /// How many items have been taken; in an ordered stage also the `seq` of the next.
     pub(crate) taken: u64,
     /// While it runs items itself, because they cost next to nothing.
@@ -77,6 +78,11 @@ where
     /// What it has seen of the source before its last nap.
     sight: Option<Sight>,
     eager: bool,
+    /// Timed stages: before that nothing is overdue.
+    pub(crate) check: Option<Instant>,
+    /// The call that is being served waits until then, and whether it did so in vain.
+    until: Option<Instant>,
+    late: bool,
 }
 
 impl<S: Source, J: Job<S::Item>> std::fmt::Debug for Consumer<S, J>
@@ -114,6 +120,8 @@ enum Look {
 enum Next {
     Head,
     Inline,
+    /// Nothing is there in time.
+    Late,
     End,
 }
 
@@ -167,6 +175,9 @@ where
             waited_at: 0,
             sight: None,
             eager: opts.eager,
+            check: None,
+            until: None,
+            late: false,
         });
         if opts.takes_part && consumer.near.is_none() {
             consumer.part = consumer
@@ -224,6 +235,19 @@ where
     /// How many items the source had, if that is known.
     pub(crate) fn items(&self) -> Option<u64> {
         self.shared.as_ref()?.desk.lock().end
+    }
+
+    /// The next output, or [`Late`] if it is not there in time.
+    pub(crate) fn next_within(&mut self, time: Duration) -> Result<Option<J::Output>, Late> {
+        self.leave_inline_for_good();
+        self.until = Instant::now().checked_add(time);
+        self.late = false;
+        let output = self.next();
+        self.until = None;
+        if std::mem::take(&mut self.late) {
+            return Err(Late::new(self.is_ordered().then_some(self.taken)));
+        }
+        Ok(output)
     }
 
     /// Folds all outputs: as `next` does, but what is ready is taken in a tight loop.
@@ -308,8 +332,17 @@ where
             if self.work(&shared) || self.pull_near(&shared) {
                 continue;
             }
-            if !announced && (self.spin() || self.take_nap(&shared)) {
+            if self.give_up_overdue(&shared) {
                 continue;
+            }
+            let late = self.until.is_some_and(|until| until <= Instant::now());
+            if !announced && !late && (self.spin() || self.take_nap(&shared)) {
+                continue;
+            }
+            if announced && late {
+                shared.ctl.awake();
+                self.late = true;
+                return Next::Late;
             }
             if announced {
                 self.sleep(&shared);
@@ -576,7 +609,13 @@ where
 
     fn sleep(&mut self, shared: &Arc<Shared<S, J>>) {
         let began = Instant::now();
-        self.parker.park();
+        match self.until.into_iter().chain(self.check).min() {
+            Some(limit) => {
+                let limit = limit.saturating_duration_since(began);
+                self.parker.park_timeout(limit);
+            }
+            None => self.parker.park(),
+        }
         shared.ctl.awake();
         self.flows = began.elapsed() < FLOW;
     }
@@ -589,7 +628,8 @@ where
     #[cold]
     pub(crate) fn finish(&mut self) {
         self.over = true;
-        if self.cut_short {
+        let astray = |shared: &Arc<Shared<S, J>>| shared.desk.lock().astray > 0;
+        if self.cut_short || self.shared.as_ref().is_some_and(astray) {
             self.stop();
         } else if let Some(team) = &self.team {
             team.join();
@@ -662,7 +702,7 @@ where
             } else {
                 match self.advance() {
                     Next::Inline => continue,
-                    Next::End => return None,
+                    Next::End | Next::Late => return None,
                     Next::Head => {}
                 }
                 let head = self.head.as_mut()?;
@@ -715,6 +755,13 @@ where
             Err(Odd::Panicked(payload)) => {
                 self.stop();
                 resume_unwind(payload)
+            }
+            Err(Odd::TimedOut(failure)) => {
+                self.stop();
+                panic!(
+                    "{failure}: give it longer with item_timeout, or isolate() the stage to get an \
+                     Err in its place and go on"
+                )
             }
             Err(Odd::Discarded) => {
                 self.cut_short = true;

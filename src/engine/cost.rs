@@ -255,6 +255,11 @@ impl Pause {
         self.until.is_none_or(|until| Instant::now() >= until)
     }
 
+    /// It is not to be tried any more.
+    pub(crate) fn forever(&mut self) {
+        self.until = Instant::now().checked_add(Duration::from_secs(1 << 32));
+    }
+
     pub(crate) fn begin(&mut self) {
         let now = Instant::now();
         // What has lasted for long since the last pause starts anew.

@@ -21,7 +21,7 @@ use crate::engine::erase::Stop;
 use crate::engine::lent::Words;
 use crate::engine::nest::{Inside, Interrupt};
 use crate::engine::unwind::{self, Payload};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering, Unparker, fence};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
 
@@ -355,6 +355,8 @@ impl Stop for Ctl {
 pub(crate) struct Here {
     ctl: Arc<Ctl>,
     seq: Cell<u64>,
+    /// When the item is to be over.
+    deadline: Cell<Option<Instant>>,
     /// Whether there is a token: read each item.
     asked: Cell<bool>,
     token: RefCell<Option<CancelToken>>,
@@ -365,6 +367,7 @@ impl Here {
         Here {
             ctl,
             seq: Cell::new(0),
+            deadline: Cell::new(None),
             asked: Cell::new(false),
             token: RefCell::new(None),
         }
@@ -374,6 +377,11 @@ impl Here {
     #[inline]
     pub(crate) fn set_seq(&self, seq: u64) {
         self.seq.set(seq);
+    }
+
+    /// Its token is to be tripped then.
+    pub(crate) fn set_deadline(&self, at: Option<Instant>) {
+        self.deadline.set(at);
     }
 
     /// The item has run; its token, if it asked for one, is no longer of interest.
@@ -398,7 +406,10 @@ impl Current for Here {
         if let Some(token) = &*self.token.borrow() {
             return token.clone();
         }
-        let token = self.ctl.token.child();
+        let token = match self.deadline.get() {
+            Some(at) => self.ctl.token.with_deadline(at),
+            None => self.ctl.token.child(),
+        };
         let seq = self.seq.get();
         self.ctl.items.lock().push((seq, token.clone()));
         // A failure before the push did not find the token, but has set the cut before it looked.

@@ -63,6 +63,8 @@ pub(crate) struct Desk<I, B> {
     /// The thread in the source was found stuck there with unstarted items, and a spare thread
     /// runs them with its permit. It learns that when it comes back.
     pub(crate) lent: bool,
+    /// How many threads run an item that has been given up.
+    pub(crate) astray: usize,
     /// How many runs of more than one item have been opened: whether batches flow.
     pub(crate) batches: u64,
     /// How many pulls have ended.
@@ -133,6 +135,7 @@ impl<I, B> Desk<I, B> {
             end: None,
             open: None,
             lent: false,
+            astray: 0,
             batches: 0,
             pulls: 0,
             watcher: None,

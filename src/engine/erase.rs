@@ -324,6 +324,15 @@ impl<P: Start> Lazy<P> {
         }
     }
 
+    /// A stage that borrows nothing, started; `None`: it is over.
+    pub(crate) fn running_owned(&mut self) -> Option<&mut P::Running>
+    where
+        P: 'static,
+    {
+        // SAFETY: `P: 'static` borrows nothing that ends.
+        unsafe { self.running(&Cx::NONE) }
+    }
+
     /// The next output of a stage that borrows nothing.
     #[inline]
     pub(crate) fn next_owned(&mut self) -> Option<P::Output>
@@ -333,8 +342,7 @@ impl<P: Start> Lazy<P> {
         if let Lazy::Running(running) = self {
             return running.next();
         }
-        // SAFETY: `P: 'static` borrows nothing that ends.
-        unsafe { self.running(&Cx::NONE) }?.next()
+        self.running_owned()?.next()
     }
 
     /// Runs `f` over all outputs, and joins.
@@ -342,6 +350,19 @@ impl<P: Start> Lazy<P> {
         // SAFETY: `self` is this frame's own. It is dropped, and so joined, before the frame is
         // left, also on unwind, and `f` gets no more than a reference to the running part.
         f(Outputs(unsafe { self.running(&Cx::NONE) }))
+    }
+
+    /// A stage within a scope, started; `None`: it is over.
+    pub(crate) fn running_scoped<'scope>(
+        &mut self,
+        scope: &InScope<'scope>,
+    ) -> Option<&mut P::Running>
+    where
+        P: 'scope,
+    {
+        // SAFETY: `P` outlives `'scope`, and the scope's end, which lies within `'scope`, joins
+        // every team that is registered with it, this one and those of inner stages.
+        unsafe { self.running(&scope.cx) }
     }
 
     /// The next output of a stage within a scope.
@@ -353,9 +374,7 @@ impl<P: Start> Lazy<P> {
         if let Lazy::Running(running) = self {
             return running.next();
         }
-        // SAFETY: `P` outlives `'scope`, and the scope's end, which lies within `'scope`, joins
-        // every team that is registered with it, this one and those of inner stages.
-        unsafe { self.running(&scope.cx) }?.next()
+        self.running_scoped(scope)?.next()
     }
 
     /// The next output of a stage that is the source of another.

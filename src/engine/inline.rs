@@ -22,7 +22,8 @@
 //!
 //! Not for stages without an order (there a consumer that is in a long closure would hold up results
 //! that need not wait for it), that a token of the user's may cancel (a consumer that is inside a blocked source
-//! could not hear of it), with states (there are `n` of them, on `n` threads), whose panics are values,
+//! could not hear of it), with states (there are `n` of them, on `n` threads), whose panics are values, whose
+//! items are timed,
 //! on a pool of the user's (who wants the closures on those threads), or where the light barrier is not
 //! free.
 
@@ -41,7 +42,8 @@ use crate::sync::{Arc, Instant};
 /// Whether the consumer of such a stage may run items itself: see the head of this file.
 pub(crate) fn is_allowed<S: Source, J: Job<S::Item>>(opts: &Opts) -> bool {
     let asked_for_threads = opts.pool.is_some() || opts.eager || opts.takes_part;
-    let plain = opts.ordered && !J::STATEFUL && !J::CATCHES;
+    let is_timed = opts.item_timeout.is_some();
+    let plain = opts.ordered && !J::STATEFUL && !J::CATCHES && !is_timed;
     plain && opts.tokens.is_empty() && !asked_for_threads && Light::new().free().is_some()
 }
 
@@ -343,6 +345,24 @@ where
         let mut desk = shared.desk.lock();
         self.reclaim(&mut desk, false);
         shared.ctl.room_granted();
+        let wake = desk.wake();
+        drop(desk);
+        shared.act(wake);
+    }
+
+    /// The consumer must not be stuck in an item, as it waits for a time only.
+    pub(crate) fn leave_inline_for_good(&mut self) {
+        let Some(shared) = self.shared.clone().filter(|shared| shared.may_inline) else {
+            return;
+        };
+        if self.inliner.is_some() {
+            self.leave_inline();
+        }
+        let mut desk = shared.desk.lock();
+        if desk.inline == Inline::Wanted {
+            shared.end_inline(&mut desk);
+        }
+        desk.pause.forever();
         let wake = desk.wake();
         drop(desk);
         shared.act(wake);

@@ -44,11 +44,20 @@
 //! `pulled`. The puller stores `pulled`, passes the light barrier and loads `limit`. So at most the
 //! item that the puller was just storing is not part of what the rescuer has, and the puller takes
 //! it back under the lock ([`Filling::settle`]).
+//!
+//! # The place that two may write
+//!
+//! In a [timed](crate::engine::timed) stage the place of the item that runs may be taken from its
+//! owner. `since` says when the item was started. The owner exchanges that for 0 when the closure has
+//! returned, another who wants the place exchanges it for [`GIVEN_UP`]: whoever succeeds writes the
+//! slot and stores `published`. An owner that fails never touches the run again; so before the
+//! other publishes, the rest of the run is split off, as nobody would start it.
 #![allow(unsafe_code)]
 
 use crate::engine::barrier::{Light, heavy};
 use crate::engine::unwind::{self, Payload};
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::error::Failure;
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -59,6 +68,9 @@ const OPEN: usize = usize::MAX;
 const ALONE: usize = usize::MAX - 1;
 /// A rescuer is looking at what has been pulled.
 const SEALING: usize = usize::MAX - 2;
+
+/// In `since`: the owner has lost the item's place.
+const GIVEN_UP: u64 = u64::MAX;
 
 /// What lies at an item's place.
 #[repr(C)]
@@ -104,6 +116,8 @@ pub(crate) enum Odd<B> {
     Last(B),
     /// The item's closure panicked.
     Panicked(Payload),
+    /// The item's closure ran for too long.
+    TimedOut(Failure),
     /// The item was dropped: it stood past a failure, or the stage was cancelled.
     Discarded,
 }
@@ -127,6 +141,9 @@ pub(crate) struct Run<I, B> {
     limit: CachePadded<AtomicUsize>,
     /// An owner runs it, or did.
     started: AtomicBool,
+    /// Timed stages: when the claimed item was started, in ns of the stage's clock and never 0; 0: it
+    /// was not, or has returned.
+    since: AtomicU64,
     /// What a rescuer found pulled. Not `limit`: a thief may have lowered that since.
     sealed: AtomicUsize,
     /// Set, before the first of them is published, when `odds` is not empty.
@@ -159,6 +176,7 @@ impl<I, B> Run<I, B> {
             published: CachePadded::new(AtomicUsize::new(0)),
             limit: CachePadded::new(AtomicUsize::new(0)),
             started: AtomicBool::new(false),
+            since: AtomicU64::new(0),
             sealed: AtomicUsize::new(0),
             has_odds: AtomicBool::new(false),
             odds: Mutex::new(Vec::new()),
@@ -216,6 +234,20 @@ impl<I, B> Run<I, B> {
         }
     }
 
+    /// When the item that is being run was started.
+    pub(crate) fn since(&self) -> Option<u64> {
+        let since = self.since.load(Ordering::Relaxed);
+        (since != 0 && since != GIVEN_UP).then_some(since)
+    }
+
+    /// Takes the place of the item that was started then from its owner, unless that is done with
+    /// it.
+    pub(crate) fn give_up(&self, since: u64, _: &mut Key) -> Option<GivenUp<'_, I, B>> {
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        let given_up = (self.since).compare_exchange(since, GIVEN_UP, order.0, order.1);
+        given_up.is_ok().then_some(GivenUp { run: self })
+    }
+
     /// Notes what is not a plain result, before it is published.
     #[cold]
     fn note(&self, index: usize, odd: Odd<B>) {
@@ -247,6 +279,7 @@ pub(crate) fn open<I, B>(
     inner.published = CachePadded::new(AtomicUsize::new(0));
     inner.limit = CachePadded::new(AtomicUsize::new(OPEN));
     inner.started = AtomicBool::new(false);
+    inner.since = AtomicU64::new(0);
     inner.has_odds = AtomicBool::new(false);
     if inner.slots.len() < capacity {
         inner
@@ -366,6 +399,37 @@ pub(crate) fn seal<I, B>(run: &Arc<Run<I, B>>, _: &mut Key) -> Option<Owning<I, 
     Some(Owning::new(Arc::clone(run)))
 }
 
+/// The place of an item that its owner has lost, for whoever took it.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct GivenUp<'a, I, B> {
+    run: &'a Run<I, B>,
+}
+
+impl<I, B> GivenUp<'_, I, B> {
+    /// The item's `seq`.
+    pub(crate) fn seq(&self) -> u64 {
+        self.run.first + self.run.published() as u64
+    }
+
+    /// Publishes in place of the owner. The rest of the run must have been [split](split) off.
+    pub(crate) fn publish(self, what: Result<B, Odd<B>>, _: &mut Key) {
+        let index = self.run.published();
+        assert_eq!(
+            self.run.closed_at(),
+            Some(index + 1),
+            "the rest is somebody's"
+        );
+        match what {
+            // SAFETY: the item is claimed and taken, its result not published, and the owner has
+            // lost the right to do so to the one who made `self`.
+            Ok(batch) => unsafe { put(&self.run.slots[index], batch) },
+            Err(odd) => self.run.note(index, odd),
+        }
+        self.run.published.store(index + 1, Ordering::Release);
+    }
+}
+
 /// The handle of the worker that runs it.
 #[derive(Debug)]
 pub(crate) struct Owning<I, B> {
@@ -476,6 +540,21 @@ impl<I, B> Owning<I, B> {
     pub(crate) fn start(&mut self) {
         self.run.started.store(true, Ordering::Relaxed);
         Light::new().pass(); // pairs with the heavy one in `Ctl::cancel`
+    }
+
+    /// Timed stages: the claimed item is about to run.
+    pub(crate) fn clock_in(&self, now: u64) {
+        // Release: who takes the place then sees what is published before it.
+        self.run.since.store(now, Ordering::Release);
+    }
+
+    /// It has returned. `false`: its place is another's, and so is the run.
+    #[must_use]
+    pub(crate) fn clock_out(&self, since: u64) -> bool {
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        (self.run.since)
+            .compare_exchange(since, 0, order.0, order.1)
+            .is_ok()
     }
 
     /// To go on where it stands, at an item that is claimed.
@@ -653,7 +732,7 @@ impl<I, B> Taking<I, B> {
                 &mut panic,
                 match self.take_any() {
                     Ok(batch) | Err(Odd::Last(batch)) => unwind::discard(batch),
-                    Err(Odd::Discarded) => None,
+                    Err(Odd::Discarded | Odd::TimedOut(_)) => None,
                     Err(Odd::Panicked(payload)) => {
                         unwind::bury(payload);
                         None

@@ -14,10 +14,12 @@ use crate::engine::lent::Loan;
 use crate::engine::pool::Pool;
 use crate::engine::run::{self, Filling, Owning, Run, Share, Taking};
 use crate::engine::source::Source;
+use crate::engine::timed::Timed;
 use crate::engine::unwind::{self, Payload};
 use crate::engine::worker;
 use crate::sync::{Arc, Injector, Mutex, MutexGuard, Steal};
 use crossbeam_utils::CachePadded;
+use std::time::Duration;
 
 /// What a user may choose.
 #[derive(Clone, Debug)]
@@ -31,6 +33,7 @@ pub(crate) struct Opts {
     /// The consumer's thread is one of the `n`. Only for who takes no result before all are there:
     /// while it runs an item it delivers nothing.
     pub(crate) takes_part: bool,
+    pub(crate) item_timeout: Option<Duration>,
     pub(crate) name: Option<String>,
     pub(crate) tokens: Vec<CancelToken>,
     pub(crate) pool: Option<Pool>,
@@ -75,7 +78,7 @@ pub(crate) struct Origin<F> {
 
 /// The type of a stage's desk.
 pub(crate) type DeskOf<S, J> = Desk<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
-type RunOf<S, J> = Run<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
+pub(crate) type RunOf<S, J> = Run<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
 pub(crate) type OwningOf<S, J> =
     Owning<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
 pub(crate) type TakingOf<S, J> =
@@ -98,6 +101,8 @@ pub(crate) struct Shared<S: Source, J: Job<S::Item>> {
     pub(crate) ctl: Arc<Ctl>,
     pub(crate) crew: Crew,
     pub(crate) ordered: bool,
+    /// Whether the items are timed one by one.
+    pub(crate) timed: Option<Timed>,
     /// Whether the consumer may run items itself if they cost next to nothing.
     pub(crate) may_inline: bool,
     /// Whether the consumer is one of the threads.
@@ -141,6 +146,7 @@ where
             ctl,
             crew,
             ordered: opts.ordered,
+            timed: opts.item_timeout.map(Timed::new),
         }
     }
 
@@ -221,7 +227,7 @@ where
     pub(crate) fn split(
         &self,
         desk: &mut MutexGuard<'_, DeskOf<S, J>>,
-        victim: &Arc<RunOf<S, J>>,
+        victim: &RunOf<S, J>,
         share: Share,
     ) -> Option<OwningOf<S, J>> {
         let fresh = desk.fresh();

@@ -36,8 +36,8 @@ pub(crate) struct Worker<T> {
     pub(crate) thread: usize,
     parker: Parker,
     pub(crate) permit: bool,
-    state: Option<T>,
-    here: Rc<Here>,
+    pub(crate) state: Option<T>,
+    pub(crate) here: Rc<Here>,
     nap: Duration,
     /// How many items it may pull at once.
     pub(crate) most: usize,
@@ -451,6 +451,9 @@ where
         mut run: OwningOf<S, J>,
         worker: &mut Worker<J::State>,
     ) -> Guard<'a, S, J> {
+        if let Some(timed) = &self.timed {
+            return self.execute_timed(run, worker, timed);
+        }
         let len = run.len().max(1);
         let stride = len.div_ceil(PARTS);
         let mut parts = [0.0; PARTS];
@@ -483,7 +486,7 @@ where
 
     /// Between two runs: offers this core to whom the consumer waits for, or to itself. Threads that
     /// wake one another are often put on one core, and would wait there for the end of a time slice.
-    fn give_way<'a>(&'a self, desk: Guard<'a, S, J>) -> Guard<'a, S, J> {
+    pub(crate) fn give_way<'a>(&'a self, desk: Guard<'a, S, J>) -> Guard<'a, S, J> {
         if self.takes_part || !self.ctl.is_consumer_waiting() {
             return desk;
         }
@@ -548,7 +551,11 @@ where
 
     /// Publishes out of the loop what is given for the claimed item.
     #[cold]
-    fn publish(&self, run: &mut OwningOf<S, J>, what: Result<J::Batch, Odd<J::Batch>>) -> Claim {
+    pub(crate) fn publish(
+        &self,
+        run: &mut OwningOf<S, J>,
+        what: Result<J::Batch, Odd<J::Batch>>,
+    ) -> Claim {
         let seq = run.seq();
         let (mut hand, arrival) = run.hand();
         self.arrive(arrival);
@@ -563,14 +570,14 @@ where
     /// Unordered stages: hands the run to the consumer. Before its first result is published, so
     /// that at any time a closure runs, or its result is in the consumer's reach.
     #[cold]
-    fn arrive(&self, arrival: &mut Option<TakingOf<S, J>>) {
+    pub(crate) fn arrive(&self, arrival: &mut Option<TakingOf<S, J>>) {
         if let Some(taking) = arrival.take() {
             self.arrivals.push(taking);
         }
     }
 
     #[cold]
-    fn item_panicked(
+    pub(crate) fn item_panicked(
         &self,
         run: &mut OwningOf<S, J>,
         worker: &mut Worker<J::State>,

@@ -1,0 +1,690 @@
+//! `item_timeout`: what takes too long is a failure at its place, and the rest goes on.
+
+mod support;
+
+use fanfold::{CancelToken, Failure, Fanfold, Pool, testing};
+use std::time::{Duration, Instant};
+use support::{
+    Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, counted, message, mix, settle, within,
+};
+
+const SHORT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(3_600);
+
+fn timed_out<T>(result: &Result<T, Failure>) -> Option<u64> {
+    let failure = result.as_ref().err()?;
+    failure.is_timeout().then(|| failure.seq())
+}
+
+// ---- the outcome
+
+#[test]
+fn whoever_is_in_time_is_not_touched() {
+    for n in 1..=9 {
+        let stage = (0..10_000_u64)
+            .par_map_ordered(n, |i| i * 3)
+            .item_timeout(LONG);
+        assert!(stage.eq((0..10_000).map(|i| i * 3)));
+    }
+}
+
+#[test]
+fn a_stuck_item_fails_at_its_place_and_the_rest_goes_on() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let mut stage = (0..50_u64)
+                .par_map_ordered(n, {
+                    let gate = gate.clone();
+                    move |i| {
+                        if i == 20 {
+                            gate.wait();
+                        }
+                        i
+                    }
+                })
+                .item_timeout(SHORT)
+                .isolate();
+            let _opener = gate.opener();
+            let got: Vec<_> = stage.by_ref().take(50).collect();
+            assert_eq!(got.len(), 50);
+            for (i, result) in got.iter().enumerate() {
+                assert_eq!(timed_out(result), (i == 20).then_some(20));
+                assert!(i == 20 || *result == Ok(i as u64));
+            }
+        });
+    }
+}
+
+/// The closure of the item that is given up never ends before the stage does.
+#[test]
+fn the_end_does_not_wait_for_a_stuck_closure_but_the_drop_does() {
+    within(SOON, || {
+        let (gate, ended) = (Gate::new(), Counter::new());
+        let mut stage = (0..9)
+            .par_map_ordered(3, {
+                let (gate, ended) = (gate.clone(), ended.clone());
+                move |i| {
+                    if i == 4 {
+                        gate.wait();
+                        ended.add();
+                    }
+                    i
+                }
+            })
+            .item_timeout(SHORT)
+            .isolate();
+        let opener = gate.opener();
+        assert_eq!(stage.by_ref().filter(Result::is_ok).count(), 8);
+        assert_eq!(stage.next(), None);
+        assert_eq!(ended.get(), 0);
+        std::thread::spawn(move || {
+            settle();
+            drop(opener);
+        });
+        drop(stage);
+        assert_eq!(ended.get(), 1);
+    });
+}
+
+/// Nobody is in `next()` when the time is over, but late is late.
+#[test]
+fn a_late_result_does_not_count_although_nobody_waited() {
+    within(SOON, || {
+        let (started, late) = (Counter::new(), Counter::new());
+        let mut stage = (0..3)
+            .par_map_ordered(2, {
+                let (started, late) = (started.clone(), late.clone());
+                move |i| {
+                    started.add();
+                    if i == 1 {
+                        std::thread::sleep(10 * SHORT);
+                        late.add();
+                    }
+                    i
+                }
+            })
+            .item_timeout(SHORT)
+            .isolate();
+        assert_eq!(stage.next(), Some(Ok(0)));
+        late.wait_for(1);
+        settle();
+        assert_eq!(stage.next().as_ref().and_then(timed_out), Some(1));
+        assert_eq!(stage.next(), Some(Ok(2)));
+        assert_eq!(stage.next(), None);
+    });
+}
+
+#[test]
+fn without_isolate_it_is_a_panic_that_names_item_limit_and_fix() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..100)
+            .par_map_ordered(3, {
+                let gate = gate.clone();
+                move |i| {
+                    if i == 7 {
+                        gate.wait();
+                    }
+                    i
+                }
+            })
+            .item_timeout(SHORT);
+        let _opener = gate.opener();
+        assert!(stage.by_ref().take(7).eq(0..7));
+        let said = message(|| stage.next());
+        assert!(said.contains("item 7 timed out"), "{said}");
+        assert!(said.contains("20ms"), "{said}");
+        assert!(said.contains("isolate()"), "{said}");
+        assert_eq!(stage.next(), None);
+    });
+}
+
+#[test]
+fn admission_stops_at_a_time_out_that_is_raised() {
+    within(SOON, || {
+        let (gate, pulled) = (Gate::new(), Counter::new());
+        let source = counted(0.., &pulled);
+        let mut stage = source
+            .par_map_ordered(2, {
+                let gate = gate.clone();
+                move |i: u64| {
+                    if i == 3 {
+                        gate.wait();
+                    }
+                    i
+                }
+            })
+            .in_flight(8)
+            .item_timeout(SHORT);
+        let _opener = gate.opener();
+        assert_eq!(stage.by_ref().take(3).sum::<u64>(), 3);
+        message(|| stage.next());
+        let then = pulled.get();
+        assert!(then <= 12, "{then}");
+        settle();
+        assert_eq!(pulled.get(), then);
+    });
+}
+
+#[test]
+fn in_order_of_arrival_a_stuck_item_holds_up_nobody() {
+    for n in 3..=9 {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let mut stage = (0..60_u64)
+                .par_map(n, {
+                    let gate = gate.clone();
+                    move |i| {
+                        if i % 30 == 0 {
+                            gate.wait();
+                        }
+                        i
+                    }
+                })
+                .item_timeout(SHORT)
+                .isolate();
+            let _opener = gate.opener();
+            let got: Vec<_> = stage.by_ref().take(60).collect();
+            let mut late: Vec<_> = got.iter().filter_map(timed_out).collect();
+            late.sort_unstable();
+            assert_eq!(late, [0, 30]);
+            assert_eq!(got.iter().flatten().sum::<u64>(), 59 * 30 - 30);
+        });
+    }
+}
+
+#[test]
+fn every_kind_of_stage_has_it() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let stuck = |i: &u64| {
+            if *i == 2 {
+                gate.wait();
+            }
+        };
+        fanfold::scope(|s| {
+            let source = || (0..6_u64).collect::<Vec<_>>().into_iter();
+            let map = source().par_map(3, |i| (stuck(&i), i).1);
+            let filter = source().par_filter(3, |i| (stuck(i), true).1);
+            let filter_map = source().par_filter_map(3, |i| (stuck(&i), Some(i)).1);
+            let flat_map = source().par_flat_map(3, |i| (stuck(&i), [i]).1);
+            let init = source().par_map_ordered_init(3, || (), |(), i| (stuck(&i), i).1);
+            let tried = source().try_par_map_ordered(3, |i| (stuck(&i), Ok::<_, ()>(i)).1);
+            let mut map = map.item_timeout(SHORT).isolate().within(s);
+            let mut filter = filter.item_timeout(SHORT).isolate().within(s);
+            let mut filter_map = filter_map.isolate().item_timeout(SHORT).within(s);
+            let mut flat_map = flat_map.item_timeout(SHORT).isolate().within(s);
+            let mut init = init.item_timeout(SHORT).isolate().within(s);
+            let mut tried = tried.item_timeout(SHORT).isolate().within(s);
+            let _opener = gate.opener();
+            assert_eq!(
+                map.by_ref()
+                    .take(6)
+                    .filter_map(|r| timed_out(&r))
+                    .sum::<u64>(),
+                2
+            );
+            for stage in [
+                &mut filter as &mut dyn Iterator<Item = Result<u64, Failure>>,
+                &mut filter_map,
+                &mut flat_map,
+                &mut init,
+            ] {
+                let got: Vec<_> = stage.take(6).collect();
+                assert_eq!(got.iter().map(timed_out).collect::<Vec<_>>()[2], Some(2));
+                assert_eq!(got.iter().flatten().sum::<u64>(), 13);
+            }
+            let got: Vec<_> = tried.by_ref().take(6).collect();
+            assert_eq!(got[2].as_ref().err().map(Failure::is_timeout), Some(true));
+            assert_eq!(got.into_iter().flatten().flatten().sum::<u64>(), 13);
+        });
+    });
+}
+
+#[test]
+fn errors_and_panics_are_told_apart_from_it() {
+    within(SOON, || {
+        let got: Vec<_> = (0..4)
+            .par_map_ordered(2, |i| {
+                match i {
+                    1 => bang(1),
+                    2 => {
+                        let _ = CancelToken::current().sleep(LONG);
+                    }
+                    _ => {}
+                }
+                i
+            })
+            .item_timeout(SHORT)
+            .isolate()
+            .collect();
+        let kinds: Vec<_> = got
+            .iter()
+            .map(|r| r.as_ref().err().map(|f| (f.is_panic(), f.is_timeout())))
+            .collect();
+        assert_eq!(
+            kinds,
+            [None, Some((true, false)), Some((false, true)), None]
+        );
+        let failure = got[2].as_ref().unwrap_err();
+        assert_eq!(failure.message(), "its closure ran for longer than 20ms");
+        assert!(failure.to_string().starts_with("item 2 timed out"));
+
+        let panicked = (0..4).par_map_ordered(2, |i| if i == 2 { bang(2) } else { i });
+        assert_eq!(caught(|| panicked.item_timeout(LONG).count()), Err(2));
+        let tried = (0..4).try_par_map_ordered(2, |i| if i == 2 { Err(2) } else { Ok(i) });
+        let got: Vec<_> = tried.item_timeout(LONG).collect();
+        assert_eq!(got, [Ok(0), Ok(1), Err(2)]);
+    });
+}
+
+#[test]
+fn zero_is_refused() {
+    let said = message(|| (0..3).par_map(2, |i| i).item_timeout(Duration::ZERO));
+    assert!(said.contains("leave it out"), "{said}");
+}
+
+#[test]
+fn a_limit_of_ages_is_no_limit() {
+    let stage = (0..100)
+        .par_map_ordered(3, |i| i)
+        .item_timeout(Duration::MAX);
+    assert!(stage.eq(0..100));
+}
+
+// ---- the clock
+
+/// Items wait far longer than the limit for their turn, and for room, but run for less.
+#[test]
+fn waiting_does_not_count() {
+    within(SOON, || {
+        let mut stage = (0..40)
+            .par_map_ordered(1, |i| {
+                std::thread::sleep(Duration::from_millis(1));
+                i
+            })
+            .in_flight(20)
+            .item_timeout(Duration::from_secs(10));
+        assert_eq!(stage.next(), Some(0));
+        std::thread::sleep(3 * SHORT);
+        assert!(stage.eq(1..40));
+    });
+}
+
+#[test]
+fn a_closure_that_asks_is_told() {
+    within(SOON, || {
+        let told = Counter::new();
+        let got: Vec<_> = (0..6)
+            .par_map_ordered(2, |i| {
+                if i % 2 == 1 {
+                    CancelToken::current().wait();
+                    told.add();
+                }
+                i
+            })
+            .item_timeout(SHORT)
+            .isolate()
+            .collect();
+        assert_eq!(
+            got.iter().filter_map(timed_out).collect::<Vec<_>>(),
+            [1, 3, 5]
+        );
+        assert_eq!(told.get(), 3);
+    });
+}
+
+/// Nobody is in `next()`, and the token is tripped all the same.
+#[test]
+fn a_closure_is_told_although_nobody_waits() {
+    within(SOON, || {
+        let told = Counter::new();
+        let mut stage = (0..2)
+            .par_map_ordered(1, {
+                let told = told.clone();
+                move |i| {
+                    if i == 1 {
+                        CancelToken::current().wait();
+                        told.add();
+                    }
+                    i
+                }
+            })
+            .item_timeout(SHORT)
+            .isolate();
+        assert_eq!(stage.next(), Some(Ok(0)));
+        told.wait_for(1);
+        assert_eq!(stage.next().as_ref().and_then(timed_out), Some(1));
+    });
+}
+
+/// The token of one item says nothing about the next.
+#[test]
+fn each_item_has_a_time_of_its_own() {
+    within(SOON, || {
+        let got: Vec<_> = (0..20)
+            .par_map_ordered(1, |_| {
+                let token = CancelToken::current();
+                std::thread::sleep(SHORT / 10);
+                token.is_cancelled()
+            })
+            .item_timeout(Duration::from_secs(10))
+            .collect();
+        assert_eq!(got, [false; 20]);
+    });
+}
+
+// ---- width, bound, drops
+
+/// One that has run out of time still counts.
+#[test]
+fn never_more_than_n_at_once() {
+    for n in 2..=5 {
+        within(SOON, move || {
+            let (gate, meter, started) = (Gate::new(), Meter::new(), Counter::new());
+            let mut stage = (0..40_u64)
+                .par_map_ordered(n, {
+                    let (gate, meter, started) = (gate.clone(), meter.clone(), started.clone());
+                    move |i| {
+                        let _entered = meter.enter();
+                        started.add();
+                        if i < n as u64 {
+                            gate.wait();
+                        }
+                        i
+                    }
+                })
+                .item_timeout(SHORT)
+                .isolate();
+            let opener = gate.opener();
+            for i in 0..n as u64 {
+                assert_eq!(stage.next().as_ref().and_then(timed_out), Some(i));
+            }
+            settle();
+            assert_eq!((started.get(), meter.most()), (n, n));
+            drop(opener);
+            assert_eq!(stage.by_ref().filter(Result::is_ok).count(), 40 - n);
+            assert_eq!(meter.most(), n);
+        });
+    }
+}
+
+#[test]
+fn the_bound_holds() {
+    within(SOON, || {
+        let (gate, pulled) = (Gate::new(), Counter::new());
+        let mut stage = counted(0..1_000_u64, &pulled)
+            .par_map_ordered(3, {
+                let gate = gate.clone();
+                move |i| {
+                    if i == 5 {
+                        gate.wait();
+                    }
+                    i
+                }
+            })
+            .in_flight(7)
+            .item_timeout(SHORT)
+            .isolate();
+        let _opener = gate.opener();
+        for yielded in 0..100 {
+            assert!(pulled.get() <= yielded + 7, "{yielded}");
+            assert!(stage.next().is_some());
+        }
+    });
+}
+
+#[test]
+fn everything_is_dropped_exactly_once() {
+    for n in 1..=5 {
+        within(SOON, move || {
+            let (items, results, gate) = (Ledger::new(), Ledger::new(), Gate::new());
+            let source: Vec<_> = (0..40).map(|i| items.track(i)).collect();
+            let mut stage = source
+                .into_iter()
+                .par_map_ordered(n, {
+                    let (results, gate) = (results.clone(), gate.clone());
+                    move |item| {
+                        if item.id % 16 == 15 {
+                            gate.wait();
+                        }
+                        results.track(item.id)
+                    }
+                })
+                .item_timeout(SHORT)
+                .isolate();
+            let opener = gate.opener();
+            let got: Vec<_> = stage.by_ref().take(16).collect();
+            assert_eq!(got.iter().filter_map(timed_out).collect::<Vec<_>>(), [15]);
+            drop(opener);
+            drop(got);
+            drop(stage);
+            items.assert_dropped_once();
+            results.assert_dropped_once();
+        });
+    }
+}
+
+#[test]
+fn a_late_result_whose_drop_panics_is_not_lost() {
+    within(SOON, || {
+        let ledger = Ledger::new();
+        let gate = Gate::new();
+        let mut stage = (0..2)
+            .par_map_ordered(2, {
+                let (ledger, gate) = (ledger.clone(), gate.clone());
+                move |i| {
+                    if i == 0 {
+                        gate.wait();
+                        ledger.bomb(0)
+                    } else {
+                        ledger.track(i)
+                    }
+                }
+            })
+            .item_timeout(SHORT)
+            .isolate();
+        let opener = gate.opener();
+        assert_eq!(stage.next().as_ref().and_then(timed_out), Some(0));
+        drop(stage.next());
+        drop(opener);
+        assert_eq!(caught(|| drop(stage)), Err(0));
+        ledger.assert_dropped_once();
+    });
+}
+
+#[test]
+fn a_late_panic_changes_nothing() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..9)
+            .par_map_ordered(2, {
+                let gate = gate.clone();
+                move |i| {
+                    if i == 3 {
+                        gate.wait();
+                        bang(3);
+                    }
+                    i
+                }
+            })
+            .item_timeout(SHORT)
+            .isolate();
+        let opener = gate.opener();
+        let got: Vec<_> = stage.by_ref().take(5).collect();
+        assert_eq!(got.iter().filter_map(timed_out).collect::<Vec<_>>(), [3]);
+        drop(opener);
+        assert!(stage.by_ref().eq((5..9).map(Ok)));
+        drop(stage);
+    });
+}
+
+#[test]
+fn a_cancelled_stage_still_gives_up_what_is_stuck() {
+    for ordered in [true, false] {
+        within(SOON, move || {
+            let (gate, token, started) = (Gate::new(), CancelToken::new(), Counter::new());
+            let stage = (0..100)
+                .par_map_ordered(2, {
+                    let (gate, started) = (gate.clone(), started.clone());
+                    move |i| {
+                        if i == 1 {
+                            started.add();
+                            gate.wait();
+                        }
+                        i
+                    }
+                })
+                .item_timeout(10 * SHORT)
+                .cancel_on(&token)
+                .isolate();
+            let mut stage = if ordered { stage } else { stage.unordered() };
+            let _opener = gate.opener();
+            assert!(stage.next().is_some());
+            started.wait_for(1);
+            token.cancel();
+            let rest: Vec<_> = stage.by_ref().collect();
+            assert_eq!(rest.iter().filter_map(timed_out).collect::<Vec<_>>(), [1]);
+        });
+    }
+}
+
+// ---- where it stands among others
+
+#[test]
+fn a_source_that_blocks_is_no_reason() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..30)
+            .chain(blocks(&gate))
+            .par_map_ordered(3, |i| i)
+            .item_timeout(SHORT)
+            .isolate();
+        let _opener = gate.opener();
+        assert!(stage.by_ref().take(30).eq((0..30).map(Ok)));
+        std::thread::sleep(3 * SHORT);
+        gate.open();
+        assert_eq!(stage.next(), None);
+    });
+}
+
+#[test]
+fn in_a_chain_each_stage_has_its_own() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let inner = (0..20).par_map_ordered(2, {
+            let gate = gate.clone();
+            move |i| {
+                if i == 4 {
+                    gate.wait();
+                }
+                i
+            }
+        });
+        let mut outer = inner
+            .item_timeout(SHORT)
+            .isolate()
+            .par_map_ordered(2, |r| r.map(|i| i * 2))
+            .item_timeout(LONG);
+        let _opener = gate.opener();
+        let got: Vec<_> = outer.by_ref().take(20).collect();
+        assert_eq!(got.iter().filter_map(timed_out).collect::<Vec<_>>(), [4]);
+        assert_eq!(got.iter().flatten().sum::<i32>(), 2 * (190 - 4));
+    });
+}
+
+#[test]
+fn a_local_source_has_it() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..20)
+            .local()
+            .par_map_ordered(3, {
+                let gate = gate.clone();
+                move |i| {
+                    if i == 4 {
+                        gate.wait();
+                    }
+                    i
+                }
+            })
+            .item_timeout(SHORT)
+            .isolate();
+        let _opener = gate.opener();
+        let got: Vec<_> = stage.by_ref().take(20).collect();
+        assert_eq!(got.iter().filter_map(timed_out).collect::<Vec<_>>(), [4]);
+        assert_eq!(got.len(), 20);
+    });
+}
+
+/// Then nobody can give up for the consumer what it runs itself, but late is late.
+#[test]
+fn without_threads_it_is_judged_afterwards() {
+    within(SOON, || {
+        let pool = Pool::builder().stack_size(usize::MAX / 2).build();
+        let got: Vec<_> = (0..4)
+            .par_map_ordered(2, |i| {
+                if i == 2 {
+                    std::thread::sleep(2 * SHORT);
+                }
+                i
+            })
+            .on(&pool)
+            .item_timeout(SHORT)
+            .isolate()
+            .collect();
+        assert_eq!(got.iter().filter_map(timed_out).collect::<Vec<_>>(), [2]);
+        assert_eq!(got.len(), 4);
+    });
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    within(SOON, || {
+        for round in 0..50_u64 {
+            let stage = (0..40)
+                .par_map_ordered(1 + (round % 9) as usize, move |i| {
+                    if mix(i ^ round << 8) % 8 == 0 {
+                        let _ = CancelToken::current().sleep(LONG);
+                    }
+                    i
+                })
+                .item_timeout(Duration::from_micros(300))
+                .isolate();
+            let mut seqs = Vec::new();
+            for (at, result) in stage.enumerate() {
+                match result {
+                    Ok(i) => assert_eq!(i, at as u64),
+                    Err(failure) => {
+                        assert!(failure.is_timeout());
+                        assert_eq!(failure.seq(), at as u64);
+                    }
+                }
+                seqs.push(at);
+            }
+            assert_eq!(seqs.len(), 40);
+        }
+        testing::assert_quiescent();
+    });
+}
+
+#[test]
+fn the_answer_is_prompt() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = [0]
+            .into_iter()
+            .par_map_ordered(1, {
+                let gate = gate.clone();
+                move |i| (gate.wait(), i).1
+            })
+            .item_timeout(SHORT)
+            .isolate();
+        let _opener = gate.opener();
+        let began = Instant::now();
+        assert_eq!(stage.next().as_ref().and_then(timed_out), Some(0));
+        assert!(began.elapsed() >= SHORT);
+        assert!(began.elapsed() < 100 * SHORT, "{:?}", began.elapsed());
+    });
+}

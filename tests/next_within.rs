@@ -1,0 +1,249 @@
+//! `next_within`: the next output, or word that it is not there yet.
+
+mod support;
+
+use fanfold::{Fanfold, Late};
+use std::time::{Duration, Instant};
+use support::{Counter, Gate, SOON, bang, blocks, caught, counted, settle, within};
+
+const SHORT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn what_is_there_is_given() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let mut stage = (0..2_000).par_map_ordered(n, |i| i * 2);
+            for i in 0..2_000 {
+                assert_eq!(stage.next_within(LONG), Ok(Some(i * 2)));
+            }
+            assert_eq!(stage.next_within(LONG), Ok(None));
+            assert_eq!(stage.next_within(Duration::ZERO), Ok(None));
+            assert_eq!(stage.next(), None);
+        });
+    }
+}
+
+#[test]
+fn a_stuck_item_is_named_and_not_lost() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let mut stage = (0..20_u64).par_map_ordered(n, {
+                let gate = gate.clone();
+                move |i| {
+                    if i == 5 {
+                        gate.wait();
+                    }
+                    i
+                }
+            });
+            let _opener = gate.opener();
+            for i in 0..5 {
+                assert_eq!(stage.next_within(LONG), Ok(Some(i)));
+            }
+            let began = Instant::now();
+            for _ in 0..3 {
+                let late = stage.next_within(SHORT).unwrap_err();
+                assert_eq!(late.seq(), Some(5));
+                assert_eq!(late.to_string(), "item 5 is not ready yet");
+            }
+            assert!(began.elapsed() >= 3 * SHORT);
+            gate.open();
+            assert!(stage.eq(5..20));
+        });
+    }
+}
+
+#[test]
+fn without_an_order_no_item_is_named() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..2).par_map(2, {
+            let gate = gate.clone();
+            move |i| (gate.wait(), i).1
+        });
+        let _opener = gate.opener();
+        let late: Late = stage.next_within(SHORT).unwrap_err();
+        assert_eq!(
+            (late.seq(), late.to_string()),
+            (None, "no item is ready yet".into())
+        );
+        gate.open();
+        assert_eq!(stage.sum::<i32>(), 1);
+    });
+}
+
+#[test]
+fn a_blocked_source_is_waited_for_no_longer() {
+    for n in 1..=5 {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let mut stage = (0..50).chain(blocks(&gate)).par_map_ordered(n, |i| i);
+            let _opener = gate.opener();
+            for i in 0..50 {
+                assert_eq!(stage.next_within(LONG), Ok(Some(i)));
+            }
+            assert_eq!(
+                stage.next_within(SHORT).map_err(|late| late.seq()),
+                Err(Some(50))
+            );
+            gate.open();
+            assert_eq!(stage.next_within(LONG), Ok(None));
+        });
+    }
+}
+
+/// Whoever only ever asks what is ready gets everything: asking moves the stage on.
+#[test]
+fn asking_for_what_is_ready_gets_everything() {
+    for (n, bound) in [(1, 1), (1, 2), (2, 1), (2, 3), (3, 8), (5, 100)] {
+        within(SOON, move || {
+            let pulled = Counter::new();
+            let source = counted(0..500, &pulled);
+            let mut stage = source.par_map_ordered(n, |i| i).in_flight(bound);
+            let mut got = Vec::new();
+            loop {
+                match stage.next_within(Duration::ZERO) {
+                    Ok(Some(i)) => got.push(i),
+                    Ok(None) => break,
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+            assert!(got.into_iter().eq(0..500));
+        });
+    }
+}
+
+/// An item that a puller has in hand, and is stuck with in the source.
+#[test]
+fn asking_frees_what_a_stuck_puller_holds() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..3_000).chain(blocks(&gate)).par_map_ordered(2, |i| i);
+        let _opener = gate.opener();
+        let mut got = 0;
+        while got < 3_000 {
+            if let Ok(item) = stage.next_within(Duration::ZERO) {
+                assert_eq!(item, Some(got));
+                got += 1;
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    });
+}
+
+/// Tiny items make the consumer run them itself, where it could be stuck.
+#[test]
+fn it_is_kept_also_where_items_are_tiny() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..1_000_000_u64).par_map_ordered(2, {
+            let gate = gate.clone();
+            move |i| {
+                if i == 500_000 {
+                    gate.wait();
+                }
+                i
+            }
+        });
+        let _opener = gate.opener();
+        assert!(stage.by_ref().take(400_000).eq(0..400_000));
+        let mut next = 400_000;
+        let late = loop {
+            match stage.next_within(10 * SHORT) {
+                Ok(item) => {
+                    assert_eq!(item, Some(next));
+                    next += 1;
+                }
+                Err(late) => break late,
+            }
+        };
+        assert_eq!(late.seq(), Some(500_000));
+        gate.open();
+        assert!(stage.eq(500_000..1_000_000));
+    });
+}
+
+#[test]
+fn the_first_call_starts_the_stage() {
+    within(SOON, || {
+        let (pulled, gate) = (Counter::new(), Gate::new());
+        let source = counted(0..5, &pulled);
+        let mut stage = source.par_map_ordered(2, {
+            let gate = gate.clone();
+            move |i| (gate.wait(), i).1
+        });
+        let _opener = gate.opener();
+        settle();
+        assert_eq!(pulled.get(), 0);
+        assert!(stage.next_within(Duration::ZERO).is_err());
+        pulled.wait_for(1);
+        gate.open();
+        assert!(stage.eq(0..5));
+    });
+}
+
+#[test]
+fn batches_and_errors_come_as_from_next() {
+    within(SOON, || {
+        let mut flat = (0..3).par_flat_map(2, |i| vec![i; i]);
+        let mut got = Vec::new();
+        while let Ok(Some(item)) = flat.next_within(LONG) {
+            got.push(item);
+        }
+        assert_eq!(got, [1, 2, 2]);
+
+        let mut tried = (0..5).try_par_map_ordered(2, |i| if i == 1 { Err(i) } else { Ok(i) });
+        assert_eq!(tried.next_within(LONG), Ok(Some(Ok(0))));
+        assert_eq!(tried.next_within(LONG), Ok(Some(Err(1))));
+        assert_eq!(tried.next_within(LONG), Ok(None));
+
+        let mut panics = (0..5).par_map_ordered(2, |i| if i == 1 { bang(1) } else { i });
+        assert_eq!(panics.next_within(LONG), Ok(Some(0)));
+        assert_eq!(caught(|| panics.next_within(LONG)), Err(1));
+        assert_eq!(panics.next_within(LONG), Ok(None));
+    });
+}
+
+#[test]
+fn a_scoped_stage_has_it() {
+    within(SOON, || {
+        let (gate, words) = (Gate::new(), ["a", "bc"]);
+        fanfold::scope(|s| {
+            let stage = words
+                .iter()
+                .par_map_ordered(2, |word| (gate.wait(), word.len()).1);
+            let mut stage = stage.within(s);
+            let _opener = gate.opener();
+            assert_eq!(
+                stage.next_within(SHORT).map_err(|late| late.seq()),
+                Err(Some(0))
+            );
+            gate.open();
+            assert_eq!(stage.next_within(LONG), Ok(Some(1)));
+            assert_eq!(stage.next_within(LONG), Ok(Some(2)));
+            assert_eq!(stage.next_within(LONG), Ok(None));
+        });
+    });
+}
+
+#[test]
+fn a_late_answer_leaves_next_as_it_was() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let mut stage = (0..3).par_map_ordered(2, {
+            let gate = gate.clone();
+            move |i| (gate.wait(), i).1
+        });
+        let opener = gate.opener();
+        assert!(stage.next_within(SHORT).is_err());
+        std::thread::spawn(move || {
+            std::thread::sleep(2 * SHORT);
+            drop(opener);
+        });
+        assert_eq!(stage.next(), Some(0));
+        assert_eq!(stage.size_hint(), (2, Some(2)));
+    });
+}
