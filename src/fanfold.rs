@@ -291,7 +291,8 @@ pub trait Fanfold: Sized {
     ///
     /// # Panics
     ///
-    /// If `size` is 0.
+    /// If `size` is 0. A panic of the source passes through at once; the items before it stay, and begin
+    /// the window that the next call gives, if there is one.
     ///
     /// # Examples
     ///

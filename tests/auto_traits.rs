@@ -46,7 +46,7 @@ fn the_plain_types_are_as_free_as_can_be() {
     is_cloned::<PoolBuilder>();
     is_cloned::<Local<Range<u8>>>();
     is_cloned::<Window<Range<u8>>>();
-    is_cloned::<Aggregate<Range<u8>, fn() -> u8, fn(u8, u8) -> u8>>();
+    is_cloned::<Aggregate<Range<u8>, u8, fn() -> u8, fn(u8, u8) -> u8>>();
     is_cloned::<Sliding<Range<u8>>>();
     is_cloned::<SlidingAggregate<Range<u8>, fn() -> u8, fn(u8, u8) -> u8>>();
     is_error::<Failure>();

@@ -176,7 +176,42 @@ fn panics_pass_through() {
         [Some(vec![0, 1]), Some(vec![2, 3])]
     );
     assert_eq!(caught(|| windows.next()), Err(5));
+    assert_eq!(windows.next(), Some(vec![4, 6])); // 4 came before the panic, and is not lost
+    assert!(windows.eq([vec![7, 8], vec![9]]));
     let mut sums = (0..10).window(2).aggregate(|| 0, |a, x| a + bad(x));
     assert_eq!([sums.next(), sums.next()], [Some(1), Some(5)]);
     assert_eq!(caught(|| sums.next()), Err(5));
+}
+
+/// Whatever the source does, what it has given is in some window.
+#[test]
+fn nothing_is_lost_where_the_source_panics() {
+    for size in 1..=9 {
+        for at in 0..10_u64 {
+            let source = || (0..10).map(move |i| if i == at { bang(i) } else { i });
+            let mut windows = source().window(size);
+            let mut sums = source()
+                .window(size)
+                .aggregate(|| (0, 0), |a, x| (a.0 + 1, a.1 + x));
+            let (mut seen, mut summed, mut panics) = (Vec::new(), (0, 0), 0);
+            loop {
+                let both = (caught(|| windows.next()), caught(|| sums.next()));
+                match both {
+                    (Ok(None), Ok(None)) => break,
+                    (Ok(Some(window)), Ok(Some(sum))) => {
+                        assert_eq!((window.len(), window.iter().sum()), sum);
+                        summed = (summed.0 + sum.0, summed.1 + sum.1);
+                        seen.extend(window);
+                    }
+                    (Err(a), Err(b)) => {
+                        assert_eq!((a, b), (at, at));
+                        panics += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!((panics, summed), (1, (9, 45 - at)));
+            assert!(seen.into_iter().eq((0..10).filter(|&i| i != at)));
+        }
+    }
 }

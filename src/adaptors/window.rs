@@ -9,7 +9,15 @@ use std::time::Duration;
 /// [`window`](crate::Fanfold::window).
 #[derive(Clone, Debug)]
 #[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
-pub struct Window<S> {
+pub struct Window<S: Iterator> {
+    batches: Batches<S>,
+    /// The window that is being filled: empty between two calls, but for a panic of the source.
+    window: Vec<S::Item>,
+}
+
+/// Where the items of windows come from.
+#[derive(Clone, Debug)]
+struct Batches<S> {
     /// `None` after its end.
     source: Option<S>,
     size: usize,
@@ -26,8 +34,11 @@ impl<S: Iterator> Window<S> {
             "the size of a window must be at least 1: write 1 for windows of single items"
         );
         Window {
-            source: Some(source),
-            size,
+            batches: Batches {
+                source: Some(source),
+                size,
+            },
+            window: Vec::new(),
         }
     }
 
@@ -63,7 +74,7 @@ impl<S: Iterator> Window<S> {
     where
         S::Item: Clone,
     {
-        Sliding::new(self.source, self.size, step)
+        Sliding::new(self.batches.source, self.batches.size, step)
     }
 
     /// Closes a window by time as well: when its first item is `age` old.
@@ -97,7 +108,7 @@ impl<S: Iterator> Window<S> {
         S: Send,
         S::Item: Send,
     {
-        let Window { source, size } = self;
+        let Batches { source, size } = self.batches;
         let source = source.unwrap_or_else(|| panic!("max_age goes before the first `next()`"));
         Aged::aged(source, size, age)
     }
@@ -107,6 +118,11 @@ impl<S: Iterator> Window<S> {
     /// `init` makes the first value of each window, `f` adds an item to it. Lazy: pulls one
     /// window's items a `next()`, and holds none of them.
     ///
+    /// # Panics
+    ///
+    /// A panic of the source passes through and loses nothing, as with
+    /// [`window`](crate::Fanfold::window). One of `init` or `f` costs what they were given.
+    ///
     /// # Examples
     ///
     /// ```
@@ -115,44 +131,48 @@ impl<S: Iterator> Window<S> {
     /// let sums = (1..=7).window(3).aggregate(|| 0, |sum, x| sum + x);
     /// assert!(sums.eq([6, 15, 7]));
     /// ```
-    pub fn aggregate<A, N, F>(self, init: N, f: F) -> Aggregate<S, N, F>
+    pub fn aggregate<A, N, F>(self, init: N, f: F) -> Aggregate<S, A, N, F>
     where
         N: FnMut() -> A,
         F: FnMut(A, S::Item) -> A,
     {
         Aggregate {
-            window: self,
+            batches: self.batches,
+            value: None,
+            held: 0,
             init,
             f,
         }
     }
+}
 
-    /// Pulls the first item of a window; the source is not called again after its end.
-    fn first(&mut self) -> Option<S::Item> {
-        let item = self.source.as_mut()?.next();
-        if item.is_none() {
-            self.source = None;
+impl<S: Iterator> Batches<S> {
+    /// Calls `add` with each item that the window in hand still wants, of which there are `held`.
+    ///
+    /// The source is not called again after its end. After a panic it is, if the caller goes on: what
+    /// is held then is the beginning of the next window.
+    fn fill(&mut self, held: &mut usize, mut add: impl FnMut(S::Item)) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        while *held < self.size {
+            let Some(item) = source.next() else {
+                self.source = None;
+                return;
+            };
+            *held += 1;
+            add(item);
         }
-        item
     }
 
-    /// Calls `add` with each further item of the window.
-    fn rest(&mut self, mut add: impl FnMut(S::Item)) {
-        for _ in 1..self.size {
-            match self.first() {
-                Some(item) => add(item),
-                None => break,
-            }
-        }
-    }
-
-    fn hint(&self) -> (usize, Option<usize>) {
+    fn hint(&self, held: usize) -> (usize, Option<usize>) {
         let (low, high) = self
             .source
             .as_ref()
             .map_or((0, Some(0)), Iterator::size_hint);
         let windows = |items: usize| items.div_ceil(self.size);
-        (windows(low), high.map(windows))
+        let high = high.and_then(|high| high.checked_add(held));
+        (windows(low.saturating_add(held)), high.map(windows))
     }
 }
 
@@ -160,15 +180,19 @@ impl<S: Iterator> Iterator for Window<S> {
     type Item = Vec<S::Item>;
 
     fn next(&mut self) -> Option<Vec<S::Item>> {
-        let first = self.first()?;
-        let mut window = Vec::with_capacity(self.size.min(FIRST));
-        window.push(first);
-        self.rest(|item| window.push(item));
-        Some(window)
+        let Window { batches, window } = self;
+        let size = batches.size.min(FIRST);
+        batches.fill(&mut window.len(), |item| {
+            if window.capacity() == 0 {
+                window.reserve_exact(size);
+            }
+            window.push(item);
+        });
+        Some(std::mem::take(window)).filter(|window| !window.is_empty())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.hint()
+        self.batches.hint(self.window.len())
     }
 }
 
@@ -178,13 +202,16 @@ impl<S: Iterator> FusedIterator for Window<S> {}
 /// One value a window; made by [`Window::aggregate`].
 #[derive(Clone, Debug)]
 #[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
-pub struct Aggregate<S, N, F> {
-    window: Window<S>,
+pub struct Aggregate<S, A, N, F> {
+    batches: Batches<S>,
+    /// What the window in hand has come to, and of how many items.
+    value: Option<A>,
+    held: usize,
     init: N,
     f: F,
 }
 
-impl<S, A, N, F> Iterator for Aggregate<S, N, F>
+impl<S, A, N, F> Iterator for Aggregate<S, A, N, F>
 where
     S: Iterator,
     N: FnMut() -> A,
@@ -193,21 +220,27 @@ where
     type Item = A;
 
     fn next(&mut self) -> Option<A> {
-        let first = self.window.first()?;
-        let f = &mut self.f;
-        let mut value = Some(f((self.init)(), first));
-        self.window.rest(|item| {
-            value = value.take().map(|value| f(value, item));
+        let Aggregate {
+            batches,
+            value,
+            held,
+            init,
+            f,
+        } = self;
+        batches.fill(held, |item| {
+            let so_far = value.take().unwrap_or_else(&mut *init);
+            *value = Some(f(so_far, item));
         });
-        value
+        *held = 0;
+        value.take()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.window.hint()
+        self.batches.hint(self.held)
     }
 }
 
-impl<S, A, N, F> ExactSizeIterator for Aggregate<S, N, F>
+impl<S, A, N, F> ExactSizeIterator for Aggregate<S, A, N, F>
 where
     S: ExactSizeIterator,
     N: FnMut() -> A,
@@ -215,7 +248,7 @@ where
 {
 }
 
-impl<S, A, N, F> FusedIterator for Aggregate<S, N, F>
+impl<S, A, N, F> FusedIterator for Aggregate<S, A, N, F>
 where
     S: Iterator,
     N: FnMut() -> A,

@@ -114,6 +114,61 @@ fn loom_claim_and_steal() {
     });
 }
 
+/// Run / give up: an item's place is written once, by its owner or by the consumer that gave it up,
+/// and what was left of the run is run once, by its owner or by whoever got it.
+#[test]
+fn loom_run_and_give_up() {
+    model(|| {
+        let ran = Ran::new();
+        let key = Arc::new(Mutex::new(Key::new()));
+        let (mut owning, mut taking) = filled(2, &mut key.lock());
+        let owner = thread::spawn({
+            let (ran, key) = (Arc::clone(&ran), Arc::clone(&key));
+            move || {
+                owning.start();
+                for clock in 1.. {
+                    let (mut hand, _) = owning.hand();
+                    let item = hand.take();
+                    owning.clock_in(clock);
+                    ran.0[item].fetch_add(1, Ordering::Relaxed);
+                    if !owning.clock_out(clock) {
+                        return;
+                    }
+                    let claim = owning.hand().0.publish(());
+                    if claim == Claim::Contested && !owning.settle(&mut key.lock()) {
+                        return;
+                    }
+                }
+            }
+        });
+        let mut rest = None;
+        let mut given = None;
+        if let Some(since) = taking.run().since() {
+            let mut desk = key.lock();
+            if let Some(given_up) = taking.run().give_up(since, &mut desk) {
+                let fresh = Arc::new(Run::new());
+                rest = run::split(taking.run(), fresh, Share::Rest, &mut desk).ok();
+                given = Some(given_up.seq() as usize);
+                given_up.publish(Err(Odd::Discarded), &mut desk);
+            }
+        }
+        if let Some((rest, _taking)) = rest {
+            ran.run_all(rest, &key);
+        }
+        owner.join().expect("no panic");
+        ran.assert_once(2);
+        // Each place has been written, the given one by the consumer, and every other by the owner.
+        let mut taken = 0;
+        while taking.is_ready() {
+            let odd = taking.take_any().is_err();
+            assert_eq!(odd, given == Some(taken));
+            taken += 1;
+        }
+        assert_eq!(taken, given.map_or(2, |given| given + 1));
+        assert!(taking.is_exhausted(&mut key.lock()));
+    });
+}
+
 /// Fill / seal: every item is run exactly once, by the rescuer or by the puller; a thief may steal
 /// from the rescuer before the puller settles.
 #[test]

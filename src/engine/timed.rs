@@ -90,7 +90,7 @@ where
         loop {
             let claim = self.run_timed(&mut run, worker, timed, &mut now);
             match claim {
-                Some(Claim::Mine) => continue,
+                Some(Claim::Mine) => {}
                 Some(Claim::Contested) => {
                     let mut desk = self.desk.lock();
                     if run.settle(&mut desk.key) {
