@@ -3,7 +3,7 @@
 //! `stage` is where the parts meet; `worker` (with `puller`, for when it is in the source) and
 //! `consumer` are its two sides. Below them, `desk` is what lies under the stage's lock, `ctl` the
 //! words that threads exchange without it, `run` the items and results, `reorder` their order, `cost`
-//! their size, `timed` their limits, `pool` the threads, `spin` their shortest wait, `bell` their longest, `nest` who is in
+//! their size, `timed` their limits, `hedged` their second chance, `pool` the threads, `spin` their shortest wait, `bell` their longest, `nest` who is in
 //! whose source, `erase` the lifetimes, `barrier` the one system call.
 
 pub(crate) mod barrier;
@@ -17,6 +17,7 @@ pub(crate) mod cost;
 pub(crate) mod ctl;
 pub(crate) mod desk;
 pub(crate) mod erase;
+pub(crate) mod hedged;
 pub(crate) mod hub;
 pub(crate) mod inline;
 pub(crate) mod job;
@@ -24,8 +25,10 @@ pub(crate) mod lent;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod nest;
+pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod puller;
+pub(crate) mod race;
 pub(crate) mod reorder;
 pub(crate) mod run;
 pub(crate) mod source;

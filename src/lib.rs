@@ -48,6 +48,7 @@ pub use crate::engine::clock::{Clock, Sleeper};
 pub use crate::engine::erase::Scope;
 pub use crate::engine::hub::Overflow;
 pub use crate::engine::job::{Job, OneToOne};
+pub use crate::engine::policy::{HedgePolicy, HedgeStats};
 pub use crate::engine::pool::{Pool, PoolBuilder};
 pub use crate::engine::source::Source;
 pub use crate::error::{Cancelled, Exhausted, Failure, Late, Refused};

@@ -7,6 +7,7 @@ use crate::engine::cancel::CancelToken;
 use crate::engine::consumer::Consumer;
 use crate::engine::erase::{InScope, Lazy, Scope};
 use crate::engine::job::{Job, OneToOne};
+use crate::engine::policy::HedgePolicy;
 use crate::engine::pool::Pool;
 use crate::engine::source::Source;
 use crate::engine::stage::{Opts, Plan};
@@ -121,6 +122,7 @@ where
             eager: false,
             takes_part: false,
             item_timeout: None,
+            hedge: None,
             name: None,
             tokens: Vec::new(),
             pool: None,
@@ -129,7 +131,12 @@ where
         let low = if isize::try_from(low).is_ok() { low } else { 0 };
         Stage {
             hint: (high.map_or(low, |high| low.min(high)), high),
-            lazy: Lazy::Idle(Box::new(Plan { source, job, opts })),
+            lazy: Lazy::Idle(Box::new(Plan {
+                source,
+                job,
+                opts,
+                clone: None,
+            })),
             name: None,
         }
     }
@@ -323,6 +330,7 @@ where
                 source: plan.source,
                 job: Isolated::new(plan.job),
                 opts: plan.opts,
+                clone: plan.clone,
             })),
             hint: self.hint,
             name: self.name,
@@ -375,6 +383,64 @@ where
             "item_timeout must be more than 0: leave it out for no limit"
         );
         self.set(|opts| opts.item_timeout = Some(time))
+    }
+
+    /// Runs an item a second time if it is slow, and takes the first result: the tail, cut.
+    ///
+    /// When `next()` waits for an item for longer than the policy's delay, and a worker has nothing else
+    /// to do, that worker runs a clone of the item. The first result takes the item's place; the
+    /// other is dropped, and its [token](CancelToken::current) tripped. It works at the head of the
+    /// line of an ordered stage, and for any item of an [unordered](Self::unordered) one.
+    ///
+    /// **`f` must be safe to run twice**, also at the same time, and both runs may go on to their ends:
+    /// right for a read or an idempotent write, wrong for a payment. It helps where an item is slow by
+    /// chance; if the item itself is, the copy is as slow.
+    ///
+    /// A copy counts against `n`, and takes the place of an item that would be in flight. How many
+    /// there are is limited by the policy's [budget](HedgePolicy); when that is spent, items go on
+    /// unhedged. An item and its copy can agree on who does the work: see [`CancelToken::claim`].
+    ///
+    /// Costs a clone of each item, an allocation, and about 100 ns.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`. If the item and its copy both panic, the item's panic is raised at its
+    /// place; if one of them succeeds, that counts.
+    ///
+    /// # Errors
+    ///
+    /// In a [`try_`](crate::Fanfold::try_par_map_ordered) stage likewise: the item's error comes out if
+    /// its copy, if there is one, fails too. (A `Result` that [`par_map`](crate::Fanfold::par_map)
+    /// yields is a value as any other: the first one counts.)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold, HedgePolicy};
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// let stuck = AtomicBool::new(true);
+    /// let fetch = |page: u32| {
+    ///     if page == 2 && stuck.swap(false, Ordering::Relaxed) {
+    ///         CancelToken::current().wait(); // this server does not answer, the next one will
+    ///     }
+    ///     page * 10
+    /// };
+    /// let policy = HedgePolicy::after(Duration::from_millis(5));
+    /// let pages: Vec<_> = (0..5).par_map_ordered(2, fetch).hedged(&policy).collect();
+    /// assert_eq!(pages, [0, 10, 20, 30, 40]);
+    /// assert_eq!(policy.stats().won, 1);
+    /// ```
+    #[track_caller]
+    pub fn hedged(mut self, policy: &HedgePolicy) -> Self
+    where
+        S::Item: Clone,
+    {
+        if let Lazy::Idle(plan) = &mut self.lazy {
+            plan.clone = Some(S::Item::clone);
+        }
+        self.set(|opts| opts.hedge = Some(policy.clone()))
     }
 
     /// Puts the stage within a scope, so that it is an iterator although it borrows. The last

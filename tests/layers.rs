@@ -80,6 +80,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("engine::consumer", &["engine::*", "error", "sync"]),
     ("engine::inline", &["engine::*", "sync"]),
     ("engine::timed", &["engine::*", "error", "sync"]),
+    ("engine::hedged", &["engine::*", "sync"]),
+    ("engine::race", &["engine::cancel", "sync"]),
+    ("engine::policy", &["sync"]),
     (
         "engine::ctl",
         &[
@@ -105,7 +108,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "engine::run",
-        &["engine::barrier", "engine::unwind", "error", "sync"],
+        &[
+            "engine::barrier",
+            "engine::race",
+            "engine::unwind",
+            "error",
+            "sync",
+        ],
     ),
     ("engine::source", &["engine::erase::Cx"]),
     (
@@ -152,6 +161,7 @@ const TABLE: &[(&str, &[&str])] = &[
 const GROUPS: &[&[&str]] = &[
     &[
         "engine::consumer",
+        "engine::hedged",
         "engine::inline",
         "engine::puller",
         "engine::stage",

@@ -63,6 +63,8 @@ struct Node {
     /// The tokens that share this node. Links of the tree and of the timer do not count.
     handles: AtomicUsize,
     deadline: Option<Instant>,
+    /// Those that race for the same result, and as which of them.
+    rivals: Option<(Arc<Rivals>, usize)>,
     links: Mutex<Links>,
     wake: Condvar,
 }
@@ -83,12 +85,17 @@ struct Links {
 }
 
 impl Node {
-    fn new(deadline: Option<Instant>, parent: Option<Weak<Node>>) -> Arc<Self> {
+    fn new(
+        deadline: Option<Instant>,
+        parent: Option<Weak<Node>>,
+        rivals: Option<(Arc<Rivals>, usize)>,
+    ) -> Arc<Self> {
         Arc::new(Node {
             birth: birth(),
             tripped: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             deadline,
+            rivals,
             links: Mutex::new(Links {
                 parent,
                 ..Links::default()
@@ -262,7 +269,7 @@ impl CancelToken {
     /// ```
     pub fn new() -> Self {
         CancelToken {
-            node: Node::new(None, None),
+            node: Node::new(None, None, None),
         }
     }
 
@@ -320,7 +327,7 @@ impl CancelToken {
     /// ```
     #[must_use = "the child is a new token: this one does not change"]
     pub fn child(&self) -> CancelToken {
-        self.child_until(None)
+        self.child_until(None, self.node.rivals.clone())
     }
 
     /// Makes a [`child`](Self::child) that is tripped after this time at the latest.
@@ -343,7 +350,8 @@ impl CancelToken {
     /// ```
     #[must_use = "the limit is the child's: this token does not change"]
     pub fn with_timeout(&self, time: Duration) -> CancelToken {
-        self.child_until(Instant::now().checked_add(time))
+        let at = Instant::now().checked_add(time);
+        self.child_until(at, self.node.rivals.clone())
     }
 
     /// Makes a [`child`](Self::child) that is tripped at this instant at the latest.
@@ -363,13 +371,18 @@ impl CancelToken {
     /// ```
     #[must_use = "the limit is the child's: this token does not change"]
     pub fn with_deadline(&self, at: Instant) -> CancelToken {
-        self.child_until(Some(at))
+        self.child_until(Some(at), self.node.rivals.clone())
     }
 
-    fn child_until(&self, at: Option<Instant>) -> CancelToken {
+    fn child_until(
+        &self,
+        at: Option<Instant>,
+        rivals: Option<(Arc<Rivals>, usize)>,
+    ) -> CancelToken {
         let node = Node::new(
             earliest(at, self.node.deadline),
             Some(Arc::downgrade(&self.node)),
+            rivals,
         );
         let mut links = self.node.links.lock();
         if self.node.is_tripped() {
@@ -469,6 +482,51 @@ impl CancelToken {
             Err(Cancelled)
         } else {
             Ok(())
+        }
+    }
+
+    /// Whether this is the same token as that.
+    pub(crate) fn is(&self, other: &CancelToken) -> bool {
+        Arc::ptr_eq(&self.node, &other.node)
+    }
+
+    /// Says that this one does the work: the others that race for the same result are tripped.
+    ///
+    /// For the replicas of a [hedge](crate::Fanfold::hedge), and for an item of a
+    /// [hedged](crate::Stage::hedged) stage and its copy. The first that claims goes on, and every
+    /// other gets the error, or finds its token tripped. So a request may be sent to two queues, and
+    /// whichever reaches its turn first tells the other not to bother: these are the tied requests of
+    /// Dean and Barroso, *The Tail at Scale* (2013). If the one that has claimed fails, the claim is
+    /// void, and a replica that was not started yet may be.
+    ///
+    /// Where nothing races, this is [`check`](Self::check).
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] if the token is tripped, or another has claimed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Cancelled, Fanfold};
+    ///
+    /// let replicas = ["a", "b"].map(|name| {
+    ///     move |token: CancelToken| -> Result<&'static str, Cancelled> {
+    ///         token.claim()?; // before the work that must not be done twice
+    ///         Ok(name)
+    ///     }
+    /// });
+    /// assert!(replicas.into_iter().hedge().run().is_ok());
+    /// ```
+    pub fn claim(&self) -> Result<(), Cancelled> {
+        self.check()?;
+        let Some((rivals, me)) = &self.node.rivals else {
+            return Ok(());
+        };
+        rivals.claim(*me)?;
+        match rivals.trip_others(*me) {
+            Some(panic) => resume_unwind(panic),
+            None => Ok(()),
         }
     }
 
@@ -690,6 +748,81 @@ fn birth() -> u64 {
 
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     a.into_iter().chain(b).min()
+}
+
+/// The tokens of those that race for one result.
+#[derive(Default)]
+pub(crate) struct Rivals(Mutex<Race>);
+
+#[derive(Default)]
+struct Race {
+    claimed: Option<usize>,
+    /// Nobody's work counts any more but this one's.
+    won: Option<usize>,
+    members: Vec<Weak<Node>>,
+}
+
+impl fmt::Debug for Rivals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rivals").finish_non_exhaustive()
+    }
+}
+
+impl Rivals {
+    /// A token for the next of them. Born tripped if another does the work already.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        parent: &CancelToken,
+        deadline: Option<Instant>,
+    ) -> (CancelToken, usize) {
+        let mut race = self.0.lock();
+        let me = race.members.len();
+        let token = parent.child_until(deadline, Some((Arc::clone(self), me)));
+        race.members.push(Arc::downgrade(&token.node));
+        let late = race.claimed.is_some() || race.won.is_some();
+        drop(race);
+        if late {
+            token.node.tripped.store(true, Ordering::Release); // it is new: nobody waits on it
+        }
+        (token, me)
+    }
+
+    fn claim(&self, me: usize) -> Result<(), Cancelled> {
+        let mut race = self.0.lock();
+        if race.won.is_some_and(|won| won != me) || *race.claimed.get_or_insert(me) != me {
+            return Err(Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Whether one of them does the work alone.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.0.lock().claimed.is_some()
+    }
+
+    /// This one has failed: if it had claimed, another may.
+    pub(crate) fn give_up(&self, me: usize) {
+        self.0.lock().claimed.take_if(|claimed| *claimed == me);
+    }
+
+    /// Nobody's work counts any more, but for this one's, who has done it. A panic of a hook comes back.
+    pub(crate) fn win(&self, me: usize) -> Option<Payload> {
+        self.0.lock().won = Some(me);
+        self.trip_others(me)
+    }
+
+    fn trip_others(&self, me: usize) -> Option<Payload> {
+        let others: Vec<_> = {
+            let race = self.0.lock();
+            let others = race.members.iter().enumerate().filter(|(at, _)| *at != me);
+            others.filter_map(|(_, node)| node.upgrade()).collect()
+        };
+        let mut panic = None;
+        for node in others {
+            unwind::first(&mut panic, Node::trip(&node));
+        }
+        panic
+    }
 }
 
 /// Who knows the token of the item that a thread runs.

@@ -16,6 +16,7 @@ use crate::engine::census::Alive;
 use crate::engine::ctl::{ANY, Ctl, Here};
 use crate::engine::desk::{CONSUMER, Sight, Wake};
 use crate::engine::erase::{Seed, Stop, Team};
+use crate::engine::hedged::Hedge;
 use crate::engine::inline::{Inliner, Step};
 use crate::engine::job::Job;
 use crate::engine::nest;
@@ -24,6 +25,7 @@ use crate::engine::run::Odd;
 use crate::engine::source::Source;
 use crate::engine::spin::Spin;
 use crate::engine::stage::{Plan, Shared, TakingOf, steal};
+use crate::engine::timed::Timed;
 use crate::engine::unwind::{self, Payload, catch};
 use crate::engine::worker::{STUCK, Worker};
 use crate::error::Late;
@@ -131,7 +133,12 @@ where
 {
     pub(crate) fn start(plan: Plan<S, J>, seed: Seed) -> Box<Self> {
         crate::engine::barrier::prepare();
-        let Plan { source, job, opts } = plan;
+        let Plan {
+            source,
+            job,
+            opts,
+            clone,
+        } = plan;
         let parker = Parker::new();
         let alive = Alive::new(opts.name.as_deref().unwrap_or("a stage without a name"));
         let ctl = Arc::new(Ctl::new(parker.unparker().clone(), alive));
@@ -147,7 +154,11 @@ where
         };
         let shared = team.as_ref().map(|team| {
             let crew = team.crew().clone();
-            Arc::new(Shared::<S, J>::new(job, far, &opts, Arc::clone(&ctl), crew))
+            let hedge = opts.hedge.clone().zip(clone);
+            let hedge = hedge.map(|(policy, clone)| Hedge::new(policy, clone));
+            let timed = Timed::new(opts.item_timeout, hedge);
+            let ctl = Arc::clone(&ctl);
+            Arc::new(Shared::<S, J>::new(job, far, &opts, timed, ctl, crew))
         });
         let hooks = opts.tokens.iter().map(|token| {
             let ctl = Arc::clone(&ctl);
@@ -332,7 +343,7 @@ where
             if self.work(&shared) || self.pull_near(&shared) {
                 continue;
             }
-            if self.give_up_overdue(&shared) {
+            if self.look_at_clocks(&shared) {
                 continue;
             }
             let late = self.until.is_some_and(|until| until <= Instant::now());
@@ -628,7 +639,9 @@ where
     #[cold]
     pub(crate) fn finish(&mut self) {
         self.over = true;
-        let astray = |shared: &Arc<Shared<S, J>>| shared.desk.lock().astray > 0;
+        let astray = |shared: &Arc<Shared<S, J>>| {
+            shared.desk.lock().astray > 0 || shared.hedge().is_some_and(|hedge| hedge.copies() > 0)
+        };
         if self.cut_short || self.shared.as_ref().is_some_and(astray) {
             self.stop();
         } else if let Some(team) = &self.team {

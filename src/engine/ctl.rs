@@ -15,7 +15,7 @@
 //! or by the desk's lock.
 
 use crate::engine::barrier::{Light, heavy};
-use crate::engine::cancel::{CancelToken, Current};
+use crate::engine::cancel::{CancelToken, Current, Rivals};
 use crate::engine::census::Alive;
 use crate::engine::erase::Stop;
 use crate::engine::lent::Words;
@@ -357,6 +357,8 @@ pub(crate) struct Here {
     seq: Cell<u64>,
     /// When the item is to be over.
     deadline: Cell<Option<Instant>>,
+    rivals: RefCell<Option<Arc<Rivals>>>,
+    racer: Cell<usize>,
     /// Whether there is a token: read each item.
     asked: Cell<bool>,
     token: RefCell<Option<CancelToken>>,
@@ -368,6 +370,8 @@ impl Here {
             ctl,
             seq: Cell::new(0),
             deadline: Cell::new(None),
+            rivals: RefCell::new(None),
+            racer: Cell::new(usize::MAX),
             asked: Cell::new(false),
             token: RefCell::new(None),
         }
@@ -377,6 +381,19 @@ impl Here {
     #[inline]
     pub(crate) fn set_seq(&self, seq: u64) {
         self.seq.set(seq);
+    }
+
+    /// Its token is one of several that race for the same result; or is by itself again.
+    pub(crate) fn set_race(&self, rivals: Option<Arc<Rivals>>) -> Option<Arc<Rivals>> {
+        if rivals.is_some() {
+            self.racer.set(usize::MAX);
+        }
+        self.rivals.replace(rivals)
+    }
+
+    /// As which of them; [`usize::MAX`] if nobody has asked for the token.
+    pub(crate) fn racer(&self) -> usize {
+        self.racer.get()
     }
 
     /// Its token is to be tripped then.
@@ -395,9 +412,10 @@ impl Here {
     #[cold]
     fn forget_token(&self) {
         self.asked.set(false);
-        self.token.take();
-        let seq = self.seq.get();
-        self.ctl.items.lock().retain(|(other, _)| *other != seq);
+        if let Some(token) = self.token.take() {
+            let mut items = self.ctl.items.lock();
+            items.retain(|(_, other)| !other.is(&token));
+        }
     }
 }
 
@@ -406,9 +424,15 @@ impl Current for Here {
         if let Some(token) = &*self.token.borrow() {
             return token.clone();
         }
-        let token = match self.deadline.get() {
-            Some(at) => self.ctl.token.with_deadline(at),
-            None => self.ctl.token.child(),
+        let rivals = self.rivals.borrow().clone();
+        let token = match (rivals, self.deadline.get()) {
+            (Some(rivals), at) => {
+                let (token, racer) = rivals.join(&self.ctl.token, at);
+                self.racer.set(racer);
+                token
+            }
+            (None, Some(at)) => self.ctl.token.with_deadline(at),
+            (None, None) => self.ctl.token.child(),
         };
         let seq = self.seq.get();
         self.ctl.items.lock().push((seq, token.clone()));

@@ -42,7 +42,7 @@ use crate::sync::{Arc, Instant};
 /// Whether the consumer of such a stage may run items itself: see the head of this file.
 pub(crate) fn is_allowed<S: Source, J: Job<S::Item>>(opts: &Opts) -> bool {
     let asked_for_threads = opts.pool.is_some() || opts.eager || opts.takes_part;
-    let is_timed = opts.item_timeout.is_some();
+    let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     let plain = opts.ordered && !J::STATEFUL && !J::CATCHES && !is_timed;
     plain && opts.tokens.is_empty() && !asked_for_threads && Light::new().free().is_some()
 }

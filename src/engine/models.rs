@@ -6,6 +6,7 @@ use crate::engine::barrier::{Light, heavy};
 use crate::engine::census::Alive;
 use crate::engine::ctl::Ctl;
 use crate::engine::lent;
+use crate::engine::race::{Failed, Race};
 use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Share, Taking};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
@@ -167,6 +168,66 @@ fn loom_run_and_give_up() {
         assert_eq!(taken, given.map_or(2, |given| given + 1));
         assert!(taking.is_exhausted(&mut key.lock()));
     });
+}
+
+/// Item / copy: whichever of the two fails or succeeds, and in whichever order, the place is written
+/// once; by a success if there is one, else by the item's own failure.
+#[test]
+fn loom_item_and_copy() {
+    for (item_fails, copy_fails) in [(false, false), (false, true), (true, false), (true, true)] {
+        model(move || {
+            let key = Arc::new(Mutex::new(Key::new()));
+            let (mut filling, mut taking) = run::open::<Item, usize>(Arc::new(Run::new()), 0, 1);
+            let _ = filling.pen().push(0);
+            let mut owning = filling.close(&mut key.lock()).expect("nobody seals");
+            let run = Arc::clone(owning.run());
+            *run.race().lock() = Race::begin(1, 0, &Arc::default());
+            run.race().lock().sent();
+            owning.start();
+            owning.hand().0.take();
+            owning.clock_in(1);
+            let copy = thread::spawn({
+                let (run, key) = (Arc::clone(&run), Arc::clone(&key));
+                move || {
+                    let what = if copy_fails {
+                        run.race().lock().copy_failed(1)
+                    } else {
+                        Some(Ok(2))
+                    };
+                    if let Some(what) = what {
+                        let mut desk = key.lock();
+                        if let Some(given_up) = run.give_up(1, &mut desk) {
+                            run.race().lock().give_up();
+                            given_up.publish(what, &mut desk);
+                        }
+                    }
+                }
+            });
+            let mut what = Ok(1);
+            let mut left = false;
+            if item_fails {
+                match run.race().lock().failed(Err(Odd::Last(1))) {
+                    Failed::Left => left = true,
+                    Failed::Counts(counts) | Failed::Over(counts) => what = counts,
+                }
+            }
+            if !left && owning.clock_out(1) {
+                let mut hand = owning.hand().0;
+                let _ = match what {
+                    Ok(batch) => hand.publish(batch),
+                    Err(odd) => hand.publish_odd(odd),
+                };
+            }
+            copy.join().expect("no panic");
+            assert!(taking.is_ready());
+            match taking.take_any() {
+                Ok(of) => assert!(!(of == 1 && item_fails || of == 2 && copy_fails)),
+                Err(Odd::Last(of)) => assert!(item_fails && copy_fails && of == 1),
+                Err(odd) => panic!("{odd:?}"),
+            }
+            assert!(!taking.is_ready());
+        });
+    }
 }
 
 /// Fill / seal: every item is run exactly once, by the rescuer or by the puller; a thief may steal

@@ -312,7 +312,7 @@ where
 
     /// Asks the consumer for a wake-up when there is room: for half a run, not for every item.
     fn ask_for_room(&self, seq: u64) -> u64 {
-        let bound = self.pace.bound();
+        let bound = self.bound();
         let wake_at = (seq + self.pace.worth_waking()).saturating_sub(bound);
         self.ctl.wait_for_room(wake_at);
         wake_at

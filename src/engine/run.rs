@@ -55,6 +55,7 @@
 #![allow(unsafe_code)]
 
 use crate::engine::barrier::{Light, heavy};
+use crate::engine::race::Race;
 use crate::engine::unwind::{self, Payload};
 use crate::error::Failure;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell};
@@ -133,6 +134,9 @@ impl Key {
     }
 }
 
+/// What a run's owner may leave to a copy is what it would have published.
+pub(crate) type RaceOf<I, B> = Race<I, Result<B, Odd<B>>>;
+
 /// Items, results and the counters over them.
 pub(crate) struct Run<I, B> {
     first: u64,
@@ -144,6 +148,8 @@ pub(crate) struct Run<I, B> {
     /// Timed stages: when the claimed item was started, in ns of the stage's clock and never 0; 0: it
     /// was not, or has returned.
     since: AtomicU64,
+    /// Hedged stages: that item and its copy.
+    race: Mutex<RaceOf<I, B>>,
     /// What a rescuer found pulled. Not `limit`: a thief may have lowered that since.
     sealed: AtomicUsize,
     /// Set, before the first of them is published, when `odds` is not empty.
@@ -177,6 +183,7 @@ impl<I, B> Run<I, B> {
             limit: CachePadded::new(AtomicUsize::new(0)),
             started: AtomicBool::new(false),
             since: AtomicU64::new(0),
+            race: Mutex::new(Race::default()),
             sealed: AtomicUsize::new(0),
             has_odds: AtomicBool::new(false),
             odds: Mutex::new(Vec::new()),
@@ -232,6 +239,11 @@ impl<I, B> Run<I, B> {
             let limit = if watched { OPEN } else { ALONE };
             self.limit.store(limit, Ordering::Relaxed);
         }
+    }
+
+    /// The item that is being run, and its copy.
+    pub(crate) fn race(&self) -> &Mutex<RaceOf<I, B>> {
+        &self.race
     }
 
     /// When the item that is being run was started.
@@ -641,6 +653,11 @@ pub(crate) struct Taking<I, B> {
 impl<I, B> Taking<I, B> {
     pub(crate) fn run(&self) -> &Run<I, B> {
         &self.run
+    }
+
+    /// The run, for whoever runs an item of it a second time.
+    pub(crate) fn share(&self) -> Arc<Run<I, B>> {
+        Arc::clone(&self.run)
     }
 
     /// Whether [`take`](Self::take) would give something.

@@ -8,9 +8,11 @@ use crate::engine::cost::Pace;
 use crate::engine::ctl::Ctl;
 use crate::engine::desk::{Desk, Wake};
 use crate::engine::erase::{Crew, Seed, Start};
+use crate::engine::hedged::{CopyOf, Hedge};
 use crate::engine::inline;
 use crate::engine::job::Job;
 use crate::engine::lent::Loan;
+use crate::engine::policy::HedgePolicy;
 use crate::engine::pool::Pool;
 use crate::engine::run::{self, Filling, Owning, Run, Share, Taking};
 use crate::engine::source::Source;
@@ -34,6 +36,7 @@ pub(crate) struct Opts {
     /// while it runs an item it delivers nothing.
     pub(crate) takes_part: bool,
     pub(crate) item_timeout: Option<Duration>,
+    pub(crate) hedge: Option<HedgePolicy>,
     pub(crate) name: Option<String>,
     pub(crate) tokens: Vec<CancelToken>,
     pub(crate) pool: Option<Pool>,
@@ -41,10 +44,12 @@ pub(crate) struct Opts {
 
 /// A stage before its start.
 #[derive(Debug)]
-pub(crate) struct Plan<S, J> {
+pub(crate) struct Plan<S: Source, J> {
     pub(crate) source: S,
     pub(crate) job: J,
     pub(crate) opts: Opts,
+    /// Hedged stages: how to clone an item.
+    pub(crate) clone: Option<fn(&S::Item) -> S::Item>,
 }
 
 impl<S: Source, J: Job<S::Item>> Start for Plan<S, J>
@@ -102,7 +107,9 @@ pub(crate) struct Shared<S: Source, J: Job<S::Item>> {
     pub(crate) crew: Crew,
     pub(crate) ordered: bool,
     /// Whether the items are timed one by one.
-    pub(crate) timed: Option<Timed>,
+    pub(crate) timed: Option<Timed<S::Item>>,
+    /// Hedged stages: items that are to run a second time.
+    pub(crate) copies: Injector<CopyOf<S, J>>,
     /// Whether the consumer may run items itself if they cost next to nothing.
     pub(crate) may_inline: bool,
     /// Whether the consumer is one of the threads.
@@ -115,7 +122,14 @@ impl<S: Source, J: Job<S::Item>> Shared<S, J>
 where
     S::Item: Send,
 {
-    pub(crate) fn new(job: J, far: Option<S::Far>, opts: &Opts, ctl: Arc<Ctl>, crew: Crew) -> Self {
+    pub(crate) fn new(
+        job: J,
+        far: Option<S::Far>,
+        opts: &Opts,
+        timed: Option<Timed<S::Item>>,
+        ctl: Arc<Ctl>,
+        crew: Crew,
+    ) -> Self {
         let slot_bytes = run::slot_bytes::<S::Item, J::Batch>();
         let pace = Pace::new(opts.width, opts.in_flight, slot_bytes).expecting(opts.total);
         Shared {
@@ -146,7 +160,8 @@ where
             ctl,
             crew,
             ordered: opts.ordered,
-            timed: opts.item_timeout.map(Timed::new),
+            timed,
+            copies: Injector::new(),
         }
     }
 
@@ -169,9 +184,15 @@ where
         }
     }
 
+    /// How many items may be in flight now; a copy takes the place of one.
+    pub(crate) fn bound(&self) -> u64 {
+        let copies = self.hedge().map_or(0, Hedge::copies);
+        self.pace.bound().saturating_sub(copies as u64)
+    }
+
     /// How many items may still be pulled, the next one being `seq`.
     pub(crate) fn room(&self, seq: u64) -> usize {
-        let bound = self.pace.bound();
+        let bound = self.bound();
         let in_flight = seq - self.ctl.yielded();
         usize::try_from(bound.saturating_sub(in_flight)).unwrap_or(usize::MAX)
     }
@@ -252,6 +273,9 @@ where
     pub(crate) fn dispose(self) -> Option<Payload> {
         let mut panic = self.ctl.take_stray();
         let mut desk = self.desk.into_inner().into_inner();
+        while let Some(copy) = steal(&self.copies) {
+            unwind::first(&mut panic, unwind::discard(copy));
+        }
         let mut takings: Vec<_> = desk.order.drain().collect();
         takings.extend(desk.open.take().and_then(|open| open.arrival));
         while let Some(owning) = steal(&self.waiting) {

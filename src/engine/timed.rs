@@ -1,16 +1,18 @@
-//! Items that may run for so long and no longer.
+//! Items that are timed one by one: those that may run for so long and no longer, and those that
+//! run a second time if they are slow ([`hedged`](crate::engine::hedged)).
 //!
 //! A closure cannot be stopped from outside. What a time limit can do is to decide that its result
 //! does not count, to put a failure at the item's place, and to trip the item's token.
 //!
 //! # Who acts
 //!
-//! The *owner* times each item: it says when it starts it ([`clock_in`](crate::engine::run::Owning::clock_in)), and when the
-//! closure has returned it takes that back ([`clock_out`](crate::engine::run::Owning::clock_out)); if that took too long, the
-//! owner publishes the failure. The *consumer* waits for an item only until that is overdue. Then it
-//! takes the place from the owner ([`give_up`](crate::engine::run::Run::give_up)), publishes the failure
-//! itself, and goes on. One exchange of one word decides between the two, so an item gets one outcome, and
-//! the same one whether the consumer was there in time or not: late is late.
+//! The *owner* times each item: it says when it starts it ([`clock_in`](crate::engine::run::Owning::clock_in)),
+//! and when the closure has returned it takes that back
+//! ([`clock_out`](crate::engine::run::Owning::clock_out)); if that took too long, the owner publishes the
+//! failure. The *consumer* waits for an item only until that is overdue. Then it takes the place from the
+//! owner ([`give_up`](crate::engine::run::Run::give_up)), publishes the failure itself, and goes on. One
+//! exchange of one word decides between the two, so an item gets one outcome, and the same one whether the
+//! consumer was there in time or not: late is late.
 //!
 //! Nobody has to look for the next deadline while it sleeps: an item that has not been started when
 //! the consumer looks cannot be overdue sooner than a whole limit from now.
@@ -26,29 +28,34 @@
 use crate::engine::consumer::Consumer;
 use crate::engine::cost::PARTS;
 use crate::engine::desk::Wake;
+use crate::engine::hedged::Hedge;
 use crate::engine::job::Job;
+use crate::engine::race::Failed;
 use crate::engine::run::{Claim, Odd, Share};
 use crate::engine::source::Source;
-use crate::engine::stage::{OwningOf, RunOf, Shared};
+use crate::engine::stage::{DeskOf, OwningOf, RunOf, Shared};
 use crate::engine::unwind::{self, catch};
 use crate::engine::worker::{Guard, Worker};
 use crate::error::Failure;
 use crate::sync::{Arc, Instant};
 use std::time::Duration;
 
-/// The clock of a timed stage, and its limit.
+/// The clock of a timed stage, and what it is for.
 #[derive(Debug)]
-pub(crate) struct Timed {
-    limit: Duration,
+pub(crate) struct Timed<I> {
+    limit: Option<Duration>,
+    pub(crate) hedge: Option<Hedge<I>>,
     born: Instant,
 }
 
-impl Timed {
-    pub(crate) fn new(limit: Duration) -> Self {
-        Timed {
+impl<I> Timed<I> {
+    /// `None`: for nothing.
+    pub(crate) fn new(limit: Option<Duration>, hedge: Option<Hedge<I>>) -> Option<Self> {
+        (limit.is_some() || hedge.is_some()).then(|| Timed {
             limit,
+            hedge,
             born: Instant::now(),
-        }
+        })
     }
 
     /// Now, in ns of the stage's clock; never 0.
@@ -57,13 +64,22 @@ impl Timed {
     }
 
     fn is_overdue(&self, since: u64, now: u64) -> bool {
-        now.saturating_sub(since) > nanos(self.limit)
+        self.limit
+            .is_some_and(|limit| now.saturating_sub(since) > nanos(limit))
     }
 
-    /// When what was started then will be overdue; `None`: in some centuries.
-    fn deadline(&self, since: u64) -> Option<Instant> {
-        let started = self.born.checked_add(Duration::from_nanos(since))?;
-        started.checked_add(self.limit)
+    /// Whether what was started then is overdue now.
+    pub(crate) fn is_over(&self, since: u64) -> bool {
+        self.is_overdue(since, self.now())
+    }
+
+    /// When what was started then will be overdue; `None`: never, or in some centuries.
+    pub(crate) fn deadline(&self, since: u64) -> Option<Instant> {
+        self.instant(since)?.checked_add(self.limit?)
+    }
+
+    fn instant(&self, nanos: u64) -> Option<Instant> {
+        self.born.checked_add(Duration::from_nanos(nanos))
     }
 }
 
@@ -71,16 +87,31 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What came of an item that its owner ran.
+enum Ran {
+    /// It has been published.
+    On(Claim),
+    /// Its place was another's meanwhile, and so is the run.
+    Lost,
+    /// It failed, and its copy takes care of that.
+    Left,
+}
+
 impl<S: Source, J: Job<S::Item>> Shared<S, J>
 where
     S::Item: Send,
 {
+    /// What a hedged stage has for that.
+    pub(crate) fn hedge(&self) -> Option<&Hedge<S::Item>> {
+        self.timed.as_ref()?.hedge.as_ref()
+    }
+
     /// [`execute`](Self::execute) for a timed stage.
     pub(crate) fn execute_timed<'a>(
         &'a self,
         mut run: OwningOf<S, J>,
         worker: &mut Worker<J::State>,
-        timed: &Timed,
+        timed: &Timed<S::Item>,
     ) -> Guard<'a, S, J> {
         let (len, began) = (run.len().max(1), Instant::now());
         run.start();
@@ -88,105 +119,156 @@ where
         self.arrive(run.hand().1);
         let mut now = timed.now();
         loop {
-            let claim = self.run_timed(&mut run, worker, timed, &mut now);
-            match claim {
-                Some(Claim::Mine) => {}
-                Some(Claim::Contested) => {
-                    let mut desk = self.desk.lock();
+            let ran = self.run_timed(&mut run, worker, timed, &mut now);
+            let mut desk = match ran {
+                Ran::On(Claim::Mine) => continue,
+                _ => self.desk.lock(),
+            };
+            match ran {
+                Ran::On(_) => {
                     if run.settle(&mut desk.key) {
                         continue;
                     }
                     let done = run.next().max(1) as f32;
                     let each = began.elapsed().as_nanos() as f32 / done;
                     self.pace.observe(len, &mut [each; PARTS], worker.pull);
-                    desk.deactivate(worker.thread);
-                    drop(run);
-                    return self.give_way(desk);
                 }
-                None => {
-                    let mut desk = self.desk.lock();
-                    desk.astray -= 1;
-                    desk.deactivate(worker.thread);
-                    drop(run);
-                    return desk;
+                Ran::Lost => desk.astray -= 1,
+                Ran::Left => {
+                    if let Some(rest) = self.split(&mut desk, run.run(), Share::Rest) {
+                        self.waiting.push(rest); // this thread looks there next
+                    }
                 }
             }
+            desk.deactivate(worker.thread);
+            drop(run);
+            return self.give_way(desk);
         }
     }
 
-    /// Runs one item. `None`: its place was given up meanwhile, and the run with it.
+    /// Runs one item.
     fn run_timed(
         &self,
         run: &mut OwningOf<S, J>,
         worker: &mut Worker<J::State>,
-        timed: &Timed,
+        timed: &Timed<S::Item>,
         now: &mut u64,
-    ) -> Option<Claim> {
+    ) -> Ran {
         let (ctl, job, seq) = (&*self.ctl, &self.job, run.seq());
         let item = run.hand().0.take();
         if seq >= ctl.cut() {
             ctl.stray(unwind::discard(item));
-            return Some(self.publish(run, Err(Odd::Discarded)));
+            return Ran::On(self.publish(run, Err(Odd::Discarded)));
         }
-        let since = *now;
+        let (since, hedge) = (*now, timed.hedge.as_ref());
         worker.here.set_seq(seq);
         worker.here.set_deadline(timed.deadline(since));
+        if let Some(hedge) = hedge {
+            if let Err(payload) = self.begin_race(run, worker, &item, since, hedge) {
+                ctl.stray(unwind::discard(item));
+                let what = self.panicked(seq, payload);
+                return Ran::On(self.publish_all(run, seq, what));
+            }
+        }
         run.clock_in(since);
         let state = &mut worker.state;
         let outcome = catch(|| job.run(state.get_or_insert_with(|| job.state()), item));
-        *now = timed.now();
-        if !run.clock_out(since) {
-            worker.here.item_over();
-            ctl.stray(unwind::discard(outcome.ok()));
-            return None;
-        }
-        let claim = match outcome {
-            Err(payload) => return Some(self.item_panicked(run, worker, payload)),
-            Ok((batch, _)) if timed.is_overdue(since, *now) => {
-                ctl.stray(unwind::discard(batch));
-                let what = self.timed_out(seq, timed);
-                if what.is_err() {
-                    ctl.fail(seq);
+        // Later than the start in any case, so that no two items of a run have the same.
+        *now = timed.now().max(since + 2);
+        let mut what = match outcome {
+            Ok((batch, false)) => {
+                if let Some(hedge) = hedge {
+                    self.record(hedge, Duration::from_nanos(*now - since));
                 }
-                self.publish(run, what)
+                Ok(batch)
             }
-            Ok((batch, true)) => {
-                ctl.fail(seq);
-                self.publish(run, Err(Odd::Last(batch)))
-            }
-            Ok((batch, false)) => self.publish(run, Ok(batch)),
+            Ok((batch, true)) => Err(Odd::Last(batch)),
+            Err(payload) => Err(Odd::Panicked(payload)),
         };
+        let late = timed.is_overdue(since, *now);
+        if late {
+            ctl.stray(unwind::discard(what));
+            what = self.timed_out(seq, timed);
+        } else {
+            let failed = what.is_err();
+            what = what.or_else(|odd| match odd {
+                Odd::Panicked(payload) => self.panicked(seq, payload),
+                odd => Err(odd),
+            });
+            if failed && hedge.is_some() {
+                match run.run().race().lock().failed(what) {
+                    Failed::Counts(counts) | Failed::Over(counts) => what = counts,
+                    Failed::Left => {
+                        worker.here.item_over();
+                        worker.here.set_race(None);
+                        return Ran::Left;
+                    }
+                }
+            }
+        }
+        let mine = run.clock_out(since);
+        if hedge.is_some() {
+            self.end_race(run, worker, mine);
+        }
         worker.here.item_over();
-        Some(claim)
+        if mine {
+            Ran::On(self.publish_all(run, seq, what))
+        } else {
+            ctl.stray(unwind::discard(what));
+            Ran::Lost
+        }
+    }
+
+    /// Publishes what is a failure or is none.
+    fn publish_all(
+        &self,
+        run: &mut OwningOf<S, J>,
+        seq: u64,
+        what: Result<J::Batch, Odd<J::Batch>>,
+    ) -> Claim {
+        if what.is_err() {
+            self.ctl.fail(seq);
+        }
+        self.publish(run, what)
     }
 
     /// What stands at the place of an item that ran for too long.
-    fn timed_out(&self, seq: u64, timed: &Timed) -> Result<J::Batch, Odd<J::Batch>> {
-        let failed = self.job.failed(Failure::timed_out(seq, timed.limit));
+    fn timed_out(&self, seq: u64, timed: &Timed<S::Item>) -> Result<J::Batch, Odd<J::Batch>> {
+        let limit = timed.limit.unwrap_or_default();
+        let failed = self.job.failed(Failure::timed_out(seq, limit));
         failed.map_err(Odd::TimedOut)
     }
 
-    /// Consumer: gives up the item that was started then. `false`: it has just returned.
-    fn give_up(self: &Arc<Self>, run: &RunOf<S, J>, since: u64, timed: &Timed) -> bool {
-        let mut desk = self.desk.lock();
-        let Some(given_up) = run.give_up(since, &mut desk.key) else {
-            return false;
-        };
-        let rest = self.split(&mut desk, run, Share::Rest);
-        let seq = given_up.seq();
-        let what = self.timed_out(seq, timed);
-        let failed = what.is_err();
-        given_up.publish(what, &mut desk.key);
-        desk.astray += 1;
-        let wake = match rest {
+    /// What was split off a run whose owner is stuck goes to whoever has time.
+    pub(crate) fn pass_on(&self, desk: &mut DeskOf<S, J>, rest: Option<OwningOf<S, J>>) -> Wake {
+        match rest {
             Some(rest) => {
                 self.waiting.push(rest);
                 desk.wake()
             }
             None => Wake::Nobody,
+        }
+    }
+
+    /// Consumer: gives up the item that was started then. `false`: it has just returned.
+    fn give_up(self: &Arc<Self>, run: &RunOf<S, J>, since: u64, timed: &Timed<S::Item>) -> bool {
+        let mut desk = self.desk.lock();
+        let Some(given_up) = run.give_up(since, &mut desk.key) else {
+            return false;
         };
+        let (left, kept, rivals) = run.race().lock().give_up();
+        let rest = self.split(&mut desk, run, Share::Rest);
+        let seq = given_up.seq();
+        let what = self.timed_out(seq, timed);
+        let failed = what.is_err();
+        given_up.publish(what, &mut desk.key);
+        desk.astray += usize::from(!left);
+        let wake = self.pass_on(&mut desk, rest);
         drop(desk);
         self.act(wake);
+        self.ctl.stray(unwind::discard(kept));
+        self.ctl
+            .stray(rivals.and_then(|rivals| rivals.win(usize::MAX)));
         if failed {
             self.ctl.fail(seq);
         }
@@ -198,8 +280,9 @@ impl<S: Source, J: Job<S::Item>> Consumer<S, J>
 where
     S::Item: Send,
 {
-    /// Gives up what it waits for and is overdue, and sets when to look again. Whether there was any.
-    pub(crate) fn give_up_overdue(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
+    /// Gives up what it waits for and is overdue, has run again what is slow, and sets when to look
+    /// again. Whether anything was given up.
+    pub(crate) fn look_at_clocks(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
         let Some(timed) = &shared.timed else {
             return false;
         };
@@ -207,15 +290,22 @@ where
         let mut found = false;
         // What has not been started may be so at any time.
         let mut check = timed.deadline(now);
-        for taking in self.head.iter().chain(&self.partial) {
-            let Some(since) = taking.run().since() else {
-                continue;
-            };
-            if timed.is_overdue(since, now) {
-                found |= shared.give_up(taking.run(), since, timed);
-            } else {
-                check = timed.deadline(since).into_iter().chain(check).min();
+        if timed.limit.is_some() {
+            for taking in self.head.iter().chain(&self.partial) {
+                let Some(since) = taking.run().since() else {
+                    continue;
+                };
+                if timed.is_overdue(since, now) {
+                    found |= shared.give_up(taking.run(), since, timed);
+                } else {
+                    check = timed.deadline(since).into_iter().chain(check).min();
+                }
             }
+        }
+        if let Some(hedge) = &timed.hedge {
+            let slow = self.hedge_slow(shared, hedge, now);
+            let slow = slow.and_then(|slow| timed.instant(slow));
+            check = slow.into_iter().chain(check).min();
         }
         self.check = check;
         found

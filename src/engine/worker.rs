@@ -168,7 +168,17 @@ where
             if self.borrow_permit(worker, &mut desk) {
                 continue;
             }
-            if desk.end.is_some() && !self.is_something_unstarted(&desk, worker.thread) {
+            let hedge = self.hedge();
+            if let Some((copy, hedge)) = self.take_copy(worker).zip(hedge) {
+                drop(desk);
+                self.run_copy(worker, copy, hedge);
+                desk = self.desk.lock();
+                continue;
+            }
+            if desk.end.is_some()
+                && hedge.is_none()
+                && !self.is_something_unstarted(&desk, worker.thread)
+            {
                 // This thread is not needed any more, and the pool can have it although others are
                 // still at it.
                 worker.leave(&mut desk);
@@ -427,7 +437,7 @@ where
         if desk.permits == 0 {
             return false; // whoever gives a permit back looks for more first
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || !self.copies.is_empty() {
             return true;
         }
         match worker.refused {
@@ -577,23 +587,31 @@ where
     }
 
     #[cold]
-    pub(crate) fn item_panicked(
+    fn item_panicked(
         &self,
         run: &mut OwningOf<S, J>,
         worker: &mut Worker<J::State>,
         payload: Payload,
     ) -> Claim {
         let seq = run.seq();
-        let failure = Failure::panicked(seq, &*payload);
-        let claim = if let Ok(batch) = self.job.failed(failure) {
-            unwind::bury(payload);
-            self.publish(run, Ok(batch))
-        } else {
+        let what = self.panicked(seq, payload);
+        if what.is_err() {
             self.ctl.fail(seq);
-            self.publish(run, Err(Odd::Panicked(payload)))
-        };
+        }
+        let claim = self.publish(run, what);
         worker.here.item_over();
         claim
+    }
+
+    /// What stands at the place of an item whose closure panicked.
+    pub(crate) fn panicked(&self, seq: u64, payload: Payload) -> Result<J::Batch, Odd<J::Batch>> {
+        match self.job.failed(Failure::panicked(seq, &*payload)) {
+            Ok(batch) => {
+                unwind::bury(payload);
+                Ok(batch)
+            }
+            Err(_) => Err(Odd::Panicked(payload)),
+        }
     }
 
     /// The consumer's thread runs what it finds: one run, as it is alone and must deliver, or all there

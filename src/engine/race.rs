@@ -1,0 +1,108 @@
+//! An item of a [hedged](crate::engine::hedged) stage and its copy: who has failed, and who takes care of
+//! that. It lies in the item's run, under a lock of its own, and is taken by whoever runs the item or its
+//! copy, and by whoever gives the item up.
+
+use crate::engine::cancel::Rivals;
+use crate::sync::Arc;
+
+/// Where the copy of the item is that a run's owner runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sent {
+    #[default]
+    No,
+    Yes,
+    Failed,
+}
+
+/// The item that a run's owner runs, and its copy.
+#[derive(Debug)]
+pub(crate) struct Race<I, T> {
+    /// When the item was started: which one this is about.
+    pub(crate) since: u64,
+    pub(crate) spare: Option<I>,
+    pub(crate) rivals: Option<Arc<Rivals>>,
+    sent: Sent,
+    /// What the owner has failed with, and left.
+    kept: Option<T>,
+    left: bool,
+    /// The place is another's.
+    over: bool,
+}
+
+impl<I, T> Default for Race<I, T> {
+    fn default() -> Self {
+        Race {
+            since: 0,
+            spare: None,
+            rivals: None,
+            sent: Sent::No,
+            kept: None,
+            left: false,
+            over: false,
+        }
+    }
+}
+
+/// What is to become of an owner's failure.
+#[derive(Debug)]
+pub(crate) enum Failed<T> {
+    /// It is to be published.
+    Counts(T),
+    /// The copy may yet succeed, and takes care of it.
+    Left,
+    /// The place is another's.
+    Over(T),
+}
+
+impl<I, T> Race<I, T> {
+    /// The owner is about to start an item.
+    pub(crate) fn begin(since: u64, spare: I, rivals: &Arc<Rivals>) -> Self {
+        Race {
+            since,
+            spare: Some(spare),
+            rivals: Some(Arc::clone(rivals)),
+            ..Race::default()
+        }
+    }
+
+    /// The spare goes to whoever runs it.
+    pub(crate) fn sent(&mut self) {
+        self.sent = Sent::Yes;
+    }
+
+    /// The owner has failed.
+    pub(crate) fn failed(&mut self, what: T) -> Failed<T> {
+        if self.over {
+            Failed::Over(what)
+        } else if self.sent == Sent::Yes && !cfg!(fanfold_bug = "failure_beats_the_copy") {
+            self.kept = Some(what);
+            self.left = true;
+            Failed::Left
+        } else {
+            Failed::Counts(what)
+        }
+    }
+
+    /// The owner is done: its spare, and whether there is a copy to be told.
+    pub(crate) fn end(&mut self) -> (Option<I>, bool) {
+        (self.spare.take(), self.sent == Sent::Yes)
+    }
+
+    /// The copy of the item that was started then has failed: what the owner has left to it.
+    pub(crate) fn copy_failed(&mut self, since: u64) -> Option<T> {
+        if self.since != since || self.over {
+            return None;
+        }
+        self.sent = Sent::Failed;
+        self.kept.take()
+    }
+
+    /// The place is taken from the owner: whether that has left, what it has left, and whose tokens are
+    /// to be tripped.
+    pub(crate) fn give_up(&mut self) -> GivenUp<T> {
+        self.over = true;
+        (self.left, self.kept.take(), self.rivals.clone())
+    }
+}
+
+type GivenUp<T> = (bool, Option<T>, Option<Arc<Rivals>>);
