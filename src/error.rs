@@ -63,15 +63,10 @@ enum Kind {
 
 impl Failure {
     pub(crate) fn panicked(seq: u64, payload: &(dyn Any + Send)) -> Self {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a payload that is not a string".to_owned());
         Failure {
             seq,
             kind: Kind::Panic,
-            message,
+            message: said(payload),
         }
     }
 
@@ -116,6 +111,136 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// What a panic said.
+fn said(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a payload that is not a string".to_owned())
+}
+
+/// Why a replica of a [hedge](crate::Fanfold::hedge) gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum ReplicaError<E> {
+    /// It returned this error.
+    Failed(E),
+    /// It panicked, and said this. A payload that is not a string is described instead.
+    Panicked(String),
+}
+
+impl<E> ReplicaError<E> {
+    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
+        ReplicaError::Panicked(said(payload))
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ReplicaError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReplicaError::Failed(error) => error.fmt(f),
+            ReplicaError::Panicked(message) => write!(f, "panicked: {message}"),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for ReplicaError<E> {}
+
+/// Why a [hedge](crate::Fanfold::hedge) has no answer, with what its replicas failed with.
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{Fanfold, ReplicaError, replica};
+///
+/// let replicas = [replica(|_| Err::<(), _>("down")), replica(|_| panic!("a bug"))];
+/// let error = replicas.into_iter().hedge().run().unwrap_err();
+/// assert!(error.is_failure());
+/// assert_eq!(error.failures()[0], (0, ReplicaError::Failed("down")));
+/// assert_eq!(error.to_string(), "no replica has an answer: 0: down; 1: panicked: a bug");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HedgeError<E> {
+    end: End,
+    failures: Vec<(usize, ReplicaError<E>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NoReplica,
+    AllFailed,
+    TimedOut,
+    Cancelled,
+}
+
+impl<E> HedgeError<E> {
+    pub(crate) fn none() -> Self {
+        HedgeError {
+            end: End::NoReplica,
+            failures: Vec::new(),
+        }
+    }
+
+    pub(crate) fn all_failed(failures: Vec<(usize, ReplicaError<E>)>) -> Self {
+        let end = End::AllFailed;
+        HedgeError { end, failures }
+    }
+
+    pub(crate) fn timed_out(failures: Vec<(usize, ReplicaError<E>)>) -> Self {
+        let end = End::TimedOut;
+        HedgeError { end, failures }
+    }
+
+    pub(crate) fn cancelled(failures: Vec<(usize, ReplicaError<E>)>) -> Self {
+        let end = End::Cancelled;
+        HedgeError { end, failures }
+    }
+
+    /// The replicas that have failed by then, by their position in the iterator, and how.
+    pub fn failures(&self) -> &[(usize, ReplicaError<E>)] {
+        &self.failures
+    }
+
+    /// The same, by value.
+    pub fn into_failures(self) -> Vec<(usize, ReplicaError<E>)> {
+        self.failures
+    }
+
+    /// Whether all replicas have failed, or there was none.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.end, End::AllFailed | End::NoReplica)
+    }
+
+    /// Whether the time was over.
+    pub fn is_timeout(&self) -> bool {
+        self.end == End::TimedOut
+    }
+
+    /// Whether a token was tripped.
+    pub fn is_cancelled(&self) -> bool {
+        self.end == End::Cancelled
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for HedgeError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.end {
+            End::NoReplica => "there is no replica to ask: the iterator of the hedge is empty",
+            End::AllFailed => "no replica has an answer",
+            End::TimedOut => "no replica has answered in time",
+            End::Cancelled => "the hedge was cancelled",
+        })?;
+        for (at, (number, why)) in self.failures.iter().enumerate() {
+            let between = if at == 0 { ": " } else { "; " };
+            write!(f, "{between}{number}: {why}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for HedgeError<E> {}
 
 /// Nothing was ready in time; see [`Stage::next_within`](crate::Stage::next_within).
 ///

@@ -13,6 +13,7 @@ use crate::adaptors::try_map::TryMap;
 use crate::adaptors::window::Window;
 use crate::config::Workers;
 use crate::engine::source::Source;
+use crate::hedge::Hedge;
 #[cfg(feature = "throttle")]
 use crate::limiter::Limit;
 use crate::stage::Stage;
@@ -349,6 +350,43 @@ pub trait Fanfold: Sized {
         Self: Iterator,
     {
         Throttle::new(self, limit.into().limiter())
+    }
+
+    /// Asks several replicas for the same answer, and takes the first.
+    ///
+    /// A replica is an `FnOnce(`[`CancelToken`](crate::CancelToken)`) -> Result<T, E>`; unlike ones are
+    /// boxed by [`replica`](crate::replica). [`run`](Hedge::run) starts all of them, or, with
+    /// [`after`](Hedge::after), the next only if there is no answer in time or one has failed. The first
+    /// `Ok` wins, and the tokens of the others are tripped. If all fail, every error comes back.
+    ///
+    /// ```text
+    /// replica 0  ------------------------------x       (tripped)
+    /// replica 1         ------------Ok
+    ///            |      |           |
+    ///            run    after       the answer
+    /// ```
+    ///
+    /// Lazy: no replica is pulled that is not started. For a stream of requests, see
+    /// [`Stage::hedged`](crate::Stage::hedged).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold};
+    /// use std::time::Duration;
+    ///
+    /// let mirrors = ["a.example", "b.example"];
+    /// let ask = |mirror: &'static str| {
+    ///     move |token: CancelToken| token.check().map(|()| format!("what {mirror} says"))
+    /// };
+    /// let page = mirrors.into_iter().map(ask).hedge().after(Duration::from_millis(50)).run();
+    /// assert_eq!(page.unwrap(), "what a.example says");
+    /// ```
+    fn hedge(self) -> Hedge<Self>
+    where
+        Self: Iterator,
+    {
+        Hedge::new(self)
     }
 
     /// Pulls the source, and all that is upstream of it, on a thread of its own, up to `k` items

@@ -15,6 +15,7 @@ mod fanfold;
 mod fed;
 mod feedback;
 mod group;
+mod hedge;
 #[cfg(feature = "throttle")]
 mod limiter;
 mod parallel_map;
@@ -51,11 +52,12 @@ pub use crate::engine::job::{Job, OneToOne};
 pub use crate::engine::policy::{HedgePolicy, HedgeStats};
 pub use crate::engine::pool::{Pool, PoolBuilder};
 pub use crate::engine::source::Source;
-pub use crate::error::{Cancelled, Exhausted, Failure, Late, Refused};
+pub use crate::error::{Cancelled, Exhausted, Failure, HedgeError, Late, Refused, ReplicaError};
 pub use crate::fanfold::Fanfold;
 pub use crate::fed::{Fed, Feed, Within};
 pub use crate::feedback::{Budgeted, Feedback, Lead, Ticket, feedback};
 pub use crate::group::{Group, group, group_all};
+pub use crate::hedge::{Hedge, Replica, WaitingHedge, replica};
 #[cfg(feature = "throttle")]
 pub use crate::limiter::{Limit, Limiter, Rate};
 pub use crate::parallel_map::{parallel_map, parallel_map_on};

@@ -18,6 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "fanfold",
         &[
             "adaptors::*",
+            "hedge",
             "limiter",
             "stage",
             "config",
@@ -34,6 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &["fanfold", "stage", "config", "error", "engine::*"],
     ),
     ("group", &["config", "error", "engine::*", "sync"]),
+    ("hedge", &["error", "engine::*", "sync"]),
     ("feedback", &["error", "engine::bell", "sync"]),
     ("limiter", &["error", "engine::*", "sync"]),
     ("testing::manual_clock", &["engine::clock", "sync"]),

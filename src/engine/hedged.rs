@@ -37,17 +37,20 @@ use crate::engine::worker::Worker;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// How to clone an item, where that it can be is no longer known.
+pub(crate) type CloneItem<I> = fn(&I) -> I;
+
 /// What a hedged stage has beside what any timed one has.
 #[derive(Debug)]
 pub(crate) struct Hedge<I> {
     pub(crate) policy: HedgePolicy,
-    pub(crate) clone: fn(&I) -> I,
+    pub(crate) clone: CloneItem<I>,
     /// How many copies have been sent and are not over.
     copies: AtomicUsize,
 }
 
 impl<I> Hedge<I> {
-    pub(crate) fn new(policy: HedgePolicy, clone: fn(&I) -> I) -> Self {
+    pub(crate) fn new(policy: HedgePolicy, clone: CloneItem<I>) -> Self {
         Hedge {
             policy,
             clone,
@@ -218,7 +221,6 @@ where
 
     /// The owner of an item is about to run it, and keeps a spare. `Err`: the clone panicked.
     pub(crate) fn begin_race(
-        &self,
         run: &OwningOf<S, J>,
         worker: &Worker<J::State>,
         item: &S::Item,

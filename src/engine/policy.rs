@@ -151,17 +151,20 @@ impl HedgePolicy {
     }
 
     /// The delay is never shorter than this.
+    #[must_use = "it is this handle's option"]
     pub fn floor(self, floor: Duration) -> Self {
         HedgePolicy { floor, ..self }
     }
 
     /// The delay is never longer than this. It wins over the [floor](Self::floor).
+    #[must_use = "it is this handle's option"]
     pub fn cap(self, cap: Duration) -> Self {
         HedgePolicy { cap, ..self }
     }
 
     /// How many results a percentile must have seen before anything is hedged; 100 unless told
     /// otherwise. A fixed delay needs none.
+    #[must_use = "it is this handle's option"]
     pub fn warm_up(self, results: u64) -> Self {
         HedgePolicy {
             warm_up: results,
@@ -176,6 +179,7 @@ impl HedgePolicy {
     /// # Panics
     ///
     /// If `share` is not from 0 to 1.
+    #[must_use = "it is this handle's option"]
     #[track_caller]
     pub fn budget(self, share: f64) -> Self {
         assert!(
@@ -186,6 +190,7 @@ impl HedgePolicy {
     }
 
     /// How many hedges more than their share there may be; 10 unless told otherwise.
+    #[must_use = "it is this handle's option"]
     pub fn reserve(self, hedges: u32) -> Self {
         HedgePolicy {
             reserve: f64::from(hedges),
@@ -239,6 +244,13 @@ impl HedgePolicy {
     pub(crate) fn end(&self, won: bool) {
         let stats = &mut self.shared.lock().stats;
         *(if won { &mut stats.won } else { &mut stats.lost }) += 1;
+    }
+
+    /// There was nothing to send.
+    pub(crate) fn unsend(&self) {
+        let mut seen = self.shared.lock();
+        seen.stats.sent -= 1;
+        seen.used -= 1.0;
     }
 
     /// A hedge was not needed before it began: it costs nothing.
@@ -392,7 +404,7 @@ mod tests {
         assert!(policy.record(50 * MS));
         let delay = policy.delay().expect("it is warm");
         assert!((45 * MS..47 * MS).contains(&delay), "{delay:?}");
-        (0..2_000).for_each(|_| drop(policy.record(2 * MS)));
+        (0..2_000).for_each(|_| assert!(!policy.record(2 * MS)));
         let delay = policy.delay().expect("it is warm");
         assert!((2 * MS..3 * MS).contains(&delay), "{delay:?}");
         let floor = policy.clone().floor(20 * MS);

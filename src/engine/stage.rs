@@ -8,7 +8,7 @@ use crate::engine::cost::Pace;
 use crate::engine::ctl::Ctl;
 use crate::engine::desk::{Desk, Wake};
 use crate::engine::erase::{Crew, Seed, Start};
-use crate::engine::hedged::{CopyOf, Hedge};
+use crate::engine::hedged::{CloneItem, CopyOf, Hedge};
 use crate::engine::inline;
 use crate::engine::job::Job;
 use crate::engine::lent::Loan;
@@ -49,7 +49,7 @@ pub(crate) struct Plan<S: Source, J> {
     pub(crate) job: J,
     pub(crate) opts: Opts,
     /// Hedged stages: how to clone an item.
-    pub(crate) clone: Option<fn(&S::Item) -> S::Item>,
+    pub(crate) clone: Option<CloneItem<S::Item>>,
 }
 
 impl<S: Source, J: Job<S::Item>> Start for Plan<S, J>

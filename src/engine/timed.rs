@@ -164,7 +164,7 @@ where
         worker.here.set_seq(seq);
         worker.here.set_deadline(timed.deadline(since));
         if let Some(hedge) = hedge {
-            if let Err(payload) = self.begin_race(run, worker, &item, since, hedge) {
+            if let Err(payload) = Self::begin_race(run, worker, &item, since, hedge) {
                 ctl.stray(unwind::discard(item));
                 let what = self.panicked(seq, payload);
                 return Ran::On(self.publish_all(run, seq, what));

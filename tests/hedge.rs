@@ -1,0 +1,675 @@
+//! `hedge`: the first of several replicas that answers.
+
+mod support;
+
+use fanfold::{CancelToken, Cancelled, Fanfold, HedgePolicy, Pool, ReplicaError, replica, testing};
+use std::time::{Duration, Instant};
+use support::{
+    Counter, Gate, Ledger, SOON, bang, calls_counted, caught, counted, eventually, message, mix,
+    settle, within,
+};
+
+const SHORT: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Answers with its number when its gate is open, or fails when its token is tripped.
+fn gated(gate: &Gate, number: u32) -> impl FnOnce(CancelToken) -> Result<u32, u32> + use<> {
+    let gate = gate.clone();
+    move |_| {
+        gate.wait();
+        Ok(number)
+    }
+}
+
+/// Never answers, and leaves when it is told to.
+fn stuck(told: &Counter) -> impl FnOnce(CancelToken) -> Result<u32, u32> + use<> {
+    let told = told.clone();
+    move |token| {
+        token.wait();
+        told.add();
+        Err(99)
+    }
+}
+
+// ---- the answer
+
+#[test]
+fn the_first_answer_counts() {
+    for winner in 0..5 {
+        within(SOON, move || {
+            let told = Counter::new();
+            let replicas = (0..5).map(|i| {
+                if i == winner {
+                    replica(move |_| Ok(i))
+                } else {
+                    replica(stuck(&told))
+                }
+            });
+            assert_eq!(replicas.hedge().run(), Ok(winner));
+            // Those that were started are told.
+            eventually("all have been told", || told.get() >= winner as usize);
+        });
+    }
+}
+
+#[test]
+fn one_replica_is_enough_and_none_is_an_error() {
+    assert_eq!(
+        [replica(|_| Ok::<_, ()>(1))].into_iter().hedge().run(),
+        Ok(1)
+    );
+    let none = Vec::<fn(CancelToken) -> Result<u8, u8>>::new()
+        .into_iter()
+        .hedge()
+        .run();
+    let error = none.unwrap_err();
+    assert!(error.is_failure() && error.failures().is_empty());
+    assert!(error.to_string().contains("is empty"), "{error}");
+}
+
+#[test]
+fn if_all_fail_every_error_comes_back_in_order() {
+    for delay in [None, Some(Duration::ZERO), Some(LONG)] {
+        within(SOON, move || {
+            let (first, second) = (Gate::new(), Gate::new());
+            let replicas = [
+                replica({
+                    let first = first.clone();
+                    move |_| {
+                        if delay != Some(LONG) {
+                            first.wait(); // it fails last
+                        }
+                        Err::<u8, _>(0)
+                    }
+                }),
+                replica({
+                    let second = second.clone();
+                    move |_| {
+                        if delay != Some(LONG) {
+                            second.wait();
+                        }
+                        first.open();
+                        panic!("the {}nd", 2)
+                    }
+                }),
+                replica(move |_| {
+                    second.open();
+                    Err(2)
+                }),
+            ];
+            let hedge = replicas.into_iter().hedge();
+            let hedge = match delay {
+                None => hedge,
+                Some(delay) => hedge.after(delay),
+            };
+            let error = hedge.run().unwrap_err();
+            assert!(error.is_failure() && !error.is_timeout() && !error.is_cancelled());
+            let all = [
+                (0, ReplicaError::Failed(0)),
+                (1, ReplicaError::Panicked("the 2nd".to_owned())),
+                (2, ReplicaError::Failed(2)),
+            ];
+            assert_eq!(error.failures(), all);
+            assert_eq!(
+                error.to_string(),
+                "no replica has an answer: 0: 0; 1: panicked: the 2nd; 2: 2"
+            );
+            assert_eq!(error.into_failures(), all);
+        });
+    }
+}
+
+#[test]
+fn a_failure_does_not_beat_a_later_answer() {
+    within(SOON, || {
+        let failed = Gate::new();
+        let replicas = [
+            replica({
+                let failed = failed.clone();
+                move |_| {
+                    failed.wait();
+                    settle();
+                    Ok(7)
+                }
+            }),
+            replica(move |_| {
+                failed.open();
+                Err("down")
+            }),
+            replica(|_| bang(3)),
+        ];
+        assert_eq!(replicas.into_iter().hedge().run(), Ok(7));
+    });
+}
+
+// ---- when the next one is started
+
+#[test]
+fn the_next_is_started_after_the_delay_and_not_before() {
+    within(SOON, || {
+        let started = Counter::new();
+        let told = Counter::new();
+        let delay = 10 * SHORT;
+        let began = Instant::now();
+        let replicas = (0..3).map(|i| {
+            started.add();
+            if i == 2 {
+                replica(|_| Ok(2))
+            } else {
+                replica(stuck(&told))
+            }
+        });
+        assert_eq!(replicas.hedge().after(delay).run(), Ok(2));
+        assert!(began.elapsed() >= 2 * delay);
+        assert_eq!(started.get(), 3);
+        told.wait_for(2);
+    });
+}
+
+#[test]
+fn what_is_not_needed_is_never_pulled() {
+    within(SOON, || {
+        for (delay, pulled_at_most) in [(Some(LONG), 1), (None, 1_000)] {
+            let calls = Counter::new();
+            let replicas =
+                calls_counted((0..).map(|i: u64| replica(move |_| Ok::<_, ()>(i))), &calls);
+            let hedge = replicas.hedge();
+            let answer = match delay {
+                Some(delay) => hedge.after(delay).run(),
+                // All at once, but no more once there is an answer: this list has no end.
+                None => hedge.run(),
+            };
+            assert!(answer.is_ok());
+            assert!(calls.get() <= pulled_at_most, "{}", calls.get());
+        }
+    });
+}
+
+#[test]
+fn a_failure_starts_the_next_at_once() {
+    within(SOON, || {
+        let replicas = (0..5).map(|i| move |_: CancelToken| if i < 4 { Err(i) } else { Ok(i) });
+        assert_eq!(replicas.hedge().after(LONG).run(), Ok(4));
+    });
+}
+
+#[test]
+fn at_most_is_kept() {
+    for k in 1..=5 {
+        within(SOON, move || {
+            let pulled = Counter::new();
+            let replicas = counted(
+                (0..9).map(|i| move |_: CancelToken| Err::<(), _>(i)),
+                &pulled,
+            );
+            let error = replicas.hedge().at_most(k).run().unwrap_err();
+            assert_eq!(pulled.get(), k);
+            assert_eq!(error.failures().len(), k);
+        });
+    }
+    let said = message(|| [replica(|_| Ok::<_, ()>(1))].into_iter().hedge().at_most(0));
+    assert!(said.contains("leave it out"), "{said}");
+}
+
+#[test]
+fn the_iterator_is_not_asked_after_its_end() {
+    within(SOON, || {
+        let calls = Counter::new();
+        let mut lines = vec![Some(1), None, Some(2)].into_iter();
+        let source = std::iter::from_fn(move || lines.next().flatten());
+        let replicas = calls_counted(source, &calls).map(|i| move |_: CancelToken| Err::<(), _>(i));
+        let error = replicas.hedge().after(SHORT).run().unwrap_err();
+        assert_eq!((error.failures().len(), calls.get()), (1, 2));
+    });
+}
+
+// ---- time-outs and cancellation
+
+#[test]
+fn the_whole_has_a_time_out() {
+    within(SOON, || {
+        let (told, began) = (Counter::new(), Instant::now());
+        let replicas = [
+            replica(|_| Err(5)),
+            replica(stuck(&told)),
+            replica(stuck(&told)),
+        ];
+        let hedge = replicas
+            .into_iter()
+            .hedge()
+            .after(SHORT)
+            .timeout(10 * SHORT);
+        let error = hedge.run().unwrap_err();
+        assert!(error.is_timeout());
+        assert!(began.elapsed() >= 10 * SHORT);
+        assert_eq!(error.failures(), [(0, ReplicaError::Failed(5))]);
+        assert!(
+            error
+                .to_string()
+                .starts_with("no replica has answered in time: 0: 5")
+        );
+        told.wait_for(2);
+    });
+}
+
+#[test]
+fn a_replica_is_told_that_the_time_is_over() {
+    within(SOON, || {
+        let replicas = [|token: CancelToken| token.sleep(LONG)];
+        let error = replicas
+            .into_iter()
+            .hedge()
+            .timeout(SHORT)
+            .run()
+            .unwrap_err();
+        assert!(error.is_timeout() && error.failures().is_empty());
+    });
+}
+
+#[test]
+fn a_tripped_token_ends_it() {
+    for before in [true, false] {
+        within(SOON, move || {
+            let (token, told, begun) = (CancelToken::new(), Counter::new(), Gate::new());
+            if before {
+                token.cancel();
+            }
+            let canceller = std::thread::spawn({
+                let (token, begun) = (token.clone(), begun.clone());
+                move || {
+                    if !before {
+                        begun.wait();
+                        token.cancel();
+                    }
+                }
+            });
+            let replicas = [replica({
+                let told = told.clone();
+                move |token: CancelToken| {
+                    begun.open();
+                    token.wait();
+                    told.add();
+                    Ok::<u8, u8>(1)
+                }
+            })];
+            let error = replicas.into_iter().hedge().cancel_on(&token).run();
+            // What came in the very moment may be an answer.
+            assert!(
+                error
+                    .as_ref()
+                    .map_or_else(|e| e.is_cancelled(), |_| !before),
+                "{error:?}"
+            );
+            canceller.join().expect("no panic");
+        });
+    }
+}
+
+#[test]
+fn the_stage_around_it_ends_it() {
+    within(SOON, || {
+        let (told, begun, token) = (Counter::new(), Counter::new(), CancelToken::new());
+        let stage = (0..4).par_map_ordered(2, {
+            let (told, begun) = (told.clone(), begun.clone());
+            move |i: u32| {
+                let replicas = [stuck(&told), stuck(&told)].map(|stuck| {
+                    let begun = begun.clone();
+                    move |token| {
+                        begun.add();
+                        stuck(token)
+                    }
+                });
+                replicas.into_iter().hedge().run().unwrap_or(i)
+            }
+        });
+        let mut stage = stage.cancel_on(&token);
+        std::thread::spawn(move || {
+            begun.wait_for(2);
+            token.cancel();
+        });
+        assert!(stage.by_ref().count() <= 4);
+        drop(stage);
+        told.wait_for(2);
+    });
+}
+
+/// A hedge in the source of a stage ends with the stage.
+#[test]
+fn a_hedge_in_a_source_is_interrupted_with_it() {
+    within(SOON, || {
+        let (told, begun) = (Counter::new(), Counter::new());
+        let source = std::iter::from_fn({
+            let (told, begun) = (told.clone(), begun.clone());
+            move || {
+                let (begun, stuck) = (begun.clone(), stuck(&told));
+                let replica = move |token| {
+                    begun.add();
+                    stuck(token)
+                };
+                [replica].into_iter().hedge().run().ok()
+            }
+        });
+        let token = CancelToken::new();
+        let mut stage = source.par_map_ordered(2, |i| i).cancel_on(&token);
+        std::thread::spawn({
+            let token = token.clone();
+            move || {
+                begun.wait_for(1);
+                token.cancel();
+            }
+        });
+        assert_eq!(stage.next(), None);
+        drop(stage);
+        told.wait_for(1);
+    });
+}
+
+// ---- claims
+
+#[test]
+fn only_the_first_that_claims_does_the_work() {
+    for round in 0..50 {
+        within(SOON, move || {
+            let worked = Counter::new();
+            let replicas = (0..4_u64).map(|i| {
+                let worked = worked.clone();
+                move |token: CancelToken| {
+                    if mix(round ^ i << 32) % 2 == 0 {
+                        std::thread::yield_now();
+                    }
+                    token.claim()?;
+                    assert_eq!(worked.add(), 1);
+                    settle_a_little();
+                    Ok::<_, Cancelled>(i)
+                }
+            });
+            assert!(replicas.hedge().wait_for_losers().run().is_ok());
+            assert_eq!(worked.get(), 1);
+        });
+    }
+}
+
+fn settle_a_little() {
+    std::thread::sleep(Duration::from_micros(200));
+}
+
+#[test]
+fn a_claim_keeps_others_from_being_started() {
+    within(SOON, || {
+        let pulled = Counter::new();
+        let replicas = counted(
+            (0..9).map(|i| {
+                move |token: CancelToken| {
+                    token.claim()?;
+                    std::thread::sleep(80 * SHORT);
+                    Ok::<_, Cancelled>(i)
+                }
+            }),
+            &pulled,
+        );
+        assert_eq!(replicas.hedge().after(40 * SHORT).run(), Ok(0));
+        assert_eq!(pulled.get(), 1);
+    });
+}
+
+#[test]
+fn the_claim_of_one_that_fails_is_void() {
+    within(SOON, || {
+        let replicas = (0..3).map(|i| {
+            move |token: CancelToken| {
+                token.claim().map_err(|_| "claimed")?;
+                if i < 2 { Err("down") } else { Ok(i) }
+            }
+        });
+        assert_eq!(replicas.hedge().after(LONG).run(), Ok(2));
+    });
+}
+
+#[test]
+fn a_claim_outside_of_a_race_is_a_check() {
+    let token = CancelToken::new();
+    assert_eq!(token.claim(), Ok(()));
+    assert_eq!(token.claim(), Ok(()));
+    token.cancel();
+    assert_eq!(token.claim(), Err(Cancelled));
+}
+
+/// A clone, a child and the current token of a replica claim for it.
+#[test]
+fn kin_of_the_token_claim_for_the_replica() {
+    within(SOON, || {
+        let replicas = [|token: CancelToken| {
+            token.child().claim()?;
+            token.clone().claim()?;
+            CancelToken::current().claim()?;
+            Ok::<_, Cancelled>(())
+        }];
+        assert_eq!(replicas.into_iter().hedge().run(), Ok(()));
+    });
+}
+
+// ---- what is left behind
+
+#[test]
+fn losers_are_waited_for_if_asked() {
+    within(SOON, || {
+        let (told, begun) = (Counter::new(), Counter::new());
+        let replicas = (0..4).map(|i| {
+            let (told, begun) = (&told, &begun); // borrowed
+            move |token: CancelToken| {
+                begun.add();
+                if i == 3 {
+                    begun.wait_for(4);
+                    return Ok(i);
+                }
+                token.wait();
+                told.add();
+                Err(())
+            }
+        });
+        assert_eq!(replicas.hedge().wait_for_losers().run(), Ok(3));
+        assert_eq!(told.get(), 3);
+        testing::assert_quiescent();
+    });
+}
+
+#[test]
+fn losers_are_not_waited_for_otherwise_and_leave_nothing() {
+    within(SOON, || {
+        let (gate, begun) = (Gate::new(), Counter::new());
+        let replicas = (0..3).map(|i| {
+            let (gate, begun) = (gate.clone(), begun.clone());
+            move |_: CancelToken| {
+                begun.add();
+                if i == 2 {
+                    begun.wait_for(3);
+                } else {
+                    gate.wait(); // does not heed its token
+                }
+                Ok::<_, ()>(i)
+            }
+        });
+        assert_eq!(replicas.hedge().named("a slow one").run(), Ok(2));
+        let said = message(testing::assert_quiescent);
+        assert!(said.contains("a slow one"), "{said}");
+        gate.open();
+        eventually("the losers return", || {
+            std::panic::catch_unwind(testing::assert_quiescent).is_ok()
+        });
+    });
+}
+
+#[test]
+fn every_answer_is_dropped_once() {
+    for waits in [true, false] {
+        let ledger = Ledger::new();
+        within(SOON, {
+            let ledger = ledger.clone();
+            move || {
+                for round in 0..40_u64 {
+                    let replicas = (0..4).map(|i| {
+                        let ledger = ledger.clone();
+                        move |_: CancelToken| {
+                            if mix(round * 4 + i) % 3 == 0 {
+                                std::thread::yield_now();
+                            }
+                            let answer = ledger.track(round * 4 + i);
+                            if mix(round * 4 + i) % 5 == 0 {
+                                Err(answer)
+                            } else {
+                                Ok(answer)
+                            }
+                        }
+                    });
+                    let hedge = replicas.hedge();
+                    drop(if waits {
+                        hedge.wait_for_losers().run()
+                    } else {
+                        hedge.run()
+                    });
+                }
+            }
+        });
+        eventually("the losers return", || ledger.alive() == 0);
+        ledger.assert_dropped_once();
+    }
+}
+
+#[test]
+fn a_late_answer_whose_drop_panics_does_no_harm() {
+    within(SOON, || {
+        let (ledger, gate) = (Ledger::new(), Gate::new());
+        let replicas = (0..2).map(|i| {
+            let (ledger, gate) = (ledger.clone(), gate.clone());
+            move |_: CancelToken| {
+                if i == 0 {
+                    gate.wait();
+                    return Ok::<_, ()>(ledger.bomb(0));
+                }
+                Ok(ledger.track(1))
+            }
+        });
+        let answer = replicas.hedge().run().expect("the second answers");
+        assert_eq!(answer.id, 1);
+        gate.open();
+        eventually("the loser returns", || {
+            ledger.created() == 2 && ledger.alive() == 1
+        });
+        drop(answer);
+        ledger.assert_dropped_once();
+    });
+}
+
+#[test]
+fn a_panic_of_the_iterator_passes_through_and_trips_the_tokens() {
+    within(SOON, || {
+        let told = Counter::new();
+        let replicas = (0..3).map(|i| if i == 2 { bang(2) } else { stuck(&told) });
+        assert_eq!(
+            caught(|| replicas.hedge().after(SHORT).run().is_ok()),
+            Err(2)
+        );
+        told.wait_for(2);
+    });
+}
+
+#[test]
+fn without_threads_they_run_here_one_after_the_other() {
+    within(SOON, || {
+        let pool = Pool::builder().stack_size(usize::MAX / 2).build();
+        let here = std::thread::current().id();
+        let replicas = (0..4).map(|i| {
+            move |_: CancelToken| {
+                assert_eq!(std::thread::current().id(), here);
+                if i < 2 { Err(i) } else { Ok(i) }
+            }
+        });
+        assert_eq!(replicas.clone().hedge().on(&pool).run(), Ok(2));
+        assert_eq!(replicas.hedge().on(&pool).wait_for_losers().run(), Ok(2));
+    });
+}
+
+// ---- with a policy
+
+#[test]
+fn the_policy_gives_the_delay_and_counts() {
+    within(SOON, || {
+        let (gate, policy) = (Gate::new(), HedgePolicy::after(SHORT).budget(1.0));
+        let replicas = [replica(gated(&gate, 0)), replica(|_| Ok(1))];
+        assert_eq!(
+            replicas.into_iter().hedge().after_percentile(&policy).run(),
+            Ok(1)
+        );
+        gate.open();
+        let stats = policy.stats();
+        assert_eq!(
+            (stats.requests, stats.sent, stats.won, stats.lost),
+            (1, 1, 1, 0)
+        );
+
+        let slow = Gate::new();
+        let replicas = [
+            replica({
+                let slow = slow.clone();
+                move |_| {
+                    slow.wait();
+                    settle();
+                    Ok(0)
+                }
+            }),
+            replica(move |token: CancelToken| {
+                slow.open();
+                token.wait();
+                Err(1)
+            }),
+        ];
+        assert_eq!(
+            replicas.into_iter().hedge().after_percentile(&policy).run(),
+            Ok(0)
+        );
+        let stats = policy.stats();
+        assert_eq!(
+            (stats.requests, stats.sent, stats.won, stats.lost),
+            (2, 2, 1, 1)
+        );
+    });
+}
+
+#[test]
+fn a_spent_budget_hangs_nothing_and_does_not_forbid_a_replacement() {
+    within(SOON, || {
+        let policy = HedgePolicy::after(SHORT).budget(0.0).reserve(0);
+        let slow = |_: CancelToken| {
+            std::thread::sleep(4 * SHORT);
+            Ok::<_, u8>(0)
+        };
+        let hedge = [replica(slow), replica(|_| Ok(1))].into_iter().hedge();
+        assert_eq!(hedge.after_percentile(&policy).run(), Ok(0));
+        assert_eq!((policy.stats().sent, policy.stats().refused), (0, 1));
+        let hedge = [replica(|_| Err(3)), replica(|_| Ok(1))]
+            .into_iter()
+            .hedge();
+        assert_eq!(hedge.after_percentile(&policy).run(), Ok(1));
+        assert_eq!((policy.stats().requests, policy.stats().sent), (2, 0));
+    });
+}
+
+#[cfg(feature = "percentile")]
+#[test]
+fn a_percentile_learns_from_the_answers() {
+    within(SOON, || {
+        let policy = HedgePolicy::percentile(95.0).warm_up(20).budget(1.0);
+        for _ in 0..20 {
+            let hedge = [replica(|_| Ok::<_, ()>(0))].into_iter().hedge();
+            assert!(hedge.after_percentile(&policy).run().is_ok());
+        }
+        eventually("20 are recorded", || policy.delay().is_some());
+        let told = Counter::new();
+        let replicas = [replica(stuck(&told)), replica(|_| Ok(1))];
+        assert_eq!(
+            replicas.into_iter().hedge().after_percentile(&policy).run(),
+            Ok(1)
+        );
+        told.wait_for(1);
+    });
+}
