@@ -413,7 +413,11 @@ where
         let slow =
             more && !runner.rivals.is_claimed() && slow_at.is_some_and(|at| at <= Instant::now());
         if slow {
-            if runner.policy.as_ref().is_some_and(|policy| !policy.send()) {
+            if runner
+                .policy
+                .as_ref()
+                .is_some_and(|policy| !policy.try_hedge())
+            {
                 slow_at = None;
                 continue;
             }
@@ -459,7 +463,7 @@ impl<T, E> Runner<T, E> {
             _ => None,
         };
         if let Some(policy) = &policy {
-            policy.request();
+            policy.begin();
         }
         Runner {
             race: Arc::new(Race {

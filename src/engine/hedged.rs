@@ -99,7 +99,7 @@ where
         let (Some(item), Some(rivals)) = (race.spare.take(), race.rivals.clone()) else {
             return;
         };
-        if !hedge.policy.send() {
+        if !hedge.policy.try_hedge() {
             drop(race);
             self.ctl.stray(unwind::discard(item));
             return;
@@ -231,7 +231,7 @@ where
         let rivals = Arc::default();
         *run.run().race().lock() = Race::begin(since, spare, &rivals);
         worker.here.set_race(Some(rivals));
-        hedge.policy.request();
+        hedge.policy.begin();
         Ok(())
     }
 

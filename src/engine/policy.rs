@@ -219,15 +219,41 @@ impl HedgePolicy {
 
     // ---- for those who hedge
 
-    /// A request begins.
-    pub(crate) fn request(&self) {
+    /// A request begins: for hedging of your own.
+    ///
+    /// [`hedge`](crate::Fanfold::hedge) and [`hedged`](crate::Stage::hedged) call this and the next three
+    /// themselves. They are public for what is neither, say asynchronous code: then the policy, its budget
+    /// and its counts can be shared by all of a program.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::HedgePolicy;
+    /// use std::time::Duration;
+    ///
+    /// let policy = HedgePolicy::after(Duration::from_millis(10));
+    /// policy.begin();
+    /// let first = Duration::from_millis(70); // what the request would take
+    /// let second = Duration::from_millis(5); // and a copy of it
+    /// let mut took = first;
+    /// if let Some(delay) = policy.delay().filter(|delay| *delay < first && policy.try_hedge()) {
+    ///     took = first.min(delay + second);
+    ///     policy.end(took < first);
+    /// }
+    /// policy.record(took);
+    /// assert_eq!(took, Duration::from_millis(15));
+    /// assert_eq!(policy.stats().won, 1);
+    /// ```
+    pub fn begin(&self) {
         let mut seen = self.shared.lock();
         seen.stats.requests += 1;
         seen.used = (seen.used - self.share).max(-SAVED * self.share);
     }
 
-    /// A request is slow: whether it may be hedged.
-    pub(crate) fn send(&self) -> bool {
+    /// A request is slow: whether it may be hedged, which takes a token out of the budget and is
+    /// counted.
+    #[must_use = "if it may, the hedge has been counted"]
+    pub fn try_hedge(&self) -> bool {
         let mut seen = self.shared.lock();
         // Sums of shares are not exact, and the last of them must not be missed by a hair.
         let granted = seen.used + 1.0 <= self.reserve + 1e-6;
@@ -240,8 +266,8 @@ impl HedgePolicy {
         granted
     }
 
-    /// What came of a hedge.
-    pub(crate) fn end(&self, won: bool) {
+    /// A hedge is over: whether its result was the one that counted.
+    pub fn end(&self, won: bool) {
         let stats = &mut self.shared.lock().stats;
         *(if won { &mut stats.won } else { &mut stats.lost }) += 1;
     }
@@ -259,8 +285,9 @@ impl HedgePolicy {
         self.shared.lock().used -= 1.0;
     }
 
-    /// Something took so long. Whether that was the last of the warm-up.
-    pub(crate) fn record(&self, time: Duration) -> bool {
+    /// A request, or its hedge, took so long. Whether that was the last of the warm-up, so that there is
+    /// a delay from now on.
+    pub fn record(&self, time: Duration) -> bool {
         match self.delay {
             Delay::Fixed(_) => {
                 let _ = time;
@@ -342,8 +369,8 @@ mod tests {
     fn the_budget_is_a_share_and_a_reserve() {
         let policy = HedgePolicy::after(MS).budget(0.05).reserve(3);
         let sent = (0..10_000).filter(|_| {
-            policy.request();
-            policy.send()
+            policy.begin();
+            policy.try_hedge()
         });
         let sent = sent.count();
         assert_eq!(sent, 500 + 3);
@@ -355,16 +382,16 @@ mod tests {
     #[test]
     fn savings_have_an_end() {
         let policy = HedgePolicy::after(MS).budget(0.1).reserve(2);
-        (0..1_000_000).for_each(|_| policy.request());
-        assert_eq!((0..1_000).filter(|_| policy.send()).count(), 100 + 2);
+        (0..1_000_000).for_each(|_| policy.begin());
+        assert_eq!((0..1_000).filter(|_| policy.try_hedge()).count(), 100 + 2);
     }
 
     #[test]
     fn without_a_share_there_is_the_reserve_and_without_both_nothing() {
         for (reserve, sent) in [(0, 0), (7, 7)] {
             let policy = HedgePolicy::after(MS).budget(0.0).reserve(reserve);
-            (0..100).for_each(|_| policy.request());
-            assert_eq!((0..100).filter(|_| policy.send()).count(), sent);
+            (0..100).for_each(|_| policy.begin());
+            assert_eq!((0..100).filter(|_| policy.try_hedge()).count(), sent);
         }
     }
 
@@ -372,12 +399,12 @@ mod tests {
     fn what_was_not_needed_costs_nothing() {
         let policy = HedgePolicy::after(MS).budget(0.0).reserve(1);
         for _ in 0..10 {
-            assert!(policy.send());
+            assert!(policy.try_hedge());
             policy.spare();
         }
-        assert!(policy.send());
+        assert!(policy.try_hedge());
         policy.end(true);
-        assert!(!policy.send());
+        assert!(!policy.try_hedge());
         let stats = policy.stats();
         assert_eq!((stats.sent, stats.won, stats.lost), (11, 1, 10));
     }
@@ -386,8 +413,8 @@ mod tests {
     fn clones_share_what_they_saw_and_keep_their_options() {
         let policy = HedgePolicy::after(MS);
         let slower = policy.clone().floor(5 * MS);
-        policy.request();
-        slower.request();
+        policy.begin();
+        slower.begin();
         assert_eq!(policy.stats().requests, 2);
         assert_eq!((policy.delay(), slower.delay()), (Some(MS), Some(5 * MS)));
         assert_eq!(slower.cap(3 * MS).delay(), Some(3 * MS));
