@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# All tests in release, over and over, on a machine that is kept busy: first with the kernel's barriers, then
-# with ordinary fences. Not part of .ci/run.
+# Random pipelines against the sequential oracle, in release, on a machine that is kept busy: first with the
+# kernel's barriers, then with ordinary fences. A failure names its seed; `--seed N` runs that pipeline alone, a
+# hundred times. `--tests ROUNDS` runs all tests over and over instead. Not part of .ci/run, which runs the
+# pipelines for some seconds only.
 #
-#     ci/stress.sh [ROUNDS]     10 by default
+#     ci/stress.sh [MINUTES]            10 by default, half of them for each form
+#     ci/stress.sh --seed N
+#     ci/stress.sh --tests [ROUNDS]     10 by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rounds=${1:-10}
 target=${CARGO_TARGET_DIR:-target}
 load=()
 cleanup() {
@@ -14,18 +17,39 @@ cleanup() {
 }
 trap cleanup EXIT
 
-cargo test --release --tests --no-run
-RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" cargo test --release --tests --no-run --target-dir "$target/fence"
+in_both_forms() {
+    "$@"
+    RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" "$@" --target-dir "$target/fence"
+}
 
 # As many busy loops as cores, at the lowest priority: enough to preempt anybody anywhere.
-for ((i = 0; i < $(nproc); i++)); do
-    nice -n 19 bash -c 'while :; do :; done' &
-    load+=($!)
-done
+keep_busy() {
+    for ((i = 0; i < $(nproc); i++)); do
+        nice -n 19 bash -c 'while :; do :; done' &
+        load+=($!)
+    done
+}
 
-for ((round = 1; round <= rounds; round++)); do
-    echo "stress: round $round of $rounds"
-    cargo test --release --tests --quiet
-    RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" cargo test --release --tests --quiet --target-dir "$target/fence"
-done
-echo "stress: $rounds rounds passed in both forms"
+case ${1:-10} in
+--seed)
+    cargo test --release --all-features --test stress -- --seed "$2"
+    ;;
+--tests)
+    rounds=${2:-10}
+    in_both_forms cargo test --release --all-features --tests --no-run
+    keep_busy
+    for ((round = 1; round <= rounds; round++)); do
+        echo "stress: round $round of $rounds"
+        in_both_forms cargo test --release --all-features --tests --quiet
+    done
+    echo "stress: $rounds rounds passed in both forms"
+    ;;
+*)
+    seconds=$((${1:-10} * 30))
+    in_both_forms cargo test --release --all-features --test stress --no-run
+    keep_busy
+    cargo test --release --all-features --test stress -- --seconds "$seconds"
+    RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" \
+        cargo test --release --all-features --test stress --target-dir "$target/fence" -- --seconds "$seconds"
+    ;;
+esac

@@ -1,0 +1,599 @@
+//! Random pipelines against the sequential oracle: random chains of the adaptors, random faults.
+//!
+//! A pipeline is made twice from one seed: of fanfold's adaptors, and of `std`'s. Both must give the same
+//! items, the same panic at the same place, and leave nothing behind: no item, no stage, no thread.
+//!
+//! `cargo test` runs it for some seconds. `ci/stress.sh` runs it for as long as you like:
+//! `cargo test --release --test stress -- --minutes 60`, and `-- --seed N` runs one pipeline alone. No
+//! harness: it must be able to say which seed hangs, and end.
+
+mod support;
+
+use fanfold::{CancelToken, Fanfold, HedgePolicy, Pool, testing};
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use support::{Bang, bang, mix};
+
+/// A pipeline that takes longer than this hangs.
+const STUCK: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// An item that is counted as long as it lives.
+struct Item {
+    value: u64,
+    live: Arc<AtomicIsize>,
+}
+
+impl Item {
+    fn new(value: u64, live: &Arc<AtomicIsize>) -> Self {
+        live.fetch_add(1, Ordering::SeqCst);
+        let live = Arc::clone(live);
+        Item { value, live }
+    }
+
+    fn with(&self, value: u64) -> Self {
+        Item::new(value, &self.live)
+    }
+}
+
+impl Clone for Item {
+    fn clone(&self) -> Self {
+        self.with(self.value)
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        self.live.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+type Stream = Box<dyn Iterator<Item = Item> + Send>;
+
+/// A sequence of random choices.
+#[derive(Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        mix(self.0) % sides
+    }
+
+    fn width(&mut self) -> usize {
+        // Seldom far more than there are cores, or items.
+        let sides = if self.roll(16) == 0 { 100 } else { 9 };
+        1 + self.roll(sides) as usize
+    }
+}
+
+/// What a closure does to a value, and when it panics: the same in both pipelines.
+#[derive(Clone, Copy)]
+struct Work {
+    seed: u64,
+    /// One value of so many panics; 0: none.
+    panics: u64,
+    slow: bool,
+}
+
+impl Work {
+    fn new(dice: &mut Dice, faulty: bool) -> Self {
+        Work {
+            seed: dice.roll(u64::MAX),
+            panics: if faulty && dice.roll(3) == 0 {
+                1 + dice.roll(2_000)
+            } else {
+                0
+            },
+            slow: dice.roll(3) == 0,
+        }
+    }
+
+    fn random(self, item: &Item) -> u64 {
+        mix(self.seed ^ item.value)
+    }
+
+    /// Takes some time, or panics.
+    fn run(self, item: &Item, dawdles: bool) -> u64 {
+        let random = self.random(item);
+        if dawdles && self.slow {
+            support::dawdle(random);
+        }
+        if self.panics > 0 && random % self.panics == 7 {
+            bang(item.value);
+        }
+        random
+    }
+
+    fn map(self, item: &Item, dawdles: bool) -> Item {
+        item.with(self.run(item, dawdles) % 100_000)
+    }
+}
+
+/// One adaptor of a pipeline.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Map,
+    Filter,
+    FilterMap,
+    FlatMap,
+    Init,
+    Try,
+    Isolate,
+    Window,
+    Sliding,
+    Aggregate,
+    Readahead,
+    Hedged,
+    Timed,
+    Local,
+    Unordered,
+    Merge,
+    RoundRobin,
+}
+
+const ORDERED: &[Step] = &[
+    Step::Map,
+    Step::Filter,
+    Step::FilterMap,
+    Step::FlatMap,
+    Step::Init,
+    Step::Try,
+    Step::Isolate,
+    Step::Window,
+    Step::Sliding,
+    Step::Aggregate,
+    Step::Readahead,
+    Step::Hedged,
+    Step::Timed,
+    Step::Local,
+];
+
+/// Without faults: which items come out before a panic is not said where there is no order.
+const ANY_ORDER: &[Step] = &[Step::Unordered, Step::Merge, Step::RoundRobin];
+
+/// What is the same in both pipelines.
+struct Plan {
+    seed: u64,
+    len: u64,
+    steps: Vec<(Step, u64)>,
+    faulty: bool,
+    end: End,
+}
+
+/// How the consumer takes what comes.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    All,
+    Fold,
+    /// So many, and then it drops the rest.
+    Take(usize),
+    /// A token is tripped after so many.
+    Cancel(usize),
+}
+
+impl Plan {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(mix(seed));
+        let faulty = dice.roll(2) == 0;
+        let len = match dice.roll(4) {
+            0 => dice.roll(4),
+            1 => dice.roll(3_000),
+            _ => dice.roll(300),
+        };
+        let steps = (0..=dice.roll(4)).map(|_| {
+            let all = ORDERED.len() + if faulty { 0 } else { ANY_ORDER.len() };
+            let at = dice.roll(all as u64) as usize;
+            let step = ORDERED
+                .get(at)
+                .or_else(|| ANY_ORDER.get(at - ORDERED.len()));
+            (*step.expect("one of the two"), dice.roll(u64::MAX))
+        });
+        let steps = steps.collect();
+        let at = dice.roll(200) as usize;
+        let end = match dice.roll(5) {
+            0 => End::Take(at),
+            1 => End::Fold,
+            2 => End::Cancel(at),
+            _ => End::All,
+        };
+        Plan {
+            seed,
+            len,
+            steps,
+            faulty,
+            end,
+        }
+    }
+
+    fn source(&self, live: &Arc<AtomicIsize>, dawdles: bool) -> Stream {
+        let live = Arc::clone(live);
+        let work = Work::new(&mut Dice(self.seed ^ 0xff), self.faulty);
+        let items = (0..self.len).map(move |value| {
+            let item = Item::new(value, &live);
+            work.map(&item, dawdles)
+        });
+        Box::new(items)
+    }
+
+    /// The oracle.
+    fn sequential(&self, live: &Arc<AtomicIsize>) -> Stream {
+        let mut stream = self.source(live, false);
+        for &(step, seed) in &self.steps {
+            let mut dice = Dice(seed);
+            let work = Work::new(&mut dice, self.faulty);
+            stream = sequential(stream, step, work, &mut dice);
+        }
+        stream
+    }
+
+    fn parallel(&self, live: &Arc<AtomicIsize>, token: &CancelToken) -> Stream {
+        let mut stream = self.source(live, true);
+        for &(step, seed) in &self.steps {
+            let mut dice = Dice(seed);
+            let work = Work::new(&mut dice, self.faulty);
+            stream = parallel(stream, step, work, &mut dice, token);
+        }
+        stream
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)] // what `map` wants
+fn sum(window: Vec<Item>) -> Item {
+    let total = window.iter().map(|item| item.value).sum::<u64>();
+    window[0].with(total % 100_000 + window.len() as u64)
+}
+
+/// Collects and sorts, so that what comes in any order can be compared.
+fn sorted(stream: impl Iterator<Item = Item> + Send + 'static) -> Stream {
+    let mut stream = Some(stream);
+    let sorted = std::iter::from_fn(move || {
+        let mut all: Vec<_> = stream.take()?.collect();
+        all.sort_by_key(|item| item.value);
+        Some(all)
+    });
+    Box::new(sorted.flatten())
+}
+
+fn sequential(stream: Stream, step: Step, work: Work, dice: &mut Dice) -> Stream {
+    let run = move |item: Item| work.map(&item, false);
+    match step {
+        Step::Map | Step::Init | Step::Hedged | Step::Timed | Step::Local => {
+            Box::new(stream.map(run))
+        }
+        Step::Filter => Box::new(stream.filter(move |item| work.run(item, false) % 3 > 0)),
+        Step::FilterMap => Box::new(stream.filter_map(move |item| {
+            let random = work.run(&item, false);
+            (random % 3 > 0).then(|| item.with(random % 1_000))
+        })),
+        Step::FlatMap => Box::new(stream.flat_map(move |item| {
+            let random = work.run(&item, false);
+            (0..random % 4)
+                .map(move |i| item.with(i))
+                .collect::<Vec<_>>()
+        })),
+        Step::Try => Box::new(
+            stream
+                .map(move |item| {
+                    let random = work.run(&item, false);
+                    (random % 500 != 3).then(|| item.with(random % 1_000))
+                })
+                .take_while(Option::is_some)
+                .flatten(),
+        ),
+        Step::Isolate => Box::new(stream.enumerate().map(move |(seq, item)| {
+            let result = catch_unwind(AssertUnwindSafe(|| work.map(&item, false)));
+            result.unwrap_or_else(|_| Item::new(seq as u64, &Arc::default()))
+        })),
+        Step::Window | Step::Aggregate => {
+            let size = 1 + dice.roll(20) as usize;
+            Box::new(stream.window(size).map(sum))
+        }
+        Step::Sliding => {
+            let (size, step) = (1 + dice.roll(9) as usize, 1 + dice.roll(12) as usize);
+            Box::new(stream.window(size).sliding(step).map(sum))
+        }
+        Step::Readahead => stream,
+        Step::Unordered => sorted(stream.map(run)),
+        Step::Merge | Step::RoundRobin => {
+            let all: Vec<_> = stream.collect();
+            match step {
+                Step::Merge => sorted(all.into_iter()),
+                _ => Box::new(all.into_iter()),
+            }
+        }
+    }
+}
+
+#[allow(clippy::too_many_lines)] // a list
+fn parallel(
+    stream: Stream,
+    step: Step,
+    work: Work,
+    dice: &mut Dice,
+    token: &CancelToken,
+) -> Stream {
+    let run = move |item: Item| work.map(&item, true);
+    // Rolled first in both pipelines where both need it.
+    let (size, every) = match step {
+        Step::Window | Step::Aggregate => (1 + dice.roll(20) as usize, 1),
+        Step::Sliding => (1 + dice.roll(9) as usize, 1 + dice.roll(12) as usize),
+        _ => (1, 1),
+    };
+    let n = dice.width();
+    let bound = match dice.roll(3) {
+        0 => None,
+        1 => Some(1 + dice.roll(8) as usize),
+        _ => Some(1 + dice.roll(200) as usize),
+    };
+    let (eager, own_pool) = (dice.roll(4) == 0, dice.roll(16) == 0);
+    macro_rules! stage {
+        ($stage:expr) => {{
+            let mut stage = $stage.cancel_on(token);
+            if let Some(bound) = bound {
+                stage = stage.in_flight(bound);
+            }
+            if eager {
+                stage = stage.eager();
+            }
+            if own_pool {
+                stage = stage.on(&Pool::builder().name("own").build());
+            }
+            stage
+        }};
+    }
+    match step {
+        Step::Map => Box::new(stage!(stream.par_map_ordered(n, run))),
+        Step::Init => Box::new(stage!(stream.par_map_ordered_init(
+            n,
+            || 0_u64,
+            move |calls, item| {
+                *calls += 1;
+                run(item)
+            }
+        ))),
+        Step::Filter => {
+            let keep = move |item: &Item| work.run(item, true) % 3 > 0;
+            Box::new(stage!(stream.par_filter(n, keep)))
+        }
+        Step::FilterMap => Box::new(stage!(stream.par_filter_map(n, move |item| {
+            let random = work.run(&item, true);
+            (random % 3 > 0).then(|| item.with(random % 1_000))
+        }))),
+        Step::FlatMap => Box::new(stage!(stream.par_flat_map(n, move |item| {
+            let random = work.run(&item, true);
+            (0..random % 4)
+                .map(move |i| item.with(i))
+                .collect::<Vec<_>>()
+        }))),
+        Step::Try => Box::new(
+            stage!(stream.try_par_map_ordered(n, move |item| {
+                let random = work.run(&item, true);
+                if random % 500 == 3 {
+                    Err(item)
+                } else {
+                    Ok(item.with(random % 1_000))
+                }
+            }))
+            .flatten(),
+        ),
+        Step::Isolate => Box::new(
+            stage!(stream.par_map_ordered(n, run))
+                .isolate()
+                .map(|result| {
+                    result.unwrap_or_else(|failure| Item::new(failure.seq(), &Arc::default()))
+                }),
+        ),
+        Step::Window => Box::new(stream.window(size).map(sum)),
+        Step::Aggregate => Box::new(
+            stream
+                .window(size)
+                .aggregate(Vec::new, |mut window, item| {
+                    window.push(item);
+                    window
+                })
+                .map(sum),
+        ),
+        Step::Sliding => Box::new(stream.window(size).sliding(every).map(sum)),
+        Step::Readahead => Box::new(stream.readahead(n).cancel_on(token)),
+        Step::Hedged => {
+            let delay = Duration::from_micros(dice.roll(300));
+            let policy = HedgePolicy::after(delay).budget(1.0);
+            Box::new(stage!(stream.par_map_ordered(n, run)).hedged(&policy))
+        }
+        Step::Timed => Box::new(stage!(stream.par_map_ordered(n, run)).item_timeout(LONG)),
+        Step::Local => {
+            let mut stage = stage!(stream.local().par_map_ordered(n, run));
+            Box::new(std::iter::from_fn(move || stage.next()))
+        }
+        Step::Unordered => sorted(stage!(stream.par_map(n, run))),
+        Step::Merge => {
+            // Everything is in one of the sources; that one may be empty.
+            let parts = split(stream, 1 + dice.roll(5) as usize, false);
+            sorted(fanfold::merge(parts).cancel_on(token))
+        }
+        Step::RoundRobin => {
+            let parts = split(stream, 1 + dice.roll(5) as usize, true);
+            Box::new(fanfold::round_robin(parts).cancel_on(token))
+        }
+    }
+}
+
+/// Deals the items out to `k` sources, in turn or in lots.
+fn split(stream: Stream, k: usize, in_turn: bool) -> Vec<std::vec::IntoIter<Item>> {
+    let mut parts: Vec<Vec<Item>> = (0..k).map(|_| Vec::new()).collect();
+    for (at, item) in stream.enumerate() {
+        let part = if in_turn { at } else { at / 7 };
+        parts[part % k].push(item);
+    }
+    parts.into_iter().map(Vec::into_iter).collect()
+}
+
+/// What came out, and how it ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    values: Vec<u64>,
+    panic: Option<u64>,
+}
+
+fn consume(stream: impl FnOnce() -> Stream, end: End, token: &CancelToken) -> Outcome {
+    let mut values = Vec::new();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut stream = stream();
+        match end {
+            End::All => {
+                for item in stream {
+                    values.push(item.value);
+                }
+            }
+            End::Fold => stream.for_each(|item| values.push(item.value)),
+            End::Take(k) => stream
+                .by_ref()
+                .take(k)
+                .for_each(|item| values.push(item.value)),
+            End::Cancel(k) => {
+                for item in stream {
+                    values.push(item.value);
+                    if values.len() == k {
+                        token.cancel();
+                    }
+                }
+            }
+        }
+    }));
+    let panic = result
+        .err()
+        .map(|payload| match payload.downcast::<Bang>() {
+            Ok(bang) => bang.0,
+            Err(payload) => std::panic::resume_unwind(payload),
+        });
+    Outcome { values, panic }
+}
+
+/// Runs one pipeline both ways. `Err` says what is wrong.
+fn run(seed: u64) -> Result<(), String> {
+    let plan = Plan::new(seed);
+    let token = CancelToken::new();
+    let (live, twin) = (Arc::default(), Arc::default());
+    let want = consume(|| plan.sequential(&twin), plan.end, &CancelToken::new());
+    let got = consume(|| plan.parallel(&live, &token), plan.end, &token);
+    let same = match plan.end {
+        // A cancellation may come too late, and cuts off wherever it finds a stage; windows are then
+        // shorter, and what is sorted is less.
+        End::Cancel(k) => {
+            got.values.len() < k && got == want
+                || got.values.len() >= k && {
+                    let prefix = &want.values[..k.min(want.values.len())];
+                    got.values.starts_with(prefix)
+                }
+        }
+        _ => got == want,
+    };
+    let left = live.load(Ordering::SeqCst);
+    let quiescent = catch_unwind(testing::assert_quiescent).is_ok();
+    if same && left == 0 && quiescent {
+        return Ok(());
+    }
+    let mut why = format!(
+        "{:?} of {} items, {:?}, faulty: {}\n",
+        plan.steps.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        plan.len,
+        plan.end,
+        plan.faulty
+    );
+    if !same {
+        let at = got
+            .values
+            .iter()
+            .zip(&want.values)
+            .position(|(a, b)| a != b);
+        let _ = writeln!(
+            why,
+            "  got {} values and {:?}, want {} and {:?}; the first difference is at {at:?}",
+            got.values.len(),
+            got.panic,
+            want.values.len(),
+            want.panic
+        );
+    }
+    let _ = writeln!(why, "  {left} items are left; quiescent: {quiescent}");
+    Err(why)
+}
+
+fn argument(name: &str) -> Option<u64> {
+    let mut args = std::env::args().skip_while(|arg| arg != name);
+    args.next()?;
+    let value = args.next().unwrap_or_default();
+    match value.parse() {
+        Ok(value) => Some(value),
+        Err(why) => {
+            eprintln!("stress: {name} takes a number, not {value:?}: {why}");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn main() {
+    // What `cargo test -- --list` and test runners ask.
+    if std::env::args().any(|arg| arg == "--list") {
+        return;
+    }
+    let time = match argument("--minutes") {
+        Some(minutes) => Duration::from_secs(60 * minutes),
+        None => Duration::from_secs(argument("--seconds").unwrap_or(5)),
+    };
+    let clock = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default();
+    let alone = argument("--seed");
+    let first = alone.unwrap_or(mix(clock.as_nanos() as u64) >> 16);
+    println!("stress: from seed {first} on; `-- --seed N` runs one alone");
+
+    // Somebody must be able to speak when this thread hangs.
+    let now = Arc::new(AtomicU64::new(first));
+    let (done, wait) = mpsc::channel::<()>();
+    let watch = std::thread::spawn({
+        let now = Arc::clone(&now);
+        move || {
+            let mut before = (u64::MAX, Instant::now());
+            while wait.recv_timeout(STUCK / 20) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let seed = now.load(Ordering::SeqCst);
+                if seed != before.0 {
+                    before = (seed, Instant::now());
+                } else if before.1.elapsed() > STUCK {
+                    eprintln!("stress: seed {seed} hangs");
+                    std::process::abort();
+                }
+            }
+        }
+    });
+    let began = Instant::now();
+    let (mut count, mut wrong) = (0_u64, 0_u64);
+    let repeats = if alone.is_some() { 100 } else { 1 };
+    for seed in first.. {
+        now.store(seed, Ordering::SeqCst);
+        for _ in 0..repeats {
+            count += 1;
+            if let Err(why) = run(seed) {
+                eprintln!("stress: seed {seed} is wrong: {why}");
+                wrong += 1;
+            }
+        }
+        if alone.is_some() || began.elapsed() >= time || wrong >= 5 {
+            break;
+        }
+    }
+    drop(done);
+    watch.join().expect("the watch does not panic");
+    let result = if wrong == 0 { "ok" } else { "FAILED" };
+    println!(
+        "test result: {result}. {} passed; {wrong} failed; 0 ignored; 0 measured; 0 filtered out; \
+         {count} pipelines in {:.1?}",
+        u64::from(wrong == 0),
+        began.elapsed()
+    );
+    std::process::exit(i32::from(wrong > 0));
+}
