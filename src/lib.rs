@@ -6,6 +6,11 @@
 #[doc = include_str!("../DESIGN.md")]
 mod design {}
 
+/// What holds when things go wrong, compiled likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/reliability.md")]
+mod reliability {}
+
 mod adaptors;
 mod chained;
 mod config;

@@ -43,6 +43,7 @@ pub struct HedgePolicy {
     delay: Delay,
     floor: Duration,
     cap: Duration,
+    #[cfg(feature = "percentile")]
     warm_up: u64,
     share: f64,
     reserve: f64,
@@ -89,6 +90,7 @@ impl HedgePolicy {
             delay,
             floor,
             cap: Duration::MAX,
+            #[cfg(feature = "percentile")]
             warm_up: 100,
             share: 0.05,
             reserve: 10.0,
@@ -164,6 +166,7 @@ impl HedgePolicy {
 
     /// How many results a percentile must have seen before anything is hedged; 100 unless told
     /// otherwise. A fixed delay needs none.
+    #[cfg(feature = "percentile")]
     #[must_use = "it is this handle's option"]
     pub fn warm_up(self, results: u64) -> Self {
         HedgePolicy {
