@@ -14,6 +14,7 @@ mod reliability {}
 mod adaptors;
 mod chained;
 mod config;
+mod dropped;
 mod engine;
 mod error;
 mod fanfold;
@@ -39,7 +40,7 @@ pub use crate::adaptors::local::Local;
 pub use crate::adaptors::map::Map;
 pub use crate::adaptors::merge::{Merge, MergeHandle, MergeReport, Merging, SourceOptions, merge};
 pub use crate::adaptors::merge_sorted::{MergeSorted, Sorting, Unsorted, merge_sorted_by_key};
-pub use crate::adaptors::readahead::{Ahead, Dropped, Readahead};
+pub use crate::adaptors::readahead::{Ahead, Readahead};
 pub use crate::adaptors::round_robin::{RoundRobin, Rounds, round_robin};
 pub use crate::adaptors::sliding::{Sliding, SlidingAggregate};
 #[cfg(feature = "throttle")]
@@ -48,6 +49,7 @@ pub use crate::adaptors::try_map::TryMap;
 pub use crate::adaptors::window::{Aggregate, Window};
 pub use crate::chained::Chained;
 pub use crate::config::Workers;
+pub use crate::dropped::Dropped;
 pub use crate::engine::cancel::{CancelToken, OnCancel};
 #[cfg(feature = "throttle")]
 pub use crate::engine::clock::{Clock, Sleeper};

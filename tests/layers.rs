@@ -65,7 +65,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // Those that are fed by threads of their own.
     ("adaptors::merge", &["fed", "engine::*", "sync"]),
     ("adaptors::merge_sorted", &["fed", "engine::*"]),
-    ("adaptors::readahead", &["fed", "engine::*", "sync"]),
+    ("adaptors::readahead", &["fed", "dropped", "engine::*"]),
     ("adaptors::round_robin", &["fed", "engine::*"]),
     ("adaptors::throttle", &["limiter"]),
     ("adaptors::try_map", &["engine::job"]),
@@ -138,6 +138,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "engine::pool",
             "engine::spin",
             "engine::unwind",
+            "dropped",
             "sync",
         ],
     ),
@@ -155,6 +156,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("engine::unwind", &[]),
     // The bottom.
     ("config", &[]),
+    ("dropped", &["sync"]),
     ("error", &[]),
     ("sync", &[]),
 ];

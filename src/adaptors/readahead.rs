@@ -1,9 +1,9 @@
 //! `readahead`: the source, and all that is upstream of it, on a thread of its own.
 
+use crate::dropped::Dropped;
 use crate::engine::erase::{Seed, Start};
 use crate::engine::hub::{Common, Event, Front, Got, LaneOpts, Overflow, Rule};
 use crate::fed::{Fed, Feed};
-use crate::sync::{Arc, AtomicU64, Ordering};
 use std::panic::resume_unwind;
 
 /// A source that is pulled ahead of its consumer; made by
@@ -16,28 +16,6 @@ pub struct Ahead<I> {
     source: I,
     opts: LaneOpts,
     common: Common,
-}
-
-/// How many items a [`Readahead`] has dropped for want of room; can be read from any thread.
-///
-/// # Examples
-///
-/// ```
-/// use fanfold::{Fanfold, Overflow};
-///
-/// let mut ahead = (0..1_000).readahead(8).overflow(Overflow::DropOldest);
-/// let dropped = ahead.dropped();
-/// let taken = ahead.count() as u64;
-/// assert_eq!(taken + dropped.get(), 1_000);
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct Dropped(Arc<AtomicU64>);
-
-impl Dropped {
-    /// The number so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// What a [`Readahead`] is while it runs.
@@ -93,8 +71,7 @@ where
     /// After the first `next()`.
     #[track_caller]
     pub fn dropped(&mut self) -> Dropped {
-        let dropped = &mut self.plan().opts.dropped;
-        Dropped(Arc::clone(dropped.get_or_insert_default()))
+        self.plan().opts.dropped.get_or_insert_default().clone()
     }
 }
 

@@ -34,6 +34,7 @@
 //! - *Stop.* Servers look after each item, and leave the feeder where others wait; the consumer drops
 //!   those, and all that is left in the lanes, after it has joined the threads.
 
+use crate::dropped::Dropped;
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::cancel::{self, CancelToken, OnCancel};
 use crate::engine::census::Alive;
@@ -70,7 +71,7 @@ pub(crate) struct LaneOpts {
     pub(crate) bound: usize,
     pub(crate) overflow: Overflow,
     /// How many items were dropped for want of room.
-    pub(crate) dropped: Option<Arc<AtomicU64>>,
+    pub(crate) dropped: Option<Dropped>,
     /// Of two lanes with something in them the lower rank comes first.
     pub(crate) rank: usize,
     /// How many items it may give in a round.
@@ -278,7 +279,7 @@ impl<I: Iterator> Lane<I> {
 
     fn count_dropped(&self) {
         if let Some(dropped) = &self.opts.dropped {
-            dropped.fetch_add(1, Ordering::Relaxed);
+            dropped.add();
         }
     }
 }
