@@ -1,6 +1,7 @@
 //! The adaptors, one a file. A parallel one is a job; what runs it is the engine.
 
 pub(crate) mod aged;
+pub(crate) mod broadcast;
 pub(crate) mod filter;
 pub(crate) mod filter_map;
 pub(crate) mod flat_map;
@@ -12,7 +13,9 @@ pub(crate) mod merge;
 pub(crate) mod merge_sorted;
 pub(crate) mod readahead;
 pub(crate) mod round_robin;
+pub(crate) mod route;
 pub(crate) mod sliding;
+pub(crate) mod split;
 #[cfg(feature = "throttle")]
 pub(crate) mod throttle;
 pub(crate) mod try_map;

@@ -3,7 +3,8 @@
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// How many items were dropped for want of room; can be read from any thread. Made by
-/// [`Readahead::dropped`](crate::Readahead::dropped).
+/// [`Readahead::dropped`](crate::Readahead::dropped) and
+/// [`Reader::dropped`](crate::Reader::dropped).
 ///
 /// # Examples
 ///

@@ -3,9 +3,12 @@
 //! `stage` is where the parts meet; `worker` (with `puller`, for when it is in the source) and
 //! `consumer` are its two sides. Below them, `desk` is what lies under the stage's lock, `ctl` the
 //! words that threads exchange without it, `run` the items and results, `reorder` their order, `cost`
-//! their size, `timed` their limits, `hedged` their second chance, `pool` the threads, `spin` their shortest wait, `bell` their longest, `nest` who is in
-//! whose source, `erase` the lifetimes, `barrier` the one system call.
+//! their size, `timed` their limits, `hedged` their second chance, `pool` the threads, `spin` their
+//! shortest wait, `bell` their longest, `nest` who is in whose source, `tee` one source of several
+//! readers, `demand` who of them wants more, `abreast` tasks that run at the same time, `erase` the
+//! lifetimes, `barrier` the one system call.
 
+pub(crate) mod abreast;
 pub(crate) mod barrier;
 pub(crate) mod bell;
 pub(crate) mod cancel;
@@ -15,6 +18,7 @@ pub(crate) mod clock;
 pub(crate) mod consumer;
 pub(crate) mod cost;
 pub(crate) mod ctl;
+pub(crate) mod demand;
 pub(crate) mod desk;
 pub(crate) mod erase;
 pub(crate) mod hedged;
@@ -34,6 +38,7 @@ pub(crate) mod run;
 pub(crate) mod source;
 pub(crate) mod spin;
 pub(crate) mod stage;
+pub(crate) mod tee;
 pub(crate) mod timed;
 pub(crate) mod unwind;
 pub(crate) mod worker;

@@ -61,6 +61,15 @@ enum Kind {
     Timeout,
 }
 
+/// What a panic said.
+pub(crate) fn said(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a payload that is not a string".to_owned())
+}
+
 impl Failure {
     pub(crate) fn panicked(seq: u64, payload: &(dyn Any + Send)) -> Self {
         Failure {
@@ -111,15 +120,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// What a panic said.
-fn said(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a payload that is not a string".to_owned())
-}
 
 /// Why a replica of a [hedge](crate::Fanfold::hedge) gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

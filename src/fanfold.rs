@@ -1,5 +1,6 @@
 //! The extension trait: every adaptor's contract, with a body of one line.
 
+use crate::adaptors::broadcast::{Broadcast, Everyone};
 use crate::adaptors::filter::Filter;
 use crate::adaptors::filter_map::FilterMap;
 use crate::adaptors::flat_map::FlatMap;
@@ -7,12 +8,15 @@ use crate::adaptors::init::Init;
 use crate::adaptors::local::Local;
 use crate::adaptors::map::Map;
 use crate::adaptors::readahead::Readahead;
+use crate::adaptors::route::{Route, Ways};
+use crate::adaptors::split::{Halves, Split};
 #[cfg(feature = "throttle")]
 use crate::adaptors::throttle::Throttle;
 use crate::adaptors::try_map::TryMap;
 use crate::adaptors::window::Window;
 use crate::config::Workers;
 use crate::engine::source::Source;
+use crate::fanout::Reader;
 use crate::hedge::Hedge;
 #[cfg(feature = "throttle")]
 use crate::limiter::Limit;
@@ -423,6 +427,269 @@ pub trait Fanfold: Sized {
         Self::Item: Send,
     {
         Readahead::ahead(self, k)
+    }
+
+    /// Gives every item to each of `k` sinks, which run at the same time; returns their results.
+    ///
+    /// ```text
+    ///                 +--> sink(0, a b c)
+    ///     a b c ------+--> sink(1, a b c)
+    ///                 +--> sink(2, a b c)
+    /// ```
+    ///
+    /// A sink gets its number and its [`Reader`], an iterator; the first runs on the calling
+    /// thread, the others on leased ones. They may borrow what outlives the call, which ends when
+    /// all have. Each gets all items in order, clones of them but for one. At most 16 items wait
+    /// for each sink, and one is in hand: the slowest sets the pace. A sink that returns early
+    /// stops counting. For another bound or policy see [`Broadcast::into_sinks`], for readers
+    /// without sinks [`broadcast`](Self::broadcast).
+    ///
+    /// Where fewer threads can be started than there are sinks, those that got none run on the
+    /// calling thread after the first, one after the other, and what is pulled for them until then
+    /// is kept without a bound; with [`Skew::Grow`](crate::Skew::Grow) up to its cap. Sinks that
+    /// wait for one another would then wait for ever.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0. A panic of a sink, of the source or of `clone` is raised when all sinks have
+    /// ended; see [`Reader`] for what the other sinks see.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let text = String::from("to be or not to be");
+    /// let counts = text.split(' ').broadcast_into(2, |i, words| match i {
+    ///     0 => words.count(),
+    ///     _ => words.collect::<std::collections::BTreeSet<_>>().len(),
+    /// });
+    /// assert_eq!(counts, [6, 4]);
+    /// ```
+    #[track_caller]
+    fn broadcast_into<R, F>(self, k: usize, sink: F) -> Vec<R>
+    where
+        Self: Iterator + Send,
+        Self::Item: Clone + Send,
+        F: Fn(usize, Reader<Self, Everyone>) -> R + Sync,
+        R: Send,
+    {
+        Broadcast::among(self, k).into_sinks(sink)
+    }
+
+    /// Gives what `pred` accepts to one sink and the rest to another; returns both results.
+    ///
+    /// ```text
+    ///                        +--> accepted(2 4)
+    ///     1 2 3 4 5 ---pred--+
+    ///                        +--> rest(1 3 5)
+    /// ```
+    ///
+    /// Both run at the same time. A sink gets a [`Reader`], an iterator; `accepted` runs on the
+    /// calling thread, `rest` on a leased one. They may borrow what outlives the call, which ends
+    /// when both have. The items keep their order. `pred` runs on the thread of whichever sink
+    /// pulls, one call at a time. At most 16 items wait for each sink, and one is in hand; then the
+    /// quicker sink waits. A sink that returns early stops counting. For another bound or policy
+    /// see [`Split::into_sinks`], for readers without sinks [`split`](Self::split).
+    ///
+    /// Where no thread can be started, `rest` runs after `accepted`, and what is pulled for it
+    /// until then is kept without a bound; with [`Skew::Grow`](crate::Skew::Grow) up to its cap.
+    /// Sinks that wait for one another would then wait for ever.
+    ///
+    /// # Panics
+    ///
+    /// A panic of a sink, of the source or of `pred` is raised when both sinks have ended; see
+    /// [`Reader`] for what the other sink sees.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let lines = ["12", "x", "30"].into_iter().map(|line| line.parse::<u32>().map_err(|_| line));
+    /// let (sum, bad) = lines.split_into(
+    ///     |line| line.is_ok(),
+    ///     |good| good.flatten().sum::<u32>(),
+    ///     |bad| bad.filter_map(Result::err).collect::<Vec<_>>(),
+    /// );
+    /// assert_eq!((sum, bad), (42, vec!["x"]));
+    /// ```
+    fn split_into<P, A, B, F, G>(self, pred: P, accepted: F, rest: G) -> (A, B)
+    where
+        Self: Iterator + Send,
+        Self::Item: Send,
+        P: FnMut(&Self::Item) -> bool + Send,
+        F: FnOnce(Reader<Self, Halves<P>>) -> A,
+        G: FnOnce(Reader<Self, Halves<P>>) -> B + Send,
+        B: Send,
+    {
+        Split::by(self, pred).into_sinks(accepted, rest)
+    }
+
+    /// Gives each item to the one of `k` sinks whose number `f` returns; returns their results.
+    ///
+    /// ```text
+    ///                       +--> sink(0, 0 3)
+    ///     0 1 2 3 4 ---f----+--> sink(1, 1 4)
+    ///                       +--> sink(2, 2)
+    /// ```
+    ///
+    /// All run at the same time. A sink gets its number and its [`Reader`], an iterator; the first
+    /// runs on the calling thread, the others on leased ones. They may borrow what outlives the
+    /// call, which ends when all have. The items for a sink keep their order. `f` runs on the
+    /// thread of whichever sink pulls, one call at a time. At most 16 items wait for each sink, and
+    /// one is in hand; then all who need others wait. A sink that returns early stops counting, and
+    /// what is for it is dropped. For another bound or policy see [`Route::into_sinks`], for
+    /// readers without sinks [`route`](Self::route).
+    ///
+    /// Where fewer threads can be started than there are sinks, those that got none run on the
+    /// calling thread after the first, one after the other, and what is pulled for them until then
+    /// is kept without a bound; with [`Skew::Grow`](crate::Skew::Grow) up to its cap. Sinks that
+    /// wait for one another would then wait for ever.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0. A panic of a sink, of the source or of `f`, or a number that is not below `k`,
+    /// is raised when all sinks have ended; see [`Reader`] for what the other sinks see.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let sums = (0..9).route_into(3, |x| x % 3, |_, numbers| numbers.sum::<usize>());
+    /// assert_eq!(sums, [9, 12, 15]);
+    /// ```
+    #[track_caller]
+    fn route_into<F, R, S>(self, k: usize, f: F, sink: S) -> Vec<R>
+    where
+        Self: Iterator + Send,
+        Self::Item: Send,
+        F: FnMut(&Self::Item) -> usize + Send,
+        S: Fn(usize, Reader<Self, Ways<F>>) -> R + Sync,
+        R: Send,
+    {
+        Route::along(self, k, f).into_sinks(sink)
+    }
+
+    /// Gives every item to each of `k` readers: a description, to be taken apart by
+    /// [`readers`](Broadcast::readers) or [`into_sinks`](Broadcast::into_sinks).
+    ///
+    /// Begin with [`broadcast_into`](Self::broadcast_into), which reads them at the same time.
+    /// Every reader gets all items in order, clones of them but for one; with a single reader
+    /// nothing is cloned. Lazy: nothing is pulled before a reader is asked, and then the reader
+    /// that needs an item pulls it on the thread that asked; see [`Reader`]. At most
+    /// [`buffer`](crate::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
+    /// default, and one is in hand; what happens then says [`skew`](crate::Fanout::skew).
+    ///
+    /// **Read the readers at the same time**, on several threads or in turns. One after the other
+    /// on one thread waits for ever once a buffer is full, unless `skew` says otherwise.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0.
+    ///
+    /// # Complexity
+    ///
+    /// Two or three short locks an item for the reader that pulls and one for each other, and the
+    /// clones.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut readers = (1..=100_u64).broadcast(2).readers();
+    /// let squares = readers.pop().unwrap();
+    /// let sum = std::thread::spawn(move || squares.map(|x| x * x).sum::<u64>());
+    /// assert_eq!(readers.pop().unwrap().sum::<u64>(), 5_050);
+    /// assert_eq!(sum.join().unwrap(), 338_350);
+    /// ```
+    #[track_caller]
+    fn broadcast(self, k: usize) -> Broadcast<Self>
+    where
+        Self: Iterator,
+        Self::Item: Clone,
+    {
+        Broadcast::among(self, k)
+    }
+
+    /// Gives each item to one of two readers: a description, to be taken apart by
+    /// [`pair`](Split::pair) or [`into_sinks`](Split::into_sinks).
+    ///
+    /// Begin with [`split_into`](Self::split_into), which reads them at the same time. The first
+    /// reader gets what `pred` accepts, the second the rest, each in order; nothing is cloned.
+    /// Lazy: nothing is pulled before a reader is asked, and then the reader that needs an item
+    /// pulls until there is one, on the thread that asked; see [`Reader`]. At most
+    /// [`buffer`](crate::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
+    /// default, and one is in hand; what happens then says [`skew`](crate::Fanout::skew).
+    ///
+    /// **Read both readers at the same time**, on two threads or in turns. One after the other on
+    /// one thread waits for ever once the buffer of the other is full, unless `skew` says
+    /// otherwise.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the source or of `pred` is raised by the reader that pulled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let (even, odd) = (1..=100).split(|x| x % 2 == 0).pair();
+    /// let odd = std::thread::spawn(move || odd.sum::<i32>());
+    /// assert_eq!(even.sum::<i32>(), 2_550);
+    /// assert_eq!(odd.join().unwrap(), 2_500);
+    /// ```
+    fn split<P>(self, pred: P) -> Split<Self, P>
+    where
+        Self: Iterator,
+        P: FnMut(&Self::Item) -> bool,
+    {
+        Split::by(self, pred)
+    }
+
+    /// Gives each item to one of `k` readers, the one whose number `f` returns: a description, to
+    /// be taken apart by [`readers`](Route::readers) or [`into_sinks`](Route::into_sinks).
+    ///
+    /// Begin with [`route_into`](Self::route_into), which reads them at the same time. Each reader
+    /// gets its items in order; nothing is cloned. Lazy: nothing is pulled before a reader is
+    /// asked, and then the reader that needs an item pulls until there is one, on the thread that
+    /// asked; see [`Reader`]. At most [`buffer`](crate::Fanout::buffer) items are pulled and not
+    /// yet taken by a reader, 16 by default, and one is in hand; what happens then says
+    /// [`skew`](crate::Fanout::skew).
+    ///
+    /// **Read the readers at the same time**, on several threads or in turns. One after the other
+    /// on one thread waits for ever once the buffer of another is full, unless `skew` says
+    /// otherwise.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0. If `f` returns a number that is not below `k`, that is a panic of `f`, which is
+    /// raised by the reader that pulled, as one of the source is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let words = ["to", "be", "or", "not", "to", "be"];
+    /// let readers = words.into_iter().route(3, |word| word.len() % 3).readers();
+    /// let threads: Vec<_> = readers
+    ///     .into_iter()
+    ///     .map(|reader| std::thread::spawn(move || reader.count()))
+    ///     .collect();
+    /// let counts: Vec<usize> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    /// assert_eq!(counts, [1, 0, 5]);
+    /// ```
+    #[track_caller]
+    fn route<F>(self, k: usize, f: F) -> Route<Self, F>
+    where
+        Self: Iterator,
+        F: FnMut(&Self::Item) -> usize,
+    {
+        Route::along(self, k, f)
     }
 }
 

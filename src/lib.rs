@@ -18,6 +18,7 @@ mod dropped;
 mod engine;
 mod error;
 mod fanfold;
+mod fanout;
 mod fed;
 mod feedback;
 mod group;
@@ -31,6 +32,7 @@ mod sync;
 pub mod testing;
 
 pub use crate::adaptors::aged::{Aged, Aging};
+pub use crate::adaptors::broadcast::{Broadcast, Everyone};
 pub use crate::adaptors::filter::Filter;
 pub use crate::adaptors::filter_map::FilterMap;
 pub use crate::adaptors::flat_map::FlatMap;
@@ -42,7 +44,9 @@ pub use crate::adaptors::merge::{Merge, MergeHandle, MergeReport, Merging, Sourc
 pub use crate::adaptors::merge_sorted::{MergeSorted, Sorting, Unsorted, merge_sorted_by_key};
 pub use crate::adaptors::readahead::{Ahead, Readahead};
 pub use crate::adaptors::round_robin::{RoundRobin, Rounds, round_robin};
+pub use crate::adaptors::route::{Route, Ways};
 pub use crate::adaptors::sliding::{Sliding, SlidingAggregate};
+pub use crate::adaptors::split::{Halves, Split};
 #[cfg(feature = "throttle")]
 pub use crate::adaptors::throttle::Throttle;
 pub use crate::adaptors::try_map::TryMap;
@@ -59,8 +63,10 @@ pub use crate::engine::job::{Job, OneToOne};
 pub use crate::engine::policy::{HedgePolicy, HedgeStats};
 pub use crate::engine::pool::{Pool, PoolBuilder};
 pub use crate::engine::source::Source;
+pub use crate::engine::tee::{Deal, Skew};
 pub use crate::error::{Cancelled, Exhausted, Failure, HedgeError, Late, Refused, ReplicaError};
 pub use crate::fanfold::Fanfold;
+pub use crate::fanout::{Fanout, Reader};
 pub use crate::fed::{Fed, Feed, Within};
 pub use crate::feedback::{Budgeted, Feedback, Lead, Ticket, feedback};
 pub use crate::group::{Group, group, group_all};

@@ -5,8 +5,9 @@
 mod support;
 
 use fanfold::{
-    Aggregate, CancelToken, Cancelled, Failure, Fanfold, Filter, Group, Late, Local, Map, OnCancel,
-    Pool, PoolBuilder, Scope, Sliding, SlidingAggregate, Stage, Window, Workers,
+    Aggregate, Broadcast, CancelToken, Cancelled, Dropped, Everyone, Failure, Fanfold, Filter,
+    Group, Halves, Late, Local, Map, OnCancel, Pool, PoolBuilder, Reader, Route, Scope, Skew,
+    Sliding, SlidingAggregate, Split, Stage, Ways, Window, Workers,
 };
 use std::error::Error;
 use std::fmt::Debug;
@@ -160,6 +161,42 @@ fn borrowed<'a>(
 ) -> Lens<'a, impl Fn(&'a String) -> usize + Send + Sync + use<'a>> {
     docs.iter()
         .par_map_ordered(2, move |d| d.matches(needle).count())
+}
+
+#[test]
+fn fan_outs_go_where_their_parts_go() {
+    type Even = fn(&u8) -> bool;
+    type Way = fn(&u8) -> usize;
+    fn sends<T: Send>() {}
+    is_shared::<Broadcast<Range<u8>>>();
+    is_shared::<Split<Range<u8>, Even>>();
+    is_shared::<Route<Range<u8>, Way>>();
+    is_shared::<Dropped>();
+    is_cloned::<Broadcast<Range<u8>>>();
+    is_cloned::<Split<Range<u8>, Even>>();
+    is_cloned::<Route<Range<u8>, Way>>();
+    is_cloned::<Dropped>();
+    is_copied::<Skew>();
+    sends::<Reader<Range<u8>, Everyone>>();
+    sends::<Reader<Range<u8>, Halves<Even>>>();
+    sends::<Reader<Range<u8>, Ways<Way>>>();
+    sends::<Reader<std::slice::Iter<'_, String>, Everyone>>();
+    for mut reader in (0..3_u8).broadcast(2).readers() {
+        is_static(&reader);
+        is_unpin(&reader);
+        is_debug(&reader);
+        is_debug(&reader.next());
+    }
+    is_debug(&(0..3_u8).broadcast(2));
+    // a reader can be kept, and boxed
+    let (even, odd) = (0..9_u8).split((|x| x % 2 == 0) as Even).pair();
+    let boxed: [Box<dyn Iterator<Item = u8> + Send>; 2] = [Box::new(even), Box::new(odd)];
+    assert!(
+        boxed
+            .into_iter()
+            .map(|reader| reader.take(2).count())
+            .eq([2, 2])
+    );
 }
 
 #[test]

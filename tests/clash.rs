@@ -42,6 +42,26 @@ fn each_method_of_ours_is_called() {
         assert_eq!(source().local().par_map_ordered(2, |x| x).count(), 10);
         assert!(source().window(3).map(|w| w.len()).eq([3, 3, 3, 1]));
         assert_eq!(source().window(3).sliding(2).count(), 5);
+        let counts = source().broadcast_into(2, |_, reader| reader.dedup().count());
+        assert_eq!(counts, [10, 10]);
+        let sums = source().split_into(|x| *x < 5, |a| a.sum::<u64>(), |mut b| b.all_equal());
+        assert_eq!(sums, (10, false));
+        let counts = source().route_into(2, |x| (*x % 2) as usize, |_, reader| reader.count());
+        assert_eq!(counts, [5, 5]);
+        let mut readers = source().broadcast(2).readers();
+        assert!(
+            readers
+                .remove(0)
+                .map(|x| x + 1)
+                .zip(readers.remove(0))
+                .all(|(a, b)| a == b + 1)
+        );
+        let (mut small, mut large) = source().split(|x| *x < 5).pair();
+        assert_eq!(
+            (small.join(""), large.join("")),
+            ("01234".into(), "56789".into())
+        );
+        assert_eq!(source().route(1, |_| 0).readers().remove(0).count(), 10);
         #[cfg(feature = "throttle")]
         assert!(source().throttle(1_000).dedup().eq(0..10));
         assert!(

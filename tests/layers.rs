@@ -19,6 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "adaptors::*",
             "hedge",
+            "fanout",
             "limiter",
             "stage",
             "config",
@@ -53,6 +54,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("scope", &["stage", "error", "engine::*"]),
     ("fed", &["engine::*"]),
+    ("fanout", &["dropped", "engine::*", "sync"]),
     // The jobs. They know neither one another nor what runs them.
     ("adaptors", &[]),
     ("adaptors::filter", &["engine::job"]),
@@ -71,6 +73,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("adaptors::try_map", &["engine::job"]),
     ("adaptors::aged", &["fed", "engine::*", "sync"]),
     ("adaptors::sliding", &[]),
+    // Those that go out to several readers: what they tell the engine is where an item goes.
+    ("adaptors::broadcast", &["fanout", "engine::tee"]),
+    ("adaptors::route", &["fanout", "engine::tee"]),
+    ("adaptors::split", &["fanout", "engine::tee"]),
     // A window becomes another kind of window.
     ("adaptors::window", &["adaptors::aged", "adaptors::sliding"]),
     // The engine, from its top to its bottom. The first five are one group: the two sides of a
@@ -142,6 +148,23 @@ const TABLE: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
+    (
+        "engine::tee",
+        &[
+            "engine::bell",
+            "engine::census",
+            "engine::demand",
+            "engine::unwind",
+            "dropped",
+            "error",
+            "sync",
+        ],
+    ),
+    (
+        "engine::demand",
+        &["engine::cancel", "engine::nest", "engine::unwind", "sync"],
+    ),
+    ("engine::abreast", &["engine::erase", "engine::pool"]),
     ("engine::bell", &["engine::nest", "engine::spin", "sync"]),
     ("engine::clock", &["sync"]),
     ("engine::nest", &["engine::cancel", "sync"]),

@@ -834,6 +834,13 @@ thread_local! {
     static RUNNING: RefCell<Vec<Rc<dyn Current>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Whether this thread is inside something that has a token of its own: then that is what
+/// [`CancelToken::current`] returns.
+pub(crate) fn has_current() -> bool {
+    let runs = RUNNING.try_with(|running| !running.borrow().is_empty());
+    runs.unwrap_or(false) || is_inline()
+}
+
 /// Makes `current` answer [`CancelToken::current`] on this thread until the guard is dropped.
 /// Guards are dropped in the reverse order of their making. Where the thread is so near its end
 /// that it has no memory of its own any more, this does nothing.

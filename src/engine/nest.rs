@@ -45,6 +45,11 @@ impl Inside {
         }
     }
 
+    /// Whether that has been said.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.lock().over
+    }
+
     /// `false`: it is over.
     fn enter(&self, inner: &Arc<impl Interrupt + 'static>) -> bool {
         let mut waiting = self.0.lock();
@@ -71,6 +76,13 @@ thread_local! {
 /// Marks this thread as being in a source, until the guard is dropped.
 pub(crate) fn in_source(inside: &Arc<Inside>) -> InSource {
     InSource::enter(Some(Arc::clone(inside)))
+}
+
+/// Whether this thread is in the source of somebody.
+pub(crate) fn is_in_source() -> bool {
+    IN_SOURCE_OF
+        .try_with(|outer| outer.borrow().is_some())
+        .unwrap_or(false)
 }
 
 /// Out of any source while a closure runs, until the guard is dropped: what waits inside a closure
