@@ -97,7 +97,8 @@ impl Ear {
         nest::tell_outer(&self.bell);
         loop {
             // A swap, so that no ring that took back an earlier one can come after it.
-            self.bell.asleep.swap(true, Ordering::Relaxed);
+            let looks_first = cfg!(fanfold_bug = "says_so_after_the_last_look");
+            self.bell.asleep.swap(!looks_first, Ordering::Relaxed);
             fence(Ordering::SeqCst); // pairs with the one in `Bell::ring`
             let heard = if ready() {
                 Some(Heard::Ready)
@@ -111,6 +112,9 @@ impl Ear {
             if let Some(heard) = heard {
                 self.bell.asleep.store(false, Ordering::Relaxed);
                 return heard;
+            }
+            if looks_first {
+                self.bell.asleep.swap(true, Ordering::Relaxed);
             }
             match until {
                 Some(until) => self

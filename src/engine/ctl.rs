@@ -198,6 +198,9 @@ impl Ctl {
     pub(crate) fn awake(&self) {
         self.words.waiting_for.store(NOBODY, Ordering::Relaxed);
         self.words.alarm.store(self.cut(), Ordering::Release);
+        if cfg!(fanfold_bug = "cut_is_forgotten_on_waking") {
+            return;
+        }
         // Somebody may have lowered both since `cut` was read, and the store has undone half of it.
         fence(Ordering::SeqCst); // pairs with the one in `lower_cut`
         self.words.alarm.fetch_min(self.cut(), Ordering::Release);
@@ -217,7 +220,12 @@ impl Ctl {
     /// by itself meanwhile, it has looked again, and what it says now is not ours to take back.
     fn wake(&self, from: u64) {
         let word = &self.words.waiting_for;
-        if (word.compare_exchange(from, CALLED, Ordering::Relaxed, Ordering::Relaxed)).is_ok() {
+        if cfg!(fanfold_bug = "late_waker_overwrites") {
+            word.store(CALLED, Ordering::Relaxed);
+            self.consumer.unpark();
+        } else if (word.compare_exchange(from, CALLED, Ordering::Relaxed, Ordering::Relaxed))
+            .is_ok()
+        {
             self.consumer.unpark();
         }
     }
@@ -294,7 +302,9 @@ impl Ctl {
     /// Puller: found no room; must look once more.
     pub(crate) fn wait_for_room(&self, wake_at: u64) {
         self.words.wake_at.store(wake_at, Ordering::Relaxed);
-        heavy(); // pairs with the light one in `set_yielded`
+        if !cfg!(fanfold_bug = "no_barrier_before_room") {
+            heavy(); // pairs with the light one in `set_yielded`
+        }
         if self.words.napping.load(Ordering::Relaxed) {
             self.consumer.unpark();
         }

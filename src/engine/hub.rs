@@ -261,7 +261,7 @@ impl<I: Iterator> Lane<I> {
     fn park(&self, feeder: Feeder<I>, clock: u64) -> Option<Feeder<I>> {
         *self.parked.lock() = Some((feeder, clock));
         let len = self.len.fetch_or(PARKED, Ordering::AcqRel) & !PARKED;
-        if len < self.opts.bound {
+        if len < self.opts.bound && !cfg!(fanfold_bug = "room_is_missed") {
             self.unpark(u64::MAX)
         } else {
             None
