@@ -286,6 +286,7 @@ fn others(per_nano: f64) {
     pauses(rounds.min(3));
     feeds(rounds, micro);
     widths(rounds.min(5), micro);
+    keys(rounds, per_nano);
 }
 
 /// What an item costs on its way from a thread of its own, beside a bounded channel of crossbeam
@@ -329,6 +330,38 @@ fn feeds(rounds: usize, micro: u64) {
         });
         let each = |time: f64| 1e9 * time / (items * sources) as f64;
         println!("| {name} | {:.0} | {:.0} |", each(ours), each(theirs));
+    }
+}
+
+/// Items of 64 keys, each key's one at a time, beside the sequential loop and `par_map`.
+fn keys(rounds: usize, per_nano: f64) {
+    println!(
+        "\n| work per item, over 64 keys | par_map_by_key to the loop | par_map to the loop |"
+    );
+    println!("| --- | --- | --- |");
+    for (name, nanos, items) in [
+        ("100 ns", 100, 1_000_000),
+        ("1 µs", 1_000, 200_000),
+        ("10 µs", 10_000, 20_000),
+        ("100 µs", 100_000, 2_000),
+    ] {
+        let steps = (f64::from(nanos) * per_nano) as u64;
+        let run = move |item| work(steps, item);
+        let [plain, keyed, free] = medians(rounds, || {
+            [
+                timed(|| source(items).map(run).fold(0, |sum, x| sum ^ x)),
+                timed(|| {
+                    let key = |item: &u64| work(2, *item) % 64;
+                    let stage = source(items).par_map_by_key(WIDTH, key, run);
+                    stage.fold(0, |sum, x| sum ^ x)
+                }),
+                timed(|| {
+                    let stage = source(items).par_map(WIDTH, run);
+                    stage.fold(0, |sum, x| sum ^ x)
+                }),
+            ]
+        });
+        println!("| {name} | {:.2} | {:.2} |", plain / keyed, plain / free);
     }
 }
 
@@ -450,6 +483,9 @@ fn main() {
         return feeds(rounds(), (1e3 * steps_per_nano()) as u64);
     }
     let per_nano = steps_per_nano();
+    if std::env::args().any(|arg| arg == "by_key") {
+        return keys(rounds(), per_nano);
+    }
     if !std::env::args().any(|arg| arg == "ratios") {
         let mut c = Criterion::default().configure_from_args();
         criterion(&mut c, per_nano);

@@ -2,6 +2,7 @@
 
 pub(crate) mod aged;
 pub(crate) mod broadcast;
+pub(crate) mod by_key;
 pub(crate) mod filter;
 pub(crate) mod filter_map;
 pub(crate) mod flat_map;

@@ -1,6 +1,7 @@
 //! The adaptors again, as methods of a stage, so that stages chain also where they borrow: a
 //! borrowing stage is no `Iterator`, and the next stage takes it over as it is.
 
+use crate::adaptors::by_key::ByKey;
 use crate::adaptors::filter::Filter;
 use crate::adaptors::filter_map::FilterMap;
 use crate::adaptors::flat_map::FlatMap;
@@ -14,6 +15,7 @@ use crate::engine::job::Job;
 use crate::engine::source::{Nothing, Source};
 use crate::stage::Stage;
 use std::fmt;
+use std::hash::Hash;
 
 /// A stage as the source of the next one. Not an `Iterator`, so that it may borrow.
 #[derive(Debug)]
@@ -167,6 +169,24 @@ where
         E: Send,
     {
         Stage::new(Chained(self), TryMap::new(f), n.into(), true)
+    }
+
+    /// [`Fanfold::par_map_by_key`](crate::Fanfold::par_map_by_key) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_map_by_key<K, O, G, F>(
+        self,
+        n: impl Into<Workers>,
+        key: G,
+        f: F,
+    ) -> ByKey<Chained<S, J>, G, F>
+    where
+        Chained<S, J>: Source<Item = J::Output>,
+        G: FnMut(&J::Output) -> K + Send,
+        K: Hash + Eq + Send,
+        F: Fn(J::Output) -> O + Send + Sync,
+        O: Send,
+    {
+        ByKey::by_key(Chained(self), n.into(), key, f)
     }
 
     /// [`Fanfold::local`](crate::Fanfold::local) on this stage: the consumer's thread pulls it.

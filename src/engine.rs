@@ -25,6 +25,7 @@ pub(crate) mod hedged;
 pub(crate) mod hub;
 pub(crate) mod inline;
 pub(crate) mod job;
+pub(crate) mod keyed;
 pub(crate) mod lent;
 #[cfg(all(test, loom))]
 mod models;

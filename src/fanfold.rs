@@ -1,6 +1,7 @@
 //! The extension trait: every adaptor's contract, with a body of one line.
 
 use crate::adaptors::broadcast::{Broadcast, Everyone};
+use crate::adaptors::by_key::ByKey;
 use crate::adaptors::filter::Filter;
 use crate::adaptors::filter_map::FilterMap;
 use crate::adaptors::flat_map::FlatMap;
@@ -21,6 +22,7 @@ use crate::hedge::Hedge;
 #[cfg(feature = "throttle")]
 use crate::limiter::Limit;
 use crate::stage::Stage;
+use std::hash::Hash;
 
 /// Fan-out and fan-in for every `Iterator`: `use fanfold::Fanfold;` and call.
 ///
@@ -259,6 +261,67 @@ pub trait Fanfold: Sized {
         E: Send,
     {
         Stage::new(self, TryMap::new(f), n.into(), true)
+    }
+
+    /// Maps each item with `f`, up to `n` at once, the items of one key one at a time and in order.
+    ///
+    /// ```text
+    ///                     ┌─▶ a: a1 a2 a3 ─┐
+    ///   a1 b1 a2 c1 a3 ───┼─▶ b: b1 ───────┼─▶ n workers ──▶ b1 a1 c1 a2 a3
+    ///                     └─▶ c: c1 ───────┘
+    /// ```
+    ///
+    /// For what may run at once, but not for the same account, file or session. The results come as
+    /// they arrive; those of one key in the order of its items. Keys that have something take turns, of one item
+    /// or of some 20 µs, so that a busy one does not starve the others.
+    ///
+    /// Lazy: nothing runs before the first `next()` or terminal call. A result is yielded as soon as it
+    /// is there, whatever the source does, and an item is started when its key is free and fewer than `n`
+    /// run. To pull the source does not count as to run: one thread more does so while `n` run. `key` is
+    /// called once an item, in the order of the source. At most [`in_flight`](crate::ByKey::in_flight)
+    /// items are held, over all keys, and of the keys that have none at most some 64 are remembered. After a
+    /// [cancellation](crate::Fed::cancel_on) nothing is started; what runs is finished and yielded.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` is raised when it arrives, and nothing is started after it. One of the
+    /// source or of `key` is raised after the results of all that was pulled before.
+    ///
+    /// # Complexity
+    ///
+    /// An item costs some 100 ns beyond `f`, `key` and the source where keys have several items waiting, and up
+    /// to 1 µs where each has a key of its own; that does not depend on the number of keys, but for a
+    /// search among those with items in flight, in `O(log)` of their number. Up to `n` + 1 threads are leased.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::collections::BTreeMap;
+    ///
+    /// let moves = [("ann", 5), ("bob", 1), ("ann", -3), ("ann", 4), ("bob", 2)];
+    /// let booked = moves.into_iter().par_map_by_key(4, |(name, _)| *name, |(name, amount)| {
+    ///     // here it would be written to the account, which nobody else does meanwhile
+    ///     (name, amount)
+    /// });
+    /// let mut accounts: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    /// for (name, amount) in booked {
+    ///     accounts.entry(name).or_default().push(amount);
+    /// }
+    /// assert_eq!(accounts["ann"], [5, -3, 4]);
+    /// assert_eq!(accounts["bob"], [1, 2]);
+    /// ```
+    #[track_caller]
+    fn par_map_by_key<K, O, G, F>(self, n: impl Into<Workers>, key: G, f: F) -> ByKey<Self, G, F>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        G: FnMut(&Self::Elem) -> K + Send,
+        K: Hash + Eq + Send,
+        F: Fn(Self::Elem) -> O + Send + Sync,
+        O: Send,
+    {
+        ByKey::by_key(self, n.into(), key, f)
     }
 
     /// Keeps the source on the consumer's thread: for what is not `Send`.

@@ -33,6 +33,7 @@ pub mod testing;
 
 pub use crate::adaptors::aged::{Aged, Aging};
 pub use crate::adaptors::broadcast::{Broadcast, Everyone};
+pub use crate::adaptors::by_key::{ByKey, Keyed};
 pub use crate::adaptors::filter::Filter;
 pub use crate::adaptors::filter_map::FilterMap;
 pub use crate::adaptors::flat_map::FlatMap;

@@ -5,9 +5,9 @@
 mod support;
 
 use fanfold::{
-    Aggregate, Broadcast, CancelToken, Cancelled, Dropped, Everyone, Failure, Fanfold, Filter,
-    Group, Halves, Late, Local, Map, OnCancel, Pool, PoolBuilder, Reader, Route, Scope, Skew,
-    Sliding, SlidingAggregate, Split, Stage, Ways, Window, Workers,
+    Aggregate, Broadcast, ByKey, CancelToken, Cancelled, Dropped, Everyone, Failure, Fanfold,
+    Filter, Group, Halves, Late, Local, Map, OnCancel, Pool, PoolBuilder, Reader, Route, Scope,
+    Skew, Sliding, SlidingAggregate, Split, Stage, Ways, Window, Workers,
 };
 use std::error::Error;
 use std::fmt::Debug;
@@ -89,6 +89,29 @@ fn held<F: Fn(u64) -> u64 + Send + Sync + 'static>(f: F) -> Holder<F> {
         stage: (0..9).par_map_ordered(2, f),
         boxed: Box::new((0..9).par_map_ordered(2, |x| x + 1)),
     }
+}
+
+type Sums = ByKey<Range<u64>, fn(&u64) -> u64, fn(u64) -> u64>;
+
+#[test]
+fn what_runs_by_key_can_be_named_and_sent_also_while_it_runs() {
+    within(SOON, || {
+        let key: fn(&u64) -> u64 = |x| x % 3;
+        let f: fn(u64) -> u64 = |x| x + 1;
+        let mut sums: Sums = (0..10).par_map_by_key(2, key, f);
+        is_send(&sums);
+        is_static(&sums);
+        is_unpin(&sums);
+        is_fused(&sums);
+        is_debug(&sums);
+        assert!(sums.next().is_some());
+        let rest = std::thread::spawn(move || sums.count());
+        assert_eq!(rest.join().ok(), Some(9));
+        let local = (0..10).local().par_map_by_key(2, key, f);
+        is_fused(&local);
+        is_debug(&local);
+        fanfold::scope(|s| is_fused(&(0..3).par_map_by_key(2, key, f).within(s)));
+    });
 }
 
 type Numbers = Box<dyn Iterator<Item = u64>>;

@@ -39,6 +39,10 @@ fn each_method_of_ours_is_called() {
         assert_eq!(init.sum::<u64>(), 55);
         let tried = source().try_par_map_ordered(2, Ok::<_, ()>);
         assert_eq!(tried.process_results(|it| it.sum::<u64>()), Ok(45));
+        assert_eq!(
+            source().par_map_by_key(2, |x| x % 3, |x| x).sorted().len(),
+            10
+        );
         assert_eq!(source().local().par_map_ordered(2, |x| x).count(), 10);
         assert!(source().window(3).map(|w| w.len()).eq([3, 3, 3, 1]));
         assert_eq!(source().window(3).sliding(2).count(), 5);
