@@ -13,11 +13,12 @@
 //!
 //! - *Push and take.* `len` counts what is in a lane. A server puts an event into the queue, then
 //!   adds one to `len`, and if that was 0 it lists the lane in `arrivals` and rings the [bell](bell).
-//!   The consumer keeps the listed lanes in its own order; it takes an event, then subtracts one, and
+//!   The consumer keeps the listed lanes in its own order; it subtracts one, then takes an event, and
 //!   forgets the lane if that leaves 0. As both go through `len`, a lane with something in it is
 //!   always listed, or about to be by the server that saw the 0. A server that drops the oldest takes
 //!   like the consumer does, so a listed lane may turn out empty; then it is forgotten too, and as the
-//!   server subtracts before it adds again, it will see the 0.
+//!   server subtracts before it adds again, it will see the 0. As both subtract first, what they take
+//!   is theirs, and has been counted.
 //! - *Park and room.* A server that finds its lane full parks the feeder and sets a bit of `len`; what
 //!   `len` was then tells it whether there is room after all. The consumer subtracts from `len`, and what
 //!   that was tells it whether the bit was set. So one of them sees the other; who takes the feeder out
@@ -241,11 +242,14 @@ impl<I: Iterator> Lane<I> {
     /// Takes an event, unless there is none that has been counted. How many are left, and whether
     /// the feeder is parked.
     fn take(&self) -> Option<(Event<I::Item>, usize, bool)> {
-        if self.len() == 0 {
-            return None;
-        }
-        let event = steal(&self.queue)?;
-        let before = self.len.fetch_sub(1, Ordering::AcqRel);
+        // Counted off first, so that it is ours: the server that drops the oldest takes too, and pushes
+        // before it counts.
+        let one_less = |len: usize| (len & !PARKED > 0).then(|| len - 1);
+        let before = self
+            .len
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less)
+            .ok()?;
+        let event = steal(&self.queue).expect("what is counted is in the queue");
         Some((event, (before & !PARKED) - 1, before & PARKED != 0))
     }
 
@@ -922,6 +926,7 @@ mod models {
                     ready = false;
                     continue;
                 };
+                assert!(left <= items, "nothing is taken that was not counted");
                 ready = left > 0;
                 if parked && lane.unpark(u64::MAX).is_some() {
                     call.unpark();
