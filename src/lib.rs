@@ -11,6 +11,11 @@ mod design {}
 #[doc = include_str!("../docs/reliability.md")]
 mod reliability {}
 
+/// The page of drawings and examples, one for each operator.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/operators.md")]
+mod operators {}
+
 mod adaptors;
 mod chained;
 mod config;

@@ -1,0 +1,141 @@
+//! `docs/operators.md` keeps up with the code: its examples run as doctests, and here is shown that
+//! nothing is left out.
+
+const PAGE: &str = include_str!("../docs/operators.md");
+
+/// What has no section of its own: it is told in that of another.
+const TOLD_WITH: &[(&str, &str)] = &[
+    ("broadcast_into", "broadcast"),
+    ("group_all", "group"),
+    ("parallel_map_on", "parallel_map"),
+    ("replica", "hedge"),
+    ("route_into", "route"),
+    ("scope", "within"),
+    ("split_into", "split"),
+];
+
+/// What stands between fences, with its language, or between those.
+fn pieces() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let pieces = PAGE.split("```").enumerate();
+    pieces.map(|(number, piece)| match number % 2 {
+        0 => ("prose", piece),
+        _ => piece.split_once('\n').expect("a language and the code"),
+    })
+}
+
+fn headings() -> Vec<&'static str> {
+    let prose = pieces().filter(|(kind, _)| *kind == "prose");
+    let lines = prose.flat_map(|(_, text)| text.lines());
+    lines.filter(|line| line.starts_with('#')).collect()
+}
+
+/// How a link calls this heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = |c: &char| c.is_alphanumeric() || "_- ".contains(*c);
+    text.chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+/// From this heading to the next.
+fn section(heading: &str) -> Option<&'static str> {
+    let (_, rest) = PAGE.split_once(&format!("\n{heading}\n"))?;
+    let mut headings = headings().into_iter();
+    headings.find(|other| *other == heading)?;
+    match headings.next() {
+        Some(next) => rest.split_once(&format!("\n{next}\n")).map(|(it, _)| it),
+        None => Some(rest),
+    }
+}
+
+fn name(declared: &'static str) -> &'static str {
+    let end = declared.find(|c: char| !c.is_alphanumeric() && c != '_');
+    &declared[..end.expect("parameters")]
+}
+
+/// What can be called on an iterator, what can be said of a stage, and the functions.
+fn operators() -> Vec<&'static str> {
+    let methods = include_str!("../src/fanfold.rs").lines();
+    let methods = methods.filter_map(|line| line.strip_prefix("    fn "));
+    let mut stage = include_str!("../src/stage.rs").split("    // ---- ");
+    let options = stage.find(|part| part.starts_with("options\n"));
+    let options = options.expect("the options").lines();
+    let options = options.filter_map(|line| line.strip_prefix("    pub fn "));
+    let exports = include_str!("../src/lib.rs").split("pub use ").skip(1);
+    let exports = exports.filter_map(|export| export.split_once(';')?.0.rsplit("::").next());
+    let words = exports.flat_map(|names| names.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let functions = words.filter(|word| word.starts_with(char::is_lowercase));
+    methods.chain(options).map(name).chain(functions).collect()
+}
+
+#[test]
+fn each_operator_has_a_drawing_and_an_example() {
+    let operators = operators();
+    for known in [
+        "par_map",
+        "throttle",
+        "in_flight",
+        "within",
+        "merge",
+        "scope",
+    ] {
+        assert!(operators.contains(&known), "{known} is not seen");
+    }
+    for operator in operators {
+        let with = TOLD_WITH.iter().find(|(other, _)| *other == operator);
+        let owner = with.map_or(operator, |(_, owner)| owner);
+        let section = section(&format!("### `{owner}`"))
+            .unwrap_or_else(|| panic!("no section for {operator}"));
+        assert!(section.contains(operator), "{operator} is not named there");
+        let whole = section.contains("```text\n") && section.contains("```rust\n");
+        assert!(whole, "{operator} lacks a drawing or an example");
+    }
+}
+
+#[test]
+fn each_line_that_replaces_a_pattern_of_go_is_run() {
+    fn bare(code: &str) -> String {
+        code.chars().filter(|c| !c.is_whitespace()).collect()
+    }
+    let examples = pieces().filter(|(kind, _)| *kind == "rust");
+    let examples: Vec<String> = examples.map(|(_, code)| bare(code)).collect();
+    let table = section("## From Go").expect("the table");
+    let mut seen = 0;
+    for row in table.lines().filter(|line| line.starts_with("| [")) {
+        let row = row.replace("\\|", "¦");
+        let cells: Vec<&str> = row.split('|').collect();
+        let [_, pattern, here, _] = cells[..] else {
+            panic!("not two cells: {row}");
+        };
+        let pattern = pattern.split_inclusive(']').next().expect("a link").trim();
+        assert!(
+            table.contains(&format!("\n{pattern}: #")),
+            "{pattern} leads nowhere"
+        );
+        for code in here.split('`').skip(1).step_by(2) {
+            seen += 1;
+            let code = bare(&code.replace('¦', "|"));
+            let code = code.split("..").next().expect("a beginning");
+            let run = examples.iter().any(|example| example.contains(code));
+            assert!(run, "not in an example: {code}");
+        }
+    }
+    assert!(seen >= 15, "only {seen} lines are seen");
+}
+
+#[test]
+fn its_links_lead_somewhere() {
+    let anchors: Vec<String> = headings().into_iter().map(anchor).collect();
+    let inline = PAGE.split("](#").skip(1).map(|rest| rest.split(')').next());
+    let below = PAGE.split("]: #").skip(1).map(|rest| rest.lines().next());
+    let links: Vec<&str> = inline.chain(below).flatten().collect();
+    assert!(links.len() > 60, "only {} links are seen", links.len());
+    for link in links {
+        assert!(
+            anchors.iter().any(|anchor| anchor == link),
+            "#{link} leads nowhere"
+        );
+    }
+}
