@@ -16,7 +16,11 @@ pub trait Feed: Start {
 
     /// The options that all have.
     #[doc(hidden)]
-    fn common(&mut self) -> &mut Common;
+    fn common(&self) -> &Common;
+
+    /// The same, to be set.
+    #[doc(hidden)]
+    fn common_mut(&mut self) -> &mut Common;
 
     /// The hint before the first `next()`.
     #[doc(hidden)]
@@ -90,11 +94,16 @@ impl<P: Feed> Fed<P> {
     }
 
     fn hint(&self) -> (usize, Option<usize>) {
-        match &self.0 {
+        let (low, high) = match &self.0 {
+            Lazy::Idle(plan) if plan.common().is_cancelled() => (0, plan.hint().1),
             Lazy::Idle(plan) => plan.hint(),
             Lazy::Running(running) => P::left(running),
             Lazy::Over => (0, Some(0)),
-        }
+        };
+        // The sources may lie; this must not contradict itself, nor make a `collect` of what a token
+        // will end ask for all memory.
+        let low = if isize::try_from(low).is_ok() { low } else { 0 };
+        (high.map_or(low, |high| low.min(high)), high)
     }
 
     /// Names it, for [`testing::assert_quiescent`](crate::testing::assert_quiescent).
@@ -104,7 +113,7 @@ impl<P: Feed> Fed<P> {
     /// After the first `next()`.
     #[track_caller]
     pub fn named(self, name: impl Into<String>) -> Self {
-        self.set(|plan| plan.common().name = Some(name.into()))
+        self.set(|plan| plan.common_mut().name = Some(name.into()))
     }
 
     /// Leases the threads from `pool` instead of the [global](Pool::global) one.
@@ -114,7 +123,7 @@ impl<P: Feed> Fed<P> {
     /// After the first `next()`.
     #[track_caller]
     pub fn on(self, pool: &Pool) -> Self {
-        self.set(|plan| plan.common().pool = Some(pool.clone()))
+        self.set(|plan| plan.common_mut().pool = Some(pool.clone()))
     }
 
     /// Ends it early when `token` is tripped.
@@ -139,7 +148,7 @@ impl<P: Feed> Fed<P> {
     /// ```
     #[track_caller]
     pub fn cancel_on(self, token: &CancelToken) -> Self {
-        self.set(|plan| plan.common().tokens.push(token.clone()))
+        self.set(|plan| plan.common_mut().tokens.push(token.clone()))
     }
 
     /// Puts it within a scope, so that it is an iterator although it borrows. The last option.

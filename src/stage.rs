@@ -477,6 +477,9 @@ where
     /// How many outputs are left: true at every step, whatever is in flight.
     pub(crate) fn outputs(&self) -> (usize, Option<usize>) {
         match &self.lazy {
+            Lazy::Idle(plan) if plan.opts.tokens.iter().any(CancelToken::is_cancelled) => {
+                J::outputs((0, self.hint.1))
+            }
             Lazy::Idle(_) => J::outputs(self.hint),
             Lazy::Over => (0, Some(0)),
             Lazy::Running(running) => {

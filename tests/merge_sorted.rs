@@ -4,7 +4,11 @@ mod support;
 
 use fanfold::{Unsorted, merge_sorted_by_key};
 use quickcheck::quickcheck;
-use support::{Counter, Gate, Ledger, SOON, bang, blocks, caught, message, panics_at, within};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::{
+    Counter, Gate, Ledger, SOON, Tracked, bang, blocks, caught, message, panics_at, within,
+};
 
 /// Items that know where they come from, sorted by their first part.
 fn tagged(sources: Vec<Vec<u8>>) -> Vec<Vec<(u8, usize, usize)>> {
@@ -92,6 +96,93 @@ fn a_panic_of_the_key_loses_one_item() {
         );
         assert_eq!(merged.next(), None);
     });
+}
+
+/// A key whose order and whose drop count down, and panic when that comes to 0.
+#[derive(Debug)]
+struct Fused(u64, Arc<AtomicUsize>);
+
+impl Fused {
+    fn burn(&self) {
+        if !std::thread::panicking() && self.1.fetch_sub(1, Ordering::SeqCst) == 1 {
+            bang(self.0);
+        }
+    }
+}
+
+impl Drop for Fused {
+    fn drop(&mut self) {
+        self.burn();
+    }
+}
+
+impl Ord for Fused {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.burn();
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Fused {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Fused {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Fused {}
+
+/// Whenever it panics in a run of 12 items.
+#[test]
+fn a_panic_of_the_order_or_the_drop_of_a_key_loses_one_item_at_most() {
+    /// How many items came, and how many panics; and that each hint behind that was true.
+    fn come(mut merged: impl Iterator<Item = Tracked>) -> (usize, usize) {
+        let (mut came, mut panics, mut hints) = (0, 0, Vec::new());
+        loop {
+            match caught(|| merged.next()) {
+                Ok(None) => break,
+                Ok(Some(_)) => came += 1,
+                Err(_) => panics += 1,
+            }
+            if panics > 0 {
+                hints.push((came, merged.size_hint()));
+            }
+        }
+        for (before, (least, most)) in hints {
+            let rest = came - before;
+            assert!(
+                least <= rest && most >= Some(rest),
+                "{rest} came of {least}, {most:?}"
+            );
+        }
+        panics += usize::from(caught(|| drop(merged)).is_err());
+        (came, panics)
+    }
+    for at in 0..80 {
+        for trusted in [false, true] {
+            within(SOON, move || {
+                let (ledger, fuse) = (Ledger::new(), Arc::new(AtomicUsize::new(at)));
+                let sources = (0..3).map(|source| {
+                    let items = ledger.clone();
+                    (0..4).map(move |i| items.track(3 * i + source))
+                });
+                let key = move |item: &Tracked| Fused(item.id, Arc::clone(&fuse));
+                let merged = merge_sorted_by_key(sources, key);
+                let (came, panics) = if trusted {
+                    come(merged.unchecked())
+                } else {
+                    come(merged.map(|item| item.expect("they are sorted")))
+                };
+                assert!(came + panics >= 12, "at {at}, {came} and {panics}");
+                ledger.assert_dropped_once();
+            });
+        }
+    }
 }
 
 #[test]

@@ -247,3 +247,33 @@ fn a_late_answer_leaves_next_as_it_was() {
         assert_eq!(stage.size_hint(), (2, Some(2)));
     });
 }
+
+/// Everything has been yielded; a state's drop still runs.
+#[test]
+fn the_end_waits_for_no_state() {
+    struct Slow(Gate);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.wait();
+        }
+    }
+    for n in 1..=3 {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let init = {
+                let gate = gate.clone();
+                move || Slow(gate.clone())
+            };
+            let mut stage = (0..9).par_map_ordered_init(n, init, |_, i| i);
+            let _opener = gate.opener();
+            for i in 0..9 {
+                assert_eq!(stage.next_within(LONG), Ok(Some(i)));
+            }
+            assert_eq!(stage.next_within(SOON), Ok(None));
+            assert_eq!(stage.next_within(SHORT), Ok(None));
+            gate.open();
+            drop(stage);
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}

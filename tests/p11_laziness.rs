@@ -183,6 +183,8 @@ fn len_after_a_cancellation_is_what_is_left_at_most() {
             let mut stage = (0..100_u8).par_map_ordered(n, |i| i).cancel_on(&token);
             assert_eq!(stage.next(), Some(0));
             token.cancel();
+            let unborn = (0..100_u8).par_map_ordered(n, |i| i).cancel_on(&token);
+            assert_eq!(unborn.size_hint(), (0, Some(100)));
             assert_eq!((stage.size_hint(), stage.len()), ((0, Some(99)), 99));
             let rest = stage.by_ref().count();
             assert!(rest <= 99);

@@ -289,6 +289,32 @@ fn the_hint_is_true_at_every_step() {
 }
 
 #[test]
+fn after_a_cancellation_nothing_is_promised() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        let ahead = || (0..100).readahead(8).cancel_on(&token);
+        let mut begun = ahead();
+        assert_eq!(begun.next(), Some(0));
+        token.cancel();
+        assert_eq!(begun.size_hint(), (0, Some(99)));
+        assert_eq!(ahead().size_hint(), (0, Some(100)));
+        assert!(begun.by_ref().count() <= 8);
+        assert_eq!(begun.size_hint(), (0, Some(0)));
+    });
+}
+
+/// Its hint says that there is no end of it, and that much memory there is not.
+#[test]
+fn what_a_token_ends_can_be_collected_though_the_source_is_endless() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        let ahead = (0..).readahead(8).cancel_on(&token);
+        let some: Vec<u32> = ahead.inspect(|_| token.cancel()).collect();
+        assert!((1..=9).contains(&some.len()));
+    });
+}
+
+#[test]
 fn it_goes_before_and_after_a_stage() {
     for n in 1..=9 {
         within(SOON, move || {
@@ -358,6 +384,18 @@ fn without_a_thread_the_consumer_pulls() {
         assert_eq!(early.next(), Some(0));
         drop(early);
         fanfold::testing::assert_quiescent();
+    });
+}
+
+#[test]
+fn without_a_thread_a_cancellation_ends_it_too() {
+    let none = Pool::builder().stack_size(usize::MAX / 2).build();
+    within(SOON, move || {
+        let token = CancelToken::new();
+        let mut ahead = (0..).readahead(8).on(&none).cancel_on(&token);
+        assert_eq!(ahead.next(), Some(0));
+        token.cancel();
+        assert!(ahead.count() <= 8);
     });
 }
 

@@ -248,7 +248,11 @@ where
 {
     const NAME: &'static str = "Window";
 
-    fn common(&mut self) -> &mut Common {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
         &mut self.common
     }
 
@@ -262,7 +266,7 @@ where
         let held = usize::from(running.first.is_some()) + usize::from(running.open.is_some());
         match &running.front {
             Some(front) if !front.is_over() => {
-                let (low, high) = running.left;
+                let (low, high) = front.hint(running.left);
                 let low = low.saturating_add(held).div_ceil(running.size);
                 (low, high.and_then(|high| high.checked_add(held)))
             }

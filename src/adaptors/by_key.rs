@@ -144,7 +144,11 @@ where
 {
     const NAME: &'static str = "ByKey";
 
-    fn common(&mut self) -> &mut Common {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
         &mut self.common
     }
 

@@ -643,7 +643,11 @@ impl<'s, T: Send> Start for Merging<'s, T> {
 impl<T: Send> Feed for Merging<'_, T> {
     const NAME: &'static str = "Merge";
 
-    fn common(&mut self) -> &mut Common {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
         &mut self.common
     }
 
@@ -664,9 +668,7 @@ impl<T: Send> Feed for Merging<'_, T> {
     }
 
     fn left(running: &MergeIter<'_, T>) -> (usize, Option<usize>) {
-        match &running.front {
-            Some(front) if !front.is_over() => running.left,
-            _ => (0, Some(0)),
-        }
+        let front = running.front.as_ref();
+        front.map_or((0, Some(0)), |front| front.hint(running.left))
     }
 }

@@ -264,6 +264,7 @@ pub struct SortedIter<I: Iterator, K, F, C> {
     before: Vec<Option<K>>,
     key: F,
     check: PhantomData<C>,
+    /// How many items have not come to `heads`.
     left: (usize, Option<usize>),
 }
 
@@ -289,10 +290,16 @@ where
         while let Some(&lane) = self.due.last() {
             match front.next_of(lane) {
                 Got::Event(_, Event::Item(item)) => {
-                    // It stays due if `key` panics: then this item is lost, and no other.
+                    let (low, high) = self.left;
+                    self.left = (
+                        low.saturating_sub(1),
+                        high.and_then(|high| high.checked_sub(1)),
+                    );
+                    // It stays due if `key` or the order panics: then this item is lost, and no other.
                     let key = (self.key)(&item);
+                    let before = self.before[lane].take_if(|before| *before > key);
                     self.due.pop();
-                    if let Some(before) = self.before[lane].take_if(|before| *before > key) {
+                    if let Some(before) = before {
                         return Err(Unsorted {
                             source_index: lane,
                             before,
@@ -341,20 +348,38 @@ where
             self.close();
             return C::unsorted(wrong);
         }
-        let Some(Head { key, lane, item }) = self.heads.pop() else {
+        let Some(lane) = self.heads.peek().map(|head| head.lane) else {
             self.front.as_mut()?.end();
             return None;
         };
+        // First: if the order or the drop of a key panics, this item is lost, and no other.
+        self.due.push(lane);
+        let Head { key, item, .. } = self.heads.pop()?;
         if C::LOOKS {
             self.before[lane] = Some(key);
+        } else {
+            drop(key); // not behind the output, which would be leaked if this panics
         }
-        self.due.push(lane);
-        let (low, high) = self.left;
-        self.left = (
-            low.saturating_sub(1),
-            high.and_then(|high| high.checked_sub(1)),
-        );
         Some(C::item(item))
+    }
+}
+
+/// How many outputs so many items give: what is not sorted ends early.
+fn outputs<I: Iterator, K, C: Check<I::Item, K>>(
+    (low, high): (usize, Option<usize>),
+) -> (usize, Option<usize>) {
+    (if C::LOOKS { low.min(1) } else { low }, high)
+}
+
+impl<I: Iterator, F, C> Sorting<I, F, C> {
+    /// How many items the sources have.
+    fn items(&self) -> (usize, Option<usize>) {
+        let sum = |(low, high): (usize, Option<usize>), source: &I| {
+            let (more, most) = source.size_hint();
+            let high = high.zip(most).and_then(|(a, b)| a.checked_add(b));
+            (low.saturating_add(more), high)
+        };
+        self.sources.iter().fold((0, Some(0)), sum)
     }
 }
 
@@ -370,7 +395,7 @@ where
     type Running = SortedIter<I, K, F, C>;
 
     fn start(self: Box<Self>, seed: Seed) -> Box<SortedIter<I, K, F, C>> {
-        let left = self.hint();
+        let left = self.items();
         let lanes = self.sources.len();
         let mut front = Front::start(seed, self.common, NAME, Rule::Turns, usize::MAX);
         if let Some(front) = &mut front {
@@ -400,25 +425,24 @@ where
 {
     const NAME: &'static str = "MergeSorted";
 
-    fn common(&mut self) -> &mut Common {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
         &mut self.common
     }
 
     fn hint(&self) -> (usize, Option<usize>) {
-        let sum = |(low, high): (usize, Option<usize>), source: &I| {
-            let (more, most) = source.size_hint();
-            let high = high.zip(most).and_then(|(a, b)| a.checked_add(b));
-            (low.saturating_add(more), high)
-        };
-        let (low, high) = self.sources.iter().fold((0, Some(0)), sum);
-        // What is not sorted ends early.
-        (if C::LOOKS { low.min(1) } else { low }, high)
+        outputs::<I, K, C>(self.items())
     }
 
     fn left(running: &SortedIter<I, K, F, C>) -> (usize, Option<usize>) {
-        match &running.front {
-            Some(front) if !front.is_over() => running.left,
-            _ => (0, Some(0)),
-        }
+        let Some(front) = &running.front else {
+            return (0, Some(0));
+        };
+        let (held, (low, high)) = (running.heads.len(), running.left);
+        let high = high.and_then(|high| high.checked_add(held));
+        outputs::<I, K, C>(front.hint((low.saturating_add(held), high)))
     }
 }

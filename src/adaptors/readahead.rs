@@ -100,7 +100,11 @@ where
 {
     const NAME: &'static str = "Readahead";
 
-    fn common(&mut self) -> &mut Common {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
         &mut self.common
     }
 
@@ -113,10 +117,8 @@ where
     }
 
     fn left(running: &AheadIter<I>) -> (usize, Option<usize>) {
-        match &running.front {
-            Some(front) if !front.is_over() => running.left,
-            _ => (0, Some(0)),
-        }
+        let front = running.front.as_ref();
+        front.map_or((0, Some(0)), |front| front.hint(running.left))
     }
 }
 

@@ -132,7 +132,11 @@ where
 {
     const NAME: &'static str = "RoundRobin";
 
-    fn common(&mut self) -> &mut Common {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
         &mut self.common
     }
 
@@ -147,10 +151,8 @@ where
     }
 
     fn left(running: &RoundsIter<I>) -> (usize, Option<usize>) {
-        match &running.front {
-            Some(front) if !front.is_over() => running.left,
-            _ => (0, Some(0)),
-        }
+        let front = running.front.as_ref();
+        front.map_or((0, Some(0)), |front| front.hint(running.left))
     }
 }
 

@@ -633,16 +633,18 @@ where
 
     // ---- ending
 
-    /// Nothing is left to yield. At the source's end nothing is running any more, so joining takes
-    /// no time; after a cancellation somebody may still be in the source, and that is left to the
-    /// drop. So is the drop of the source: it may be a stage of that kind.
+    /// Nothing is left to yield. At the source's end nothing is running any more but the drops of
+    /// states, which a call with a time does not wait for; after a cancellation somebody may still be
+    /// in the source. Both are left to the drop. So is the drop of the source: it may be a stage of
+    /// that kind.
     #[cold]
     pub(crate) fn finish(&mut self) {
         self.over = true;
         let astray = |shared: &Arc<Shared<S, J>>| {
             shared.desk.lock().astray > 0 || shared.hedge().is_some_and(|hedge| hedge.copies() > 0)
         };
-        if self.cut_short || self.shared.as_ref().is_some_and(astray) {
+        let timed = self.until.is_some();
+        if self.cut_short || timed || self.shared.as_ref().is_some_and(astray) {
             self.stop();
         } else if let Some(team) = &self.team {
             team.join();

@@ -102,6 +102,12 @@ pub struct Common {
     pub(crate) tokens: Vec<CancelToken>,
 }
 
+impl Common {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.tokens.iter().any(CancelToken::is_cancelled)
+    }
+}
+
 /// In which order the consumer takes from lanes that have something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Rule {
@@ -625,6 +631,17 @@ where
         self.over
     }
 
+    /// A hint of what is left that holds also after the end and after a cancellation.
+    pub(crate) fn hint(&self, (low, high): (usize, Option<usize>)) -> (usize, Option<usize>) {
+        if self.over {
+            (0, Some(0))
+        } else if self.hub.words.stopped.load(Ordering::SeqCst) {
+            (0, high)
+        } else {
+            (low, high)
+        }
+    }
+
     /// Whether the lane has something.
     fn take(&mut self, index: usize, listed: bool) -> Option<Event<I::Item>> {
         let lane = &self.lanes[index];
@@ -681,7 +698,8 @@ where
 
     /// Where no thread could be started the consumer pulls, an item at a time.
     fn serves_itself(&mut self) -> bool {
-        if !self.hub.crowded.load(Ordering::Relaxed) || *self.hub.servers.lock() > 0 {
+        let alone = self.hub.crowded.load(Ordering::Relaxed) && *self.hub.servers.lock() == 0;
+        if !alone || self.hub.is_stopped() {
             return false;
         }
         let Some(feeder) = steal(&self.hub.unserved) else {

@@ -1,0 +1,1705 @@
+//! Every adaptor against its sequential twin, and against the laws of an iterator.
+//!
+//! A case is eight small numbers: how long, how wide, how far ahead, how slow, what the source says of
+//! its length, what goes wrong and where, and when the consumer stops. From it a stage and its twin are
+//! made several times, each in a [`World`] of its own that counts what is made, pulled and called. What
+//! must hold is in [`laws`]; where in time a fault strikes is the business of `faults.rs`, and chains of
+//! adaptors are that of `stress.rs`.
+
+mod support;
+
+use fanfold::{
+    CancelToken, Cancelled, Failure, Fanfold, Fed, Feed, HedgePolicy, Job, Merge, Pool, Source,
+    SourceOptions, Stage, testing,
+};
+use quickcheck::{QuickCheck, quickcheck};
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::iter::Fuse;
+use std::num::Wrapping;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+use std::time::Duration;
+use support::{Counter, Ledger, SOON, Tracked, bang, caught, dawdle, mix, payload, within};
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Plain numbers, which shrink by themselves.
+type Raw = (u8, u8, u8, u8, u8, u8, u8, u8);
+
+/// What a closure that panics says; a source says where it was.
+const CLOSURE: u64 = 1_000;
+/// What the drop of an item says.
+const DROP: u64 = 10_000;
+
+/// One case, read out of its numbers.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    len: u64,
+    n: usize,
+    bound: Option<usize>,
+    /// The numbers of an adaptor: the size of a window, how many sources.
+    size: usize,
+    step: usize,
+    /// Slow or not, eager or not, with threads or without.
+    seed: u64,
+    fault: Fault,
+    hint: Hint,
+    /// The consumer stops after so many.
+    stop: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// The closure panics at this item.
+    Closure(u64),
+    /// The source panics in the place of this item.
+    Source(u64),
+    /// The source yields after its end.
+    GoesOn,
+}
+
+/// What a source says of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hint {
+    True,
+    Unknown,
+    TooLow,
+    TooHigh,
+    Absurd,
+}
+
+impl Case {
+    fn new((len, n, bound, size, seed, fault, hint, stop): Raw) -> Self {
+        let len = u64::from(len % 40);
+        let at = u64::from(fault / 8) % (len + 2);
+        Case {
+            len,
+            n: 1 + usize::from(n % 5),
+            bound: match usize::from(bound % 16) {
+                0..4 => None,
+                k => Some(k - 3),
+            },
+            size: 1 + usize::from(size % 7),
+            step: 1 + usize::from(size / 7 % 9),
+            seed: u64::from(seed),
+            fault: match fault % 8 {
+                0..4 => Fault::None,
+                4 => Fault::GoesOn,
+                5 => Fault::Closure(at),
+                _ => Fault::Source(at),
+            },
+            hint: match hint % 8 {
+                0..4 => Hint::True,
+                4 => Hint::Unknown,
+                5 => Hint::TooLow,
+                6 => Hint::TooHigh,
+                _ => Hint::Absurd,
+            },
+            stop: usize::from(stop % 48),
+        }
+    }
+
+    /// Where a fallible closure fails; often nowhere.
+    fn error(&self) -> u64 {
+        mix(self.seed) % (2 * self.len + 1)
+    }
+
+    /// Whether what a source says of its length is true.
+    fn is_honest(&self) -> bool {
+        matches!(self.hint, Hint::True | Hint::Unknown)
+    }
+
+    /// No thread can have a stack of a tebibyte times 64.
+    fn pool(&self) -> Option<Pool> {
+        (self.seed % 8 == 7).then(|| Pool::builder().stack_size(1 << 46).build())
+    }
+}
+
+// ---- what a run is made of
+
+/// What one run sees.
+#[derive(Clone, Debug, Default)]
+struct World {
+    ledger: Ledger,
+    ids: Arc<AtomicU64>,
+    /// Items that sources gave.
+    pulls: Counter,
+    /// Calls of closures and of `Clone`.
+    calls: Counter,
+    /// A source was asked after its end.
+    misuse: Counter,
+    /// Whether anything takes its time.
+    slow: bool,
+    token: Option<CancelToken>,
+    bombs: Bombs,
+    /// Which threads such things went off on.
+    bangs: Arc<Mutex<Vec<ThreadId>>>,
+}
+
+/// What panics when it is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bombs {
+    /// Items and results: those whose value this divides.
+    items: u64,
+    results: u64,
+    closure: bool,
+    source: bool,
+    state: bool,
+}
+
+impl World {
+    /// For an adaptor that is to be tried.
+    fn of(case: &Case) -> Self {
+        World {
+            slow: case.seed % 4 == 0,
+            ..World::default()
+        }
+    }
+
+    fn item(&self, value: u64, bomb: bool) -> Item {
+        Item {
+            value,
+            bomb,
+            _life: self.ledger.track(self.ids.fetch_add(1, Ordering::Relaxed)),
+            world: self.clone(),
+        }
+    }
+
+    fn source(&self, case: &Case) -> Origin {
+        let panics = match case.fault {
+            Fault::Source(at) => Some(at as usize),
+            _ => None,
+        };
+        self.part(case, (0..case.len).collect(), panics)
+    }
+
+    fn part(&self, case: &Case, values: Vec<u64>, panics: Option<usize>) -> Origin {
+        Origin {
+            case: *case,
+            values,
+            next: 0,
+            panics,
+            over: false,
+            _held: self.item(0, self.bombs.source),
+            world: self.clone(),
+        }
+    }
+
+    /// What is asked of each item: takes its time, or panics; and the value that comes of it.
+    fn work(&self, case: &Case, item: &Item) -> u64 {
+        self.calls.add();
+        if self.slow {
+            dawdle(case.seed << 8 ^ item.value);
+        }
+        if case.fault == Fault::Closure(item.value) {
+            bang(CLOSURE + item.value);
+        }
+        mix(case.seed ^ item.value << 8) % 1_000
+    }
+
+    /// What a closure holds.
+    fn held(&self) -> Arc<Item> {
+        Arc::new(self.item(0, self.bombs.closure))
+    }
+
+    fn map(&self, case: &Case) -> impl Fn(Item) -> Item + Send + Sync + use<> {
+        let (world, case, held) = (self.clone(), *case, self.held());
+        move |item| {
+            let value = world.work(&case, &item) + held.value;
+            let every = world.bombs.results;
+            let bomb = every > 0 && item.value % every == 0;
+            // What a function returns is leaked if one of its own drops panics (rust #47949).
+            drop(item);
+            world.item(value, bomb)
+        }
+    }
+
+    fn keep(&self, case: &Case) -> impl Fn(&Item) -> bool + Send + Sync + use<> {
+        let (world, case, held) = (self.clone(), *case, self.held());
+        move |item| world.work(&case, item) % 3 > held.value
+    }
+
+    fn keep_map(&self, case: &Case) -> impl Fn(Item) -> Option<Item> + Send + Sync + use<> {
+        let map = self.map(case);
+        move |item| Some(map(item)).filter(|item| item.value % 3 > 0)
+    }
+
+    /// What one item becomes is told, or not, or lied about.
+    fn many(&self, case: &Case) -> impl Fn(Item) -> Many + Send + Sync + use<> {
+        let (map, case) = (self.map(case), *case);
+        move |item| {
+            let item = map(item);
+            let count = item.value % 4;
+            Many { item, count, case }
+        }
+    }
+
+    fn attempt(&self, case: &Case) -> impl Fn(Item) -> Result<Item, Item> + Send + Sync + use<> {
+        let (map, error) = (self.map(case), case.error());
+        move |item| {
+            let at = item.value;
+            let item = map(item);
+            if at == error { Err(item) } else { Ok(item) }
+        }
+    }
+
+    /// All is dropped exactly once, no stage is left, and no source was asked after its end.
+    fn assert_over(&self) {
+        self.ledger.assert_dropped_once();
+        testing::assert_quiescent();
+        assert_eq!(self.misuse.get(), 0, "a source was asked after its end");
+    }
+}
+
+/// An item or a result, counted as long as it lives.
+#[derive(Debug)]
+struct Item {
+    value: u64,
+    bomb: bool,
+    _life: Tracked,
+    world: World,
+}
+
+impl Clone for Item {
+    fn clone(&self) -> Self {
+        self.world.calls.add();
+        self.world.item(self.value, false)
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        if self.bomb && !std::thread::panicking() {
+            let mut bangs = self.world.bangs.lock().expect("not poisoned");
+            bangs.push(std::thread::current().id());
+            drop(bangs);
+            bang(DROP + self.value);
+        }
+    }
+}
+
+/// A source with all its vices.
+struct Origin {
+    case: Case,
+    values: Vec<u64>,
+    next: usize,
+    /// In the place of which value it panics.
+    panics: Option<usize>,
+    over: bool,
+    _held: Item,
+    world: World,
+}
+
+impl Iterator for Origin {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        let Origin { case, world, .. } = self;
+        if self.over {
+            world.misuse.add();
+            return (case.fault == Fault::GoesOn).then(|| world.item(999, false));
+        }
+        if world.slow {
+            dawdle(case.seed << 16 ^ self.next as u64);
+        }
+        let panics = self.panics == Some(self.next);
+        self.over = panics || self.next == self.values.len();
+        if panics {
+            bang(self.next as u64);
+        }
+        let value = *self.values.get(self.next)?;
+        self.next += 1;
+        world.pulls.add();
+        let every = world.bombs.items;
+        Some(world.item(value, every > 0 && value % every == 1 % every))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = if self.over {
+            0
+        } else {
+            self.values.len() - self.next
+        };
+        match self.case.hint {
+            Hint::True => (left, Some(left)),
+            Hint::Unknown => (0, None),
+            Hint::TooLow => (0, Some(left / 2)),
+            Hint::TooHigh => (left + 9, Some(left + 9)),
+            Hint::Absurd => (usize::MAX, Some(3)),
+        }
+    }
+}
+
+impl ExactSizeIterator for Origin {}
+
+/// What `flat_map` gets for one item.
+struct Many {
+    item: Item,
+    count: u64,
+    case: Case,
+}
+
+impl Iterator for Many {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        self.count = self.count.checked_sub(1)?;
+        Some(self.item.world.item(self.item.value + self.count, false))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.count as usize;
+        match self.case.hint {
+            Hint::True => (left, Some(left)),
+            Hint::Unknown | Hint::Absurd => (0, None),
+            Hint::TooLow => (0, Some(left / 2)),
+            Hint::TooHigh => (left + 9, Some(left + 9)),
+        }
+    }
+}
+
+/// A source that cannot leave its thread.
+struct Homebody(Origin, Rc<Cell<u64>>);
+
+impl Iterator for Homebody {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        self.1.set(self.1.get() + 1);
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+/// What an output says, to be compared with that of the twin.
+trait Shown {
+    fn show(&self) -> u64;
+}
+
+impl Shown for Item {
+    fn show(&self) -> u64 {
+        self.value
+    }
+}
+
+impl Shown for u64 {
+    fn show(&self) -> u64 {
+        *self
+    }
+}
+
+impl<T: Shown> Shown for Vec<T> {
+    fn show(&self) -> u64 {
+        self.iter().fold(7, |seen, item| mix(seen ^ item.show()))
+    }
+}
+
+impl<T: Shown, E: Shown> Shown for Result<T, E> {
+    fn show(&self) -> u64 {
+        match self {
+            Ok(good) => good.show() << 1,
+            Err(bad) => bad.show() << 1 | 1,
+        }
+    }
+}
+
+impl Shown for Failure {
+    fn show(&self) -> u64 {
+        self.seq()
+    }
+}
+
+// ---- the laws
+
+/// What may be asked of an adaptor.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    /// Whether the order is that of the twin.
+    ordered: bool,
+    /// Whether `size_hint` is exact, if that of the source is.
+    exact: bool,
+    /// How many items may be pulled that have not been yielded.
+    ahead: Option<usize>,
+    /// Whether a panic is the end.
+    ends: bool,
+    /// Whether it ends early when a token is tripped.
+    cancels: bool,
+    /// Whether its hint never contradicts itself, whatever the source says.
+    sober: bool,
+}
+
+impl Kind {
+    fn stage(case: &Case) -> Self {
+        Kind {
+            ordered: true,
+            exact: false,
+            ahead: case.bound,
+            ends: true,
+            cancels: true,
+            sober: true,
+        }
+    }
+
+    fn exact(self) -> Self {
+        Kind {
+            exact: true,
+            ..self
+        }
+    }
+
+    fn unordered(self) -> Self {
+        Kind {
+            ordered: false,
+            ..self
+        }
+    }
+
+    /// What is fed by threads of its own. A cancelled one yields what is there.
+    fn fed(case: &Case) -> Self {
+        Kind {
+            ahead: None,
+            ..Kind::stage(case)
+        }
+    }
+
+    /// What needs no thread.
+    fn plain(case: &Case) -> Self {
+        Kind {
+            ahead: None,
+            ends: false,
+            cancels: false,
+            sober: false,
+            ..Kind::stage(case)
+        }
+    }
+}
+
+/// What came out, and how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    values: Vec<u64>,
+    panic: Option<u64>,
+}
+
+impl Seen {
+    fn sorted(mut self) -> Self {
+        self.values.sort_unstable();
+        self
+    }
+
+    /// Takes all there is.
+    fn all<T: Shown>(iter: &mut impl Iterator<Item = T>) -> Self {
+        let mut seen = Seen::default();
+        loop {
+            match caught(|| iter.next()) {
+                Ok(Some(output)) => seen.values.push(output.show()),
+                Ok(None) => return seen,
+                Err(id) => {
+                    seen.panic = Some(id);
+                    return seen;
+                }
+            }
+        }
+    }
+}
+
+/// Whether `part` is some of `whole`, each no more often than there.
+fn is_part(part: &[u64], whole: &[u64]) -> bool {
+    let mut left = BTreeMap::new();
+    for value in whole {
+        *left.entry(value).or_insert(0) += 1;
+    }
+    part.iter().all(|value| {
+        left.get_mut(value).is_some_and(|count| {
+            *count -= 1;
+            *count >= 0
+        })
+    })
+}
+
+/// The laws of an iterator, and that ours is as good as its twin.
+fn laws<A, B>(
+    case: &Case,
+    kind: Kind,
+    ours: impl Fn(&World, Origin) -> A,
+    twin: impl Fn(&World, Fuse<Origin>) -> B,
+) where
+    A: Iterator<Item: Shown>,
+    B: Iterator<Item: Shown>,
+{
+    // The twin has a better source: some of `std` believe what theirs say.
+    let honest = Case {
+        hint: Hint::True,
+        ..*case
+    };
+    let sequential = || {
+        let world = World::default();
+        let source = world.source(&honest);
+        twin(&world, source.fuse())
+    };
+    let make = |world: &World| ours(world, world.source(case));
+    let want = Seen::all(&mut sequential());
+    let taken_whole = whole(case, kind, &want, make);
+    if kind.ordered {
+        as_the_twin(case, make, sequential);
+    } else if want.panic.is_none() {
+        counts(case, &want, make);
+    }
+    stops_early(case, kind, &want, make);
+    if kind.cancels && want.panic.is_none() {
+        cancelled(case, kind, &taken_whole, make);
+    }
+}
+
+/// One by one, to the end and beyond.
+fn whole<A: Iterator<Item: Shown>>(
+    case: &Case,
+    kind: Kind,
+    want: &Seen,
+    make: impl Fn(&World) -> A,
+) -> Seen {
+    let world = World::of(case);
+    let mut iter = make(&world);
+    let mut hints = vec![iter.size_hint()];
+    assert_eq!(
+        (world.pulls.get(), world.calls.get()),
+        (0, 0),
+        "it was not lazy"
+    );
+    let mut seen = Seen::default();
+    loop {
+        match caught(|| iter.next()) {
+            Ok(Some(output)) => seen.values.push(output.show()),
+            Ok(None) => break,
+            Err(id) => {
+                seen.panic = Some(id);
+                break;
+            }
+        }
+        hints.push(iter.size_hint());
+    }
+    if seen.panic.is_none() || kind.ends {
+        for _ in 0..3 {
+            assert!(iter.next().is_none(), "none is for ever");
+        }
+        if kind.sober {
+            assert_eq!(iter.size_hint(), (0, Some(0)));
+        }
+    }
+    drop(iter);
+    world.assert_over();
+    assert_same(kind, &seen, want);
+    for (left, (low, high)) in (0..hints.len()).zip(hints.into_iter().rev()) {
+        if case.is_honest() && seen.panic.is_none() {
+            assert_hint(left, (low, high));
+        }
+        if kind.exact && case.hint == Hint::True && seen.panic.is_none() {
+            assert_eq!((low, high), (left, Some(left)), "the hint is not exact");
+        }
+        if kind.sober {
+            assert!(high.is_none_or(|high| low <= high), "{low}, {high:?}");
+        }
+    }
+    seen
+}
+
+fn assert_hint(left: usize, (low, high): (usize, Option<usize>)) {
+    let fits = low <= left && high.is_none_or(|high| left <= high);
+    assert!(fits, "from {low} to {high:?}, but {left} came");
+}
+
+/// Where there is no order a panic ends the stage when it arrives.
+fn assert_same(kind: Kind, got: &Seen, want: &Seen) {
+    if kind.ordered {
+        assert_eq!(got, want);
+    } else if want.panic.is_none() {
+        assert_eq!(got.clone().sorted(), want.clone().sorted());
+    } else {
+        assert_eq!(got.panic, want.panic);
+    }
+}
+
+/// All ways to take what comes give the same.
+fn as_the_twin<A, B>(case: &Case, make: impl Fn(&World) -> A, twin: impl Fn() -> B)
+where
+    A: Iterator<Item: Shown>,
+    B: Iterator<Item: Shown>,
+{
+    fn tell<T: Shown>(output: T) -> u64 {
+        output.show()
+    }
+    fn nth<I: Iterator<Item: Shown>>(mut iter: I, k: usize) -> (Option<u64>, Seen) {
+        let first = iter.nth(k).map(tell);
+        (first, Seen::all(&mut iter))
+    }
+    /// Some by `next`, the rest by `fold`.
+    fn halves<I: Iterator<Item: Shown>>(mut iter: I, k: usize) -> Vec<u64> {
+        let mut all: Vec<u64> = iter.by_ref().take(k).map(tell).collect();
+        iter.for_each(|output| all.push(output.show()));
+        all
+    }
+    let world = World::of(case);
+    let make = || make(&world);
+    let k = case.stop;
+    assert_eq!(caught(|| nth(make(), k)), caught(|| nth(twin(), k)));
+    assert_eq!(
+        caught(|| Iterator::count(make())),
+        caught(|| twin().count()),
+        "count"
+    );
+    assert_eq!(
+        caught(|| Iterator::last(make()).map(tell)),
+        caught(|| twin().last().map(tell)),
+        "last"
+    );
+    assert_eq!(
+        caught(|| halves(make(), k)),
+        caught(|| halves(twin(), k)),
+        "next and fold"
+    );
+    assert_eq!(
+        caught(|| halves(make().step_by(case.step), 2)),
+        caught(|| halves(twin().step_by(case.step), 2)),
+        "step_by"
+    );
+    assert_eq!(
+        caught(|| make().skip(k).take(5).map(tell).collect::<Vec<_>>()),
+        caught(|| twin().skip(k).take(5).map(tell).collect::<Vec<_>>()),
+        "skip"
+    );
+    world.assert_over();
+}
+
+fn counts<A: Iterator<Item: Shown>>(case: &Case, want: &Seen, make: impl Fn(&World) -> A) {
+    let world = World::of(case);
+    let len = want.values.len();
+    assert_eq!(Iterator::count(make(&world)), len);
+    assert_eq!(Iterator::last(make(&world)).is_some(), len > 0);
+    assert_eq!(make(&world).nth(case.stop).is_some(), len > case.stop);
+    world.assert_over();
+}
+
+/// Dropped after so many.
+fn stops_early<A: Iterator<Item: Shown>>(
+    case: &Case,
+    kind: Kind,
+    want: &Seen,
+    make: impl Fn(&World) -> A,
+) {
+    let world = World::of(case);
+    let mut iter = make(&world);
+    let got = Seen::all(&mut iter.by_ref().take(case.stop));
+    drop(iter);
+    world.assert_over();
+    let cut = &want.values[..want.values.len().min(case.stop)];
+    if kind.ordered {
+        assert_eq!(got.values, cut);
+    } else if want.panic.is_none() {
+        assert_eq!(got.values.len(), cut.len());
+        assert!(is_part(&got.values, &want.values));
+    }
+    if let Some(ahead) = kind.ahead {
+        let pulls = world.pulls.get();
+        // A filter yields less than it is given; then only the whole is a limit.
+        let most = if kind.exact {
+            case.stop + ahead
+        } else {
+            usize::MAX
+        };
+        assert!(pulls <= most, "{pulls} of {most} were admitted");
+    }
+}
+
+/// A token is tripped after so many: a prefix comes, hints are true, and nothing is left.
+fn cancelled<A: Iterator<Item: Shown>>(
+    case: &Case,
+    kind: Kind,
+    want: &Seen,
+    make: impl Fn(&World) -> A,
+) {
+    let token = CancelToken::new();
+    let world = World {
+        token: Some(token.clone()),
+        ..World::of(case)
+    };
+    let mut iter = make(&world);
+    let mut got = Seen::all(&mut iter.by_ref().take(case.stop));
+    token.cancel();
+    let mut hints = vec![iter.size_hint()];
+    while let Some(output) = iter.next() {
+        got.values.push(output.show());
+        hints.push(iter.size_hint());
+    }
+    assert!(iter.next().is_none(), "none is for ever");
+    drop(iter);
+    world.assert_over();
+    if case.is_honest() {
+        for (left, hint) in hints.into_iter().rev().enumerate() {
+            assert_hint(left, hint);
+        }
+    }
+    if kind.ordered {
+        assert!(want.values.starts_with(&got.values), "{got:?}");
+    } else {
+        assert!(is_part(&got.values, &want.values), "{got:?}");
+    }
+}
+
+/// With things that panic when they are dropped: nothing hangs, everything is dropped exactly once,
+/// and what went off inside is heard of.
+fn bombs<A: Iterator>(case: &Case, ours: impl Fn(&World, Origin) -> A) {
+    bombs_in(case, |world| ours(world, world.source(case)));
+}
+
+fn bombs_in<A: Iterator>(case: &Case, make: impl Fn(&World) -> A) {
+    let random = mix(case.seed);
+    let every = |shift: u64| [0, 0, 1, 2, 5, 9][(random >> shift) as usize % 6];
+    let world = World {
+        bombs: Bombs {
+            items: every(0),
+            results: every(8),
+            closure: random >> 16 & 3 == 0,
+            source: random >> 18 & 3 == 0,
+            state: random >> 20 & 3 == 0,
+        },
+        ..World::of(case)
+    };
+    let mut iter = make(&world);
+    let (mut heard, mut own) = (0, 0);
+    let mut left = case.stop;
+    let ended = loop {
+        if left == 0 {
+            break false;
+        }
+        left -= 1;
+        match payload(|| iter.next()) {
+            Ok(None) => break true,
+            // What the consumer drops is its own business.
+            Ok(Some(output)) => own += usize::from(payload(|| drop(output)).is_err()),
+            Err(_) => heard += 1,
+        }
+    };
+    heard += usize::from(payload(|| drop(iter)).is_err());
+    world.ledger.assert_dropped_once();
+    testing::assert_quiescent();
+    // Who stops early does not hear of what it has not come to. That went off on other threads, if
+    // there are any.
+    let (here, alone) = (std::thread::current().id(), case.pool().is_some());
+    let bangs = world.bangs.lock().expect("not poisoned");
+    let due = bangs
+        .iter()
+        .filter(|thread| ended || !alone && **thread == here);
+    assert!(
+        due.count() <= own || heard > 0,
+        "of {bangs:?} nothing is heard"
+    );
+}
+
+fn law(holds: fn(Raw) -> bool) {
+    QuickCheck::new()
+        .tests(std::env::var("LAWTESTS").map_or(40, |x| x.parse().unwrap()))
+        .quickcheck(holds);
+}
+
+/// A case that hangs is a failure, and is not shrunk: each smaller one would take as long.
+fn prompt(raw: Raw, holds: fn(&Case)) -> bool {
+    thread_local!(static STUCK: Cell<bool> = const { Cell::new(false) });
+    if STUCK.replace(true) {
+        return true;
+    }
+    let good = payload(|| within(SOON, move || holds(&Case::new(raw))));
+    if let Err(why) = good {
+        let text = why.downcast_ref::<String>();
+        if text.is_some_and(|text| text.starts_with("stuck")) {
+            eprintln!("{raw:?} hangs");
+        } else {
+            STUCK.set(false);
+        }
+        std::panic::resume_unwind(why);
+    }
+    STUCK.set(false);
+    true
+}
+
+// ---- stages
+
+/// A stage with the options of the case.
+fn with<S, J>(stage: Stage<S, J>, case: &Case, world: &World) -> Stage<S, J>
+where
+    S: Source<Item: Send>,
+    J: Job<S::Item>,
+{
+    let mut stage = stage.named("law");
+    if let Some(k) = case.bound {
+        stage = stage.in_flight(k);
+    }
+    if case.seed % 3 == 1 {
+        stage = stage.eager();
+    }
+    if let Some(pool) = case.pool() {
+        stage = stage.on(&pool);
+    }
+    if let Some(token) = &world.token {
+        stage = stage.cancel_on(token);
+    }
+    stage
+}
+
+#[test]
+fn par_map_ordered_is_map() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                with(source.par_map_ordered(case.n, world.map(case)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
+            laws(case, Kind::stage(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn par_map_is_map_in_some_order() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                with(source.par_map(case.n, world.map(case)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
+            laws(case, Kind::stage(case).exact().unordered(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn par_filter_is_filter() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                with(source.par_filter(case.n, world.keep(case)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.filter(world.keep(case));
+            laws(case, Kind::stage(case), ours, twin);
+            bombs(case, ours);
+            let unordered = |world: &World, source: Origin| ours(world, source).unordered();
+            laws(case, Kind::stage(case).unordered(), unordered, twin);
+        })
+    });
+}
+
+#[test]
+fn par_filter_map_is_filter_map() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                with(
+                    source.par_filter_map(case.n, world.keep_map(case)),
+                    case,
+                    world,
+                )
+            };
+            let twin =
+                |world: &World, source: Fuse<Origin>| source.filter_map(world.keep_map(case));
+            laws(case, Kind::stage(case), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn par_flat_map_is_flat_map() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                with(source.par_flat_map(case.n, world.many(case)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.flat_map(world.many(case));
+            laws(case, Kind::stage(case), ours, twin);
+            bombs(case, ours);
+            let unordered = |world: &World, source: Origin| ours(world, source).unordered();
+            laws(case, Kind::stage(case).unordered(), unordered, twin);
+        })
+    });
+}
+
+#[test]
+fn par_map_ordered_init_is_map() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                let (f, maker) = (world.map(case), world.clone());
+                let init = move || maker.item(0, maker.bombs.state);
+                let stage = source.par_map_ordered_init(case.n, init, move |state, item| {
+                    assert_eq!(state.value, 0);
+                    f(item)
+                });
+                with(stage, case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
+            laws(case, Kind::stage(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn try_par_map_ordered_is_map_up_to_the_first_error() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                with(
+                    source.try_par_map_ordered(case.n, world.attempt(case)),
+                    case,
+                    world,
+                )
+            };
+            let twin = |world: &World, source: Fuse<Origin>| {
+                let mut attempts = Some(source.map(world.attempt(case)));
+                std::iter::from_fn(move || {
+                    let result = attempts.as_mut()?.next();
+                    if !matches!(result, Some(Ok(_))) {
+                        attempts = None;
+                    }
+                    result
+                })
+            };
+            laws(case, Kind::stage(case), ours, twin);
+            // A panic behind an error does not count.
+            if case.error() >= case.len {
+                bombs(case, ours);
+            }
+        })
+    });
+}
+
+#[test]
+fn an_isolated_panic_is_a_value() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                with(source.par_map_ordered(case.n, world.map(case)), case, world).isolate()
+            };
+            let twin = |world: &World, source: Fuse<Origin>| {
+                let f = world.map(case);
+                let isolated = move |(seq, item)| caught(|| f(item)).map_err(|_| seq);
+                (0_u64..).zip(source).map(isolated)
+            };
+            laws(case, Kind::stage(case).exact(), ours, twin);
+            let raised =
+                |result: Result<Item, Failure>| result.unwrap_or_else(|why| bang(why.seq()));
+            bombs(case, |world, source| ours(world, source).map(raised));
+        })
+    });
+}
+
+#[test]
+fn a_time_limit_that_is_kept_changes_nothing() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                let stage = source.par_map_ordered(case.n, world.map(case));
+                with(stage, case, world).item_timeout(LONG)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
+            laws(case, Kind::stage(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn a_copy_of_every_item_changes_nothing() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
+                let stage = source.par_map_ordered(case.n, world.map(case));
+                with(stage, case, world).hedged(&policy)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
+            laws(case, Kind::stage(case).exact(), ours, twin);
+        })
+    });
+}
+
+#[test]
+fn a_local_source_is_as_good() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                let stage = Homebody(source, Rc::default()).local();
+                with(stage.par_map_ordered(case.n, world.map(case)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
+            laws(case, Kind::stage(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn a_stage_behind_a_stage_is_a_map_behind_a_map() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                let first = with(source.par_filter(case.n, world.keep(case)), case, world);
+                with(first.par_map_ordered(case.n, world.map(case)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| {
+                source.filter(world.keep(case)).map(world.map(case))
+            };
+            laws(case, Kind::stage(case), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn within_a_scope_it_is_the_same() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let twin = World::default();
+            let want = Seen::all(&mut twin.source(case).fuse().map(twin.map(case)));
+            let world = World::of(case);
+            let (f, source) = (world.map(case), world.source(case));
+            let got = fanfold::scope(|s| {
+                let stage = with(source.par_map_ordered(case.n, |item| f(item)), case, &world);
+                let mut stage = stage.within(s);
+                let got = Seen::all(&mut stage.by_ref().take(case.stop));
+                if case.seed % 2 == 0 {
+                    std::mem::forget(stage); // the scope joins it, though what it holds is leaked
+                    return got;
+                }
+                drop(stage);
+                assert_eq!(world.ledger.alive(), 1, "but the closure");
+                got
+            });
+            testing::assert_quiescent();
+            let cut = want.values.len().min(case.stop);
+            assert_eq!(got.values, want.values[..cut]);
+            assert!(got.panic.is_none() || got == want);
+        })
+    });
+}
+
+/// One output for each item, and a length that is known.
+#[test]
+fn len_is_the_number_of_those_that_come() {
+    fn counts_down<I: ExactSizeIterator>(mut iter: I, len: u64) {
+        for left in (0..=len as usize).rev() {
+            assert_eq!(iter.len(), left);
+            assert_eq!(iter.next().is_some(), left > 0);
+        }
+    }
+    law(|raw| {
+        prompt(raw, |case| {
+            let case = Case {
+                hint: Hint::True,
+                fault: Fault::None,
+                ..*case
+            };
+            let (world, n, len) = (World::of(&case), case.n, case.len);
+            let source = || world.source(&case);
+            counts_down(
+                with(source().par_map_ordered(n, world.map(&case)), &case, &world),
+                len,
+            );
+            counts_down(
+                with(source().par_map(n, world.map(&case)), &case, &world),
+                len,
+            );
+            let f = world.map(&case);
+            let init = source().par_map_ordered_init(n, || (), move |(), item| f(item));
+            counts_down(with(init, &case, &world).isolate(), len);
+            let (size, step) = (case.size, case.step);
+            counts_down(source().window(size), len.div_ceil(size as u64));
+            let count = windows(len, size, step).count() as u64;
+            counts_down(source().window(size).sliding(step), count);
+            let sums = source()
+                .window(size)
+                .aggregate(|| 0, |sum, item| sum + item.value);
+            counts_down(sums, len.div_ceil(size as u64));
+            world.assert_over();
+        })
+    });
+}
+
+// ---- windows
+
+/// Where the windows over `len` items are that begin every `step` items, the last perhaps shorter.
+fn windows(len: u64, size: usize, step: usize) -> impl Iterator<Item = (u64, u64)> {
+    let (size, step) = (size as u64, step as u64);
+    let begins = (0..len).step_by(step as usize);
+    // One that is not the first must have an item that the one before it did not have.
+    let fresh = move |begin: &u64| *begin == 0 || begin - step + size < len;
+    begins
+        .take_while(fresh)
+        .map(move |begin| (begin, len.min(begin + size)))
+}
+
+/// What windows give: each folded by `f`, up to where the source panics.
+fn folded<T>(case: &Case, step: usize, f: impl Fn(&[u64]) -> T) -> impl Iterator<Item = T> {
+    let panics = match case.fault {
+        Fault::Source(at) if at <= case.len => Some(at),
+        _ => None,
+    };
+    let (values, size) = ((0..case.len).collect::<Vec<_>>(), case.size as u64);
+    let mut windows = windows(case.len, case.size, step)
+        .collect::<Vec<_>>()
+        .into_iter();
+    std::iter::from_fn(move || {
+        let next = windows.next();
+        // Until it is full a window asks for more.
+        let asks = next.is_none_or(|(begin, _)| panics.is_some_and(|at| at < begin + size));
+        if let Some(at) = panics.filter(|_| asks) {
+            bang(at);
+        }
+        next.map(|(begin, end)| f(&values[begin as usize..end as usize]))
+    })
+}
+
+fn list(values: &[u64]) -> Vec<u64> {
+    values.to_vec()
+}
+
+/// What depends on the order.
+fn fold(seen: u64, value: u64) -> u64 {
+    mix(seen ^ value)
+}
+
+#[test]
+fn windows_are_chunks() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |_: &World, source: Origin| source.window(case.size);
+            let twin = |_: &World, _| folded(case, case.size, list);
+            laws(case, Kind::plain(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn aggregates_are_folded_chunks() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |_: &World, source: Origin| {
+                let windows = source.window(case.size);
+                windows.aggregate(|| 7, |seen, item| fold(seen, item.value))
+            };
+            let twin =
+                |_: &World, _| folded(case, case.size, |items| items.iter().copied().fold(7, fold));
+            laws(case, Kind::plain(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn sliding_windows_are_those_of_a_slice() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |_: &World, source: Origin| source.window(case.size).sliding(case.step);
+            let twin = |_: &World, _| folded(case, case.step, list);
+            laws(case, Kind::plain(case).exact(), ours, twin);
+            bombs(case, ours);
+            let ours = |_: &World, source: Origin| {
+                let windows = source.window(case.size).sliding(case.step);
+                windows.aggregate(|| 7, |seen, item| fold(seen, item.value))
+            };
+            let twin =
+                |_: &World, _| folded(case, case.step, |items| items.iter().copied().fold(7, fold));
+            laws(case, Kind::plain(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+#[test]
+fn windows_closed_by_age_are_chunks_if_nothing_is_slow() {
+    law(|raw| {
+        prompt(raw, |case| {
+            // What a panic or a cancellation breaks off comes out first.
+            let case = &Case {
+                fault: match case.fault {
+                    Fault::Source(_) => Fault::None,
+                    fault => fault,
+                },
+                ..*case
+            };
+            let ours = |world: &World, source: Origin| {
+                fed(source.window(case.size).max_age(LONG), case, world)
+            };
+            let twin = |_: &World, _| folded(case, case.size, list);
+            let kind = Kind {
+                cancels: false,
+                ..Kind::fed(case)
+            };
+            laws(case, kind, ours, twin);
+            let items = |world: &World, source: Origin| ours(world, source).flatten();
+            let twin = |_: &World, source| source;
+            laws(case, Kind::fed(case), items, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+// ---- what is fed by threads of its own
+
+/// With the options of the case.
+fn fed<P: Feed>(mut fed: Fed<P>, case: &Case, world: &World) -> Fed<P> {
+    fed = fed.named("law");
+    if let Some(pool) = case.pool() {
+        fed = fed.on(&pool);
+    }
+    if let Some(token) = &world.token {
+        fed = fed.cancel_on(token);
+    }
+    fed
+}
+
+#[test]
+fn reading_ahead_changes_nothing() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let k = case.bound.unwrap_or(case.size);
+            let ours = |world: &World, source: Origin| fed(source.readahead(k), case, world);
+            let twin = |_: &World, source| source;
+            let kind = Kind {
+                ahead: Some(k),
+                ..Kind::fed(case).exact()
+            };
+            laws(case, kind, ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
+// ---- several sources
+
+/// What comes out of several sources: also after a panic of one of them, as the others go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Value(u64),
+    Panic(u64),
+}
+
+/// One of several sources: its values, and which of them is not given because it panics.
+#[derive(Clone, Debug)]
+struct Part {
+    values: Vec<u64>,
+    panics: Option<usize>,
+}
+
+impl Part {
+    /// Deals the values out to as many sources as the case says.
+    fn deal(case: &Case) -> Vec<Part> {
+        let count = case.size as u64;
+        let deal = |part| {
+            let dealt = |value: &u64| mix(case.seed ^ value) % count == part;
+            let values: Vec<u64> = (0..case.len).filter(dealt).collect();
+            let panics = match case.fault {
+                Fault::Source(at) if at % count == part => Some(at as usize % (values.len() + 1)),
+                _ => None,
+            };
+            Part { values, panics }
+        };
+        (0..count).map(deal).collect()
+    }
+
+    /// What it gives.
+    fn given(&self) -> &[u64] {
+        &self.values[..self.panics.unwrap_or(self.values.len())]
+    }
+
+    /// The next of it, if it has given so many.
+    fn event(&self, given: usize) -> Option<Event> {
+        match self.panics {
+            Some(at) if at == given => Some(Event::Panic(at as u64)),
+            Some(at) if at < given => None,
+            _ => self.values.get(given).copied().map(Event::Value),
+        }
+    }
+}
+
+impl Event {
+    fn all<T: Shown>(iter: &mut impl Iterator<Item = T>) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            match caught(|| iter.next()) {
+                Ok(Some(output)) => events.push(Event::Value(output.show())),
+                Ok(None) => return events,
+                Err(id) => events.push(Event::Panic(id)),
+            }
+        }
+    }
+}
+
+/// The laws of what has several sources, and may be so far ahead of each; `right` says whether such
+/// events may come of them.
+fn laws_of_several<A: Iterator<Item: Shown>>(
+    case: &Case,
+    ahead: usize,
+    right: impl Fn(&[Part], &[Event]) -> bool,
+    ours: impl Fn(&World, Vec<Origin>) -> A,
+) {
+    let parts = Part::deal(case);
+    let make = |world: &World| {
+        let source = |part: &Part| world.part(case, part.values.clone(), part.panics);
+        ours(world, parts.iter().map(source).collect())
+    };
+
+    // One by one, to the end and beyond.
+    let world = World::of(case);
+    let mut iter = make(&world);
+    let mut hints = vec![iter.size_hint()];
+    assert_eq!(world.pulls.get(), 0, "it was not lazy");
+    let mut events = Vec::new();
+    loop {
+        match caught(|| iter.next()) {
+            Ok(Some(output)) => events.push(Event::Value(output.show())),
+            Ok(None) => break,
+            Err(id) => events.push(Event::Panic(id)),
+        }
+        hints.push(iter.size_hint());
+    }
+    for _ in 0..3 {
+        assert!(iter.next().is_none(), "none is for ever");
+    }
+    assert_eq!(iter.size_hint(), (0, Some(0)));
+    drop(iter);
+    world.assert_over();
+    assert!(right(&parts, &events), "{parts:?}: {events:?}");
+    let whole = parts.iter().all(|part| part.panics.is_none());
+    if whole && case.is_honest() {
+        for (left, hint) in hints.iter().rev().enumerate() {
+            assert_hint(left, *hint);
+        }
+    }
+    assert!(
+        hints
+            .iter()
+            .all(|(low, high)| high.is_none_or(|high| *low <= high))
+    );
+
+    // Dropped after so many.
+    let world = World::of(case);
+    let mut iter = make(&world);
+    let begun = payload(|| iter.by_ref().take(case.stop).count());
+    drop(iter);
+    world.assert_over();
+    if begun.is_ok() {
+        assert!(world.pulls.get() <= case.stop + parts.len() * ahead);
+    }
+
+    // Cancelled after so many.
+    if whole {
+        let token = CancelToken::new();
+        let world = World {
+            token: Some(token.clone()),
+            ..World::of(case)
+        };
+        let mut iter = make(&world);
+        let mut got = Event::all(&mut iter.by_ref().take(case.stop));
+        token.cancel();
+        let hint = iter.size_hint();
+        let rest = Event::all(&mut iter);
+        if case.is_honest() {
+            assert_hint(rest.len(), hint);
+        }
+        got.extend(rest);
+        drop(iter);
+        world.assert_over();
+        let values = |events: &[Event]| Seen {
+            values: events
+                .iter()
+                .map(|event| match event {
+                    Event::Value(value) | Event::Panic(value) => *value,
+                })
+                .collect(),
+            panic: None,
+        };
+        assert!(is_part(&values(&got).values, &values(&events).values));
+    }
+    bombs_in(case, make);
+}
+
+#[test]
+fn a_merge_is_all_of_its_sources_and_each_in_order() {
+    /// Each source by itself, and nothing else.
+    fn right(parts: &[Part], events: &[Event]) -> bool {
+        let panics = |events: &[Event]| {
+            events
+                .iter()
+                .filter(|event| matches!(event, Event::Panic(_)))
+                .count()
+        };
+        let wanted: usize = parts.iter().map(|part| part.given().len()).sum();
+        let bad = parts.iter().filter(|part| part.panics.is_some()).count();
+        let each = parts.iter().all(|part| {
+            let of_it = |event: &&Event| matches!(event, Event::Value(value) if part.values.contains(value));
+            let values = part.given().iter().map(|value| Event::Value(*value));
+            let in_order = events.iter().filter(of_it).copied().eq(values);
+            let last = part.given().last().map(|value| Event::Value(*value));
+            let at = |wanted| events.iter().position(|event| *event == wanted);
+            let panics = part.panics.map(|at| Event::Panic(at as u64));
+            // It panics behind what it gave.
+            in_order && panics.is_none_or(|panic| at(panic) >= last.and_then(at))
+        });
+        each && events.len() == wanted + bad && panics(events) == bad
+    }
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, sources: Vec<Origin>| {
+                let mut merge = Merge::builder();
+                for (k, source) in (0..).zip(sources) {
+                    let options = SourceOptions::new().weight(1 + (case.seed as u32 >> k) % 3);
+                    merge = merge.source_with(source, options);
+                }
+                if case.seed % 5 == 1 {
+                    merge = merge.strict_priority();
+                }
+                if case.seed % 3 == 1 {
+                    merge = merge.at_most(case.step);
+                }
+                fed(merge.buffer(case.n), case, world)
+            };
+            laws_of_several(case, case.n, right, ours);
+        })
+    });
+}
+
+#[test]
+fn a_sorted_merge_is_a_stable_sort() {
+    /// The lowest first, of the earliest source; a source that panics does so when it is asked.
+    fn right(parts: &[Part], events: &[Event]) -> bool {
+        let mut given = vec![0; parts.len()];
+        let mut want = Vec::new();
+        loop {
+            let next = |(part, given): (&Part, &usize)| part.event(*given);
+            let nexts: Vec<_> = parts.iter().zip(&given).map(next).collect();
+            let panics = nexts
+                .iter()
+                .position(|next| matches!(next, Some(Event::Panic(_))));
+            let lowest = (0..parts.len()).filter(|part| nexts[*part].is_some());
+            let lowest = lowest.min_by_key(|part| match nexts[*part] {
+                Some(Event::Value(value)) => key(value),
+                _ => u64::MAX,
+            });
+            let Some(part) = panics.or(lowest) else { break };
+            want.extend(nexts[part]);
+            given[part] += 1;
+        }
+        events == want
+    }
+    fn key(value: u64) -> u64 {
+        value / 3
+    }
+    law(|raw| {
+        prompt(raw, |case| {
+            // One of each is compared.
+            laws_of_several(case, case.n + 1, right, |world, sources| {
+                let merge = fanfold::merge_sorted_by_key(sources, |item| key(item.value));
+                fed(merge.buffer(case.n).unchecked(), case, world)
+            });
+            laws_of_several(case, case.n + 1, right, |world, sources| {
+                let merge = fanfold::merge_sorted_by_key(sources, |item| key(item.value));
+                let merge = fed(merge.buffer(case.n), case, world);
+                merge.map(|item| item.unwrap_or_else(|why| panic!("{why}")))
+            });
+        })
+    });
+}
+
+#[test]
+fn a_round_robin_takes_one_of_each_in_turn() {
+    fn right(parts: &[Part], events: &[Event]) -> bool {
+        let mut turns: VecDeque<(&Part, usize)> = parts.iter().map(|part| (part, 0)).collect();
+        let mut want = Vec::new();
+        while let Some((part, given)) = turns.pop_front() {
+            let event = part.event(given);
+            want.extend(event);
+            match event {
+                Some(Event::Value(_)) => turns.push_back((part, given + 1)),
+                // Its end comes next.
+                Some(Event::Panic(_)) | None => {}
+            }
+        }
+        events == want
+    }
+    law(|raw| {
+        prompt(raw, |case| {
+            laws_of_several(case, case.n, right, |world, sources| {
+                fed(fanfold::round_robin(sources).buffer(case.n), case, world)
+            });
+        })
+    });
+}
+
+// ---- terminal calls
+
+/// A number of which only a part is compared, so that one sees which of several equal ones it is.
+#[derive(Clone, Copy, Debug)]
+struct Tie(u16, usize);
+
+impl PartialEq for Tie {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Tie {}
+
+impl PartialOrd for Tie {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Tie {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+/// All that can be asked of a stage, and of `std`, in the same words.
+macro_rules! answers {
+    ($iter:expr, $item:expr) => {{
+        let item: u16 = $item;
+        let whole = |tie: Tie| (tie.0, tie.1);
+        let mut each = Vec::new();
+        $iter.for_each(|tie| each.push(whole(tie)));
+        let mut tries = 0;
+        let good = $iter.try_for_each(|tie| {
+            tries += 1;
+            if tie.0 == item { Err(tie.1) } else { Ok(()) }
+        });
+        let some = $iter.try_for_each(|tie| (tie.0 != item).then_some(()));
+        let flow = $iter.try_for_each(|tie| match tie.0 == item {
+            true => ControlFlow::Break(tie.1),
+            false => ControlFlow::Continue(()),
+        });
+        let (left, right): (Vec<_>, Vec<_>) = $iter.partition(|tie| tie.0 > item);
+        format!(
+            "{each:?} {tries} {good:?} {some:?} {flow:?} {left:?} {right:?} {:?}",
+            (
+                $iter.collect::<Vec<_>>(),
+                $iter.fold(7, |seen, tie| fold(seen, u64::from(tie.0))),
+                $iter.reduce(|a, b| Tie(a.0 ^ b.0.rotate_left(1), b.1)),
+                ($iter.count(), $iter.last()),
+                ($iter.min(), $iter.max()),
+                (
+                    $iter.min_by_key(|tie| tie.0 % 5),
+                    $iter.max_by_key(|tie| tie.0 % 5)
+                ),
+                ($iter.min_by(|a, b| b.cmp(a)), $iter.max_by(|a, b| b.cmp(a))),
+                (
+                    $iter.any(|tie| tie.0 == item),
+                    $iter.all(|tie| tie.0 != item)
+                ),
+                (
+                    $iter.find(|tie| tie.0 >= item),
+                    $iter.position(|tie| tie.0 == item)
+                ),
+                $iter.find_map(|tie| (tie.0 > item).then_some(tie.1)),
+            )
+        )
+    }};
+}
+
+quickcheck! {
+    fn the_terminal_calls_of_a_stage_are_those_of_an_iterator(items: Vec<u16>, n: u8, item: usize) -> bool {
+        let n = 1 + usize::from(n % 6);
+        let item = items.get(item % (items.len() + 1)).map_or(3, |item| item % 64);
+        // Borrowed: it is the terminal call that makes that possible.
+        let stage = || items.iter().enumerate().par_map_ordered(n, |(at, x)| Tie(x % 64, at));
+        let twin = || items.iter().enumerate().map(|(at, x)| Tie(x % 64, at));
+        let wide = |tie: Tie| Wrapping(u64::from(tie.0) + 1);
+        let numbers = || stage().par_map_ordered(n, wide);
+        let (sum, product): (Wrapping<u64>, Wrapping<u64>) = (numbers().sum(), numbers().product());
+        let pairs = stage().par_map_ordered(n, |tie| (tie.0, tie.1));
+        let unzipped: (Vec<u16>, Vec<usize>) = pairs.unzip();
+        answers!(stage(), item) == answers!(twin(), item)
+            && sum == twin().map(wide).sum()
+            && product == twin().map(wide).product()
+            && unzipped == twin().map(|tie| (tie.0, tie.1)).unzip()
+    }
+
+    fn the_terminal_calls_of_what_is_fed_are_those_of_an_iterator(items: Vec<u16>, k: u8, item: usize) -> bool {
+        let item = items.get(item % (items.len() + 1));
+        let ahead = || items.iter().readahead(1 + usize::from(k % 9));
+        let (mut each, mut tries) = (Vec::new(), (0, 0));
+        ahead().for_each(|x| each.push(x));
+        let tried = ahead().try_for_each(|x| {
+            tries.0 += 1;
+            if Some(x) == item { Err(x) } else { Ok(()) }
+        });
+        let twin = items.iter().try_for_each(|x| {
+            tries.1 += 1;
+            if Some(x) == item { Err(x) } else { Ok(()) }
+        });
+        let add = |seen, x: &u16| fold(seen, u64::from(*x));
+        each.into_iter().eq(&items)
+            && ahead().collect::<Vec<_>>().into_iter().eq(&items)
+            && (tried, tries.0) == (twin, tries.1)
+            && ahead().fold(7, add) == items.iter().fold(7, add)
+            && ahead().count() == items.len()
+    }
+}
+
+#[test]
+fn parallel_map_is_a_collect_into_a_result() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let show = |result: Result<Vec<Item>, Item>| result.show();
+            let (world, twin) = (World::of(case), World::default());
+            let want = caught(|| show(twin.source(case).fuse().map(twin.attempt(case)).collect()));
+            let got = caught(|| {
+                let f = world.attempt(case);
+                show(fanfold::parallel_map(world.source(case), case.n, |item| {
+                    f(item)
+                }))
+            });
+            assert_eq!(got, want);
+            world.assert_over();
+
+            let token = CancelToken::new();
+            let on = caught(|| {
+                let f = world.attempt(case);
+                let lifted = |item| f(item).map_err(|item| Gone(Some(item)));
+                let result = fanfold::parallel_map_on(&token, world.source(case), case.n, lifted);
+                show(result.map_err(|gone| gone.0.expect("nobody cancels")))
+            });
+            assert_eq!(on, want);
+            token.cancel();
+            let f = world.attempt(case);
+            let lifted = |item| f(item).map_err(|item| Gone(Some(item)));
+            let result = fanfold::parallel_map_on(&token, world.source(case), case.n, lifted);
+            assert!(
+                result.is_err_and(|gone| gone.0.is_none()),
+                "it was cancelled before"
+            );
+            drop(f);
+            world.assert_over();
+        })
+    });
+}
+
+/// An error that can be a cancellation.
+struct Gone(Option<Item>);
+
+impl From<Cancelled> for Gone {
+    fn from(_: Cancelled) -> Self {
+        Gone(None)
+    }
+}
