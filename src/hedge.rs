@@ -408,7 +408,13 @@ where
             }
         }
         if runner.running == 0 {
-            return Err(HedgeError::all_failed(runner.failures()));
+            let failures = runner.failures();
+            // They may have failed because they were told to stop, and been heard first.
+            return Err(if runner.token.is_cancelled() {
+                HedgeError::cancelled(failures)
+            } else {
+                HedgeError::all_failed(failures)
+            });
         }
         let slow =
             more && !runner.rivals.is_claimed() && slow_at.is_some_and(|at| at <= Instant::now());

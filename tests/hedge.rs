@@ -227,28 +227,25 @@ fn the_iterator_is_not_asked_after_its_end() {
 
 #[test]
 fn the_whole_has_a_time_out() {
+    const TIME: Duration = Duration::from_millis(200);
     within(SOON, || {
-        let (told, began) = (Counter::new(), Instant::now());
+        let (pulled, told, began) = (Counter::new(), Counter::new(), Instant::now());
         let replicas = [
             replica(|_| Err(5)),
             replica(stuck(&told)),
             replica(stuck(&told)),
         ];
-        let hedge = replicas
-            .into_iter()
-            .hedge()
-            .after(SHORT)
-            .timeout(10 * SHORT);
-        let error = hedge.run().unwrap_err();
+        let hedge = counted(replicas.into_iter(), &pulled).hedge().after(SHORT);
+        let error = hedge.timeout(TIME).run().unwrap_err();
         assert!(error.is_timeout());
-        assert!(began.elapsed() >= 10 * SHORT);
+        assert!(began.elapsed() >= TIME);
         assert_eq!(error.failures(), [(0, ReplicaError::Failed(5))]);
         assert!(
             error
                 .to_string()
                 .starts_with("no replica has answered in time: 0: 5")
         );
-        told.wait_for(2);
+        told.wait_for(pulled.get() - 1);
     });
 }
 
@@ -264,6 +261,22 @@ fn a_replica_is_told_that_the_time_is_over() {
             .unwrap_err();
         assert!(error.is_timeout() && error.failures().is_empty());
     });
+}
+
+#[test]
+fn what_fails_because_a_token_was_tripped_is_no_failure_of_all() {
+    let token = CancelToken::new();
+    let stop = token.clone();
+    let failed = replica(|_| Err::<u8, _>(1));
+    // Tripped after the failure was heard, and before the end of the hedge.
+    let end = std::iter::from_fn(move || {
+        stop.cancel();
+        None
+    });
+    let hedge = std::iter::once(failed).chain(end).hedge().after(LONG);
+    let error = hedge.cancel_on(&token).run().unwrap_err();
+    assert!(error.is_cancelled() && !error.is_failure(), "{error}");
+    assert_eq!(error.failures(), [(0, ReplicaError::Failed(1))]);
 }
 
 #[test]
@@ -639,9 +652,12 @@ fn the_policy_gives_the_delay_and_counts() {
 fn a_spent_budget_hangs_nothing_and_does_not_forbid_a_replacement() {
     within(SOON, || {
         let policy = HedgePolicy::after(SHORT).budget(0.0).reserve(0);
-        let slow = |_: CancelToken| {
-            std::thread::sleep(4 * SHORT);
-            Ok::<_, u8>(0)
+        let slow = {
+            let policy = policy.clone();
+            move |_: CancelToken| {
+                eventually("it is slow", || policy.stats().refused > 0);
+                Ok::<_, u8>(0)
+            }
         };
         let hedge = [replica(slow), replica(|_| Ok(1))].into_iter().hedge();
         assert_eq!(hedge.after_percentile(&policy).run(), Ok(0));
