@@ -6,6 +6,13 @@
 //! must hold is in [`laws`]; where in time a fault strikes is the business of `faults.rs`, and chains of
 //! adaptors are that of `stress.rs`.
 
+#![allow(
+    clippy::result_large_err,       // the error is an item, which counts its drops
+    clippy::needless_pass_by_value, // what comes out is dropped there
+    clippy::verbose_bit_mask,       // a pair of bits, like the others
+    clippy::redundant_closure       // so that it borrows
+)]
+
 mod support;
 
 use fanfold::{

@@ -16,7 +16,7 @@
 //! together too, so the switch from one form to the other needs no hand-shake of its own.
 #![allow(unsafe_code)]
 
-use crate::sync::{Ordering, compiler_fence, fence};
+use crate::sync::{Ordering, bug, compiler_fence, fence};
 
 #[cfg(any(loom, fanfold_fence, not(any(target_os = "linux", windows))))]
 mod kernel {
@@ -127,7 +127,7 @@ impl Free {
     #[allow(clippy::inline_always)] // no instruction, between a store and a load
     #[allow(clippy::unused_self)] // it is the proof
     pub(crate) fn pass(self) {
-        if cfg!(fanfold_bug = "no_barrier_in_visits") {
+        if bug("no_barrier_in_visits") {
             return;
         }
         if cfg!(loom) {
@@ -141,7 +141,7 @@ impl Free {
 /// The barrier of the side that is about to sleep or to steal.
 pub(crate) fn heavy() {
     // Planted: the models must catch it.
-    if cfg!(fanfold_bug = "no_heavy_barrier") {
+    if bug("no_heavy_barrier") {
         return;
     }
     if kernel::asymmetric() {

@@ -14,7 +14,7 @@
 
 use crate::engine::nest::{self, Interrupt};
 use crate::engine::spin::Patience;
-use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, fence};
+use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, bug, fence};
 
 /// The side of those who bring something.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Ear {
         nest::tell_outer(&self.bell);
         loop {
             // A swap, so that no ring that took back an earlier one can come after it.
-            let looks_first = cfg!(fanfold_bug = "says_so_after_the_last_look");
+            let looks_first = bug("says_so_after_the_last_look");
             self.bell.asleep.swap(!looks_first, Ordering::Relaxed);
             fence(Ordering::SeqCst); // pairs with the one in `Bell::ring`
             let heard = if ready() {

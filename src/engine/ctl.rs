@@ -21,7 +21,7 @@ use crate::engine::erase::Stop;
 use crate::engine::lent::Words;
 use crate::engine::nest::{Inside, Interrupt};
 use crate::engine::unwind::{self, Payload};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering, Unparker, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering, Unparker, bug, fence};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
 
@@ -198,7 +198,7 @@ impl Ctl {
     pub(crate) fn awake(&self) {
         self.words.waiting_for.store(NOBODY, Ordering::Relaxed);
         self.words.alarm.store(self.cut(), Ordering::Release);
-        if cfg!(fanfold_bug = "cut_is_forgotten_on_waking") {
+        if bug("cut_is_forgotten_on_waking") {
             return;
         }
         // Somebody may have lowered both since `cut` was read, and the store has undone half of it.
@@ -220,7 +220,7 @@ impl Ctl {
     /// by itself meanwhile, it has looked again, and what it says now is not ours to take back.
     fn wake(&self, from: u64) {
         let word = &self.words.waiting_for;
-        if cfg!(fanfold_bug = "late_waker_overwrites") {
+        if bug("late_waker_overwrites") {
             word.store(CALLED, Ordering::Relaxed);
             self.consumer.unpark();
         } else if (word.compare_exchange(from, CALLED, Ordering::Relaxed, Ordering::Relaxed))
@@ -302,7 +302,7 @@ impl Ctl {
     /// Puller: found no room; must look once more.
     pub(crate) fn wait_for_room(&self, wake_at: u64) {
         self.words.wake_at.store(wake_at, Ordering::Relaxed);
-        if !cfg!(fanfold_bug = "no_barrier_before_room") {
+        if !bug("no_barrier_before_room") {
             heavy(); // pairs with the light one in `set_yielded`
         }
         if self.words.napping.load(Ordering::Relaxed) {

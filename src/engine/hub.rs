@@ -45,7 +45,7 @@ use crate::engine::pool::Pool;
 use crate::engine::spin::Patience;
 use crate::engine::unwind::{self, Payload, catch};
 use crate::sync::{
-    Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, Steal,
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, Steal, bug,
 };
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -271,7 +271,7 @@ impl<I: Iterator> Lane<I> {
     fn park(&self, feeder: Feeder<I>, clock: u64) -> Option<Feeder<I>> {
         *self.parked.lock() = Some((feeder, clock));
         let len = self.len.fetch_or(PARKED, Ordering::AcqRel) & !PARKED;
-        if len < self.opts.bound && !cfg!(fanfold_bug = "room_is_missed") {
+        if len < self.opts.bound && !bug("room_is_missed") {
             self.unpark(u64::MAX)
         } else {
             None

@@ -21,7 +21,7 @@
 #![allow(unsafe_code)]
 
 use crate::engine::barrier::{Free, heavy};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, bug, fence};
 use std::mem::MaybeUninit;
 
 /// Where a borrower is.
@@ -135,7 +135,7 @@ impl<F> Loan<F> {
     pub(crate) fn go_on(&mut self) {
         self.lent.words.called.store(false, Ordering::Relaxed);
         // A planted bug, which the models must catch: a call between the two is lost.
-        if cfg!(fanfold_bug = "no_fence_in_go_on") {
+        if bug("no_fence_in_go_on") {
             return;
         }
         fence(Ordering::SeqCst); // pairs with the one in `Words::call`

@@ -1,5 +1,5 @@
 //! Loom models of the hand-shakes, each on the engine's own parts and as small as it can be. Run by
-//! `ci/loom.sh`. Under loom both barriers are `fence(SeqCst)`; a `--cfg fanfold_bug="..."` plants a
+//! `ci/loom.sh`. Under loom both barriers are `fence(SeqCst)`; `FANFOLD_BUG=..` plants a
 //! bug that the models must catch (`ci/loom.sh` sees to it that they do).
 
 use crate::engine::barrier::{Light, heavy};

@@ -21,7 +21,7 @@
 
 use crate::engine::spin::Spin;
 use crate::sync::{
-    self, Arc, AtomicUsize, Condvar, Instant, JoinHandle, Mutex, Ordering, Weak, fixed,
+    self, Arc, AtomicUsize, Condvar, Instant, JoinHandle, Mutex, Ordering, Weak, bug, fixed,
 };
 use std::fmt;
 use std::time::Duration;
@@ -277,7 +277,7 @@ impl Shared {
         let mut state = self.state.lock();
         let place = state.idle.iter().position(|idle| Arc::ptr_eq(idle, seat));
         let listed = place.map(|place| state.idle.remove(place)).is_some();
-        listed || cfg!(fanfold_bug = "leaves_although_leased")
+        listed || bug("leaves_although_leased")
     }
 }
 

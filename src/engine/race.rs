@@ -3,7 +3,7 @@
 //! copy, and by whoever gives the item up.
 
 use crate::engine::cancel::Rivals;
-use crate::sync::Arc;
+use crate::sync::{Arc, bug};
 
 /// Where the copy of the item is that a run's owner runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl<I, T> Race<I, T> {
     pub(crate) fn failed(&mut self, what: T) -> Failed<T> {
         if self.over {
             Failed::Over(what)
-        } else if self.sent == Sent::Yes && !cfg!(fanfold_bug = "failure_beats_the_copy") {
+        } else if self.sent == Sent::Yes && !bug("failure_beats_the_copy") {
             self.kept = Some(what);
             self.left = true;
             Failed::Left

@@ -58,7 +58,7 @@ use crate::engine::barrier::{Light, heavy};
 use crate::engine::race::Race;
 use crate::engine::unwind::{self, Payload};
 use crate::error::Failure;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell, bug};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -551,7 +551,7 @@ impl<I, B> Owning<I, B> {
     /// Claims the first item.
     pub(crate) fn start(&mut self) {
         self.run.started.store(true, Ordering::Relaxed);
-        if !cfg!(fanfold_bug = "no_barrier_at_start") {
+        if !bug("no_barrier_at_start") {
             Light::new().pass(); // pairs with the heavy one in `Ctl::cancel`
         }
     }
@@ -567,7 +567,7 @@ impl<I, B> Owning<I, B> {
     pub(crate) fn clock_out(&self, since: u64) -> bool {
         let order = (Ordering::AcqRel, Ordering::Relaxed);
         let returned = (self.run.since).compare_exchange(since, 0, order.0, order.1);
-        returned.is_ok() || cfg!(fanfold_bug = "late_result_published")
+        returned.is_ok() || bug("late_result_published")
     }
 
     /// To go on where it stands, at an item that is claimed.

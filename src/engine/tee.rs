@@ -43,7 +43,7 @@ use crate::engine::census::Alive;
 use crate::engine::demand::{Demand, Wish};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::error::said;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, bug};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 
@@ -234,7 +234,7 @@ impl<I: Iterator, D> State<I, D> {
 
     /// Whom to ring for, if somebody may lead and nobody does.
     fn pass_on(&mut self) -> Option<Arc<Bell>> {
-        if self.waiting == 0 || !self.may_lead() || cfg!(fanfold_bug = "lead_is_kept") {
+        if self.waiting == 0 || !self.may_lead() || bug("lead_is_kept") {
             return None;
         }
         let next = self.lanes.iter().position(|lane| lane.waits)?;
