@@ -37,8 +37,9 @@ where
     O: Send,
     E: Send,
 {
+    // All results are held in any case, so a bound would only keep items from being started.
     let stage = items.into_iter().try_par_map_ordered(n, f);
-    stage.taking_part().collect()
+    stage.in_flight(usize::MAX).taking_part().collect()
 }
 
 /// [`parallel_map`] under a token: gives up early when the token is tripped.
@@ -82,6 +83,7 @@ where
     let stage = items.into_iter().try_par_map_ordered(n, f);
     let mut results = Vec::new();
     let whole = stage
+        .in_flight(usize::MAX)
         .taking_part()
         .cancel_on(token)
         .run_all(|result| results.push(result));

@@ -115,7 +115,9 @@ fn the_calling_thread_is_one_of_the_n() {
         });
         let threads: HashSet<_> = threads.into_iter().flatten().collect();
         assert!(threads.contains(&here));
-        assert_eq!(threads.len(), n);
+        // One alone may get help while it is held up in the source, though never two run at once.
+        assert!(threads.len() == n || n == 1 && threads.len() == 2);
+        assert_eq!(meter.most(), n);
     }
 }
 
