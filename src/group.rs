@@ -19,8 +19,8 @@ use std::rc::Rc;
 ///
 /// # Panics
 ///
-/// If `limit` is 0. If a task panics, the token is tripped, and the first payload is raised when
-/// all tasks are done. If `f` panics, the token is tripped, and the panic goes on when they are.
+/// If `limit` is 0. If a task panics, or a hook on the token, the token is tripped, and the first
+/// payload is raised when all tasks are done. If `f` panics, the token is tripped, and the panic goes on when they are.
 ///
 /// # Errors
 ///
@@ -225,6 +225,7 @@ impl<E> Shared<E> {
         let current = cancel::enter(Rc::new(InTask(self.token.clone())));
         let outcome = catch(task);
         drop(current);
+        let mut lost = None;
         let mut state = self.state.lock();
         let failed = match outcome {
             Ok(Ok(())) => false,
@@ -233,7 +234,7 @@ impl<E> Shared<E> {
                 self.fails_fast
             }
             Err(payload) => {
-                unwind::first(&mut state.panic, Some(payload));
+                lost = unwind::keep(&mut state.panic, Some(payload));
                 true
             }
         };
@@ -241,8 +242,12 @@ impl<E> Shared<E> {
         state.failed |= failed;
         drop(state);
         self.room.notify_all();
+        lost.into_iter().for_each(unwind::bury); // not under the lock
         if failed {
-            self.token.cancel();
+            // A hook of the user's may panic.
+            let panic = self.token.trip();
+            let lost = unwind::keep(&mut self.state.lock().panic, panic);
+            lost.into_iter().for_each(unwind::bury);
         }
     }
 }

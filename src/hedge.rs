@@ -375,20 +375,39 @@ where
     if runner.token.is_cancelled() {
         return Err(HedgeError::cancelled(Vec::new()));
     }
-    let at_most = hedge.at_most;
+    let (delay, at_most) = (hedge.delay, hedge.at_most);
     // Fused, so that it is not asked again after its end.
     let mut replicas = hedge.replicas.fuse();
-    let mut next = |runner: &Runner<T, E>| {
+    let next = |runner: &Runner<T, E>| {
         (runner.started < at_most)
             .then(|| replicas.next())
             .flatten()
     };
-    let Some(first) = next(&runner) else {
+    let answer = race(&mut runner, next, &delay, lease);
+    // Now, and not behind the return: a panic of theirs would leak what is returned.
+    drop(runner);
+    drop(replicas);
+    answer
+}
+
+/// Starts what comes `next`, until there is an answer.
+fn race<'a, F, T, E>(
+    runner: &mut Runner<T, E>,
+    mut next: impl FnMut(&Runner<T, E>) -> Option<F>,
+    delay: &Delay,
+    lease: impl Fn(Task<'a>),
+) -> Result<T, HedgeError<E>>
+where
+    F: FnOnce(CancelToken) -> Result<T, E> + Send + 'a,
+    T: Send + 'a,
+    E: Send + 'a,
+{
+    let Some(first) = next(runner) else {
         return Err(HedgeError::none());
     };
     runner.start(first, &lease);
     let mut more = true;
-    let mut slow_at = next_at(&hedge.delay);
+    let mut slow_at = next_at(delay);
     loop {
         while let Some((number, outcome)) = runner.race.take() {
             runner.running -= 1;
@@ -401,9 +420,9 @@ where
                     runner.rivals.give_up(number);
                     runner.failures.push((number, why));
                     if more && !runner.rivals.is_claimed() {
-                        more = runner.start_next(next(&runner), &lease);
+                        more = runner.start_next(next(runner), &lease);
                     }
-                    slow_at = next_at(&hedge.delay);
+                    slow_at = next_at(delay);
                 }
             }
         }
@@ -427,14 +446,14 @@ where
                 slow_at = None;
                 continue;
             }
-            let replica = next(&runner);
+            let replica = next(runner);
             match (&replica, &runner.policy) {
                 (Some(_), Some(_)) => runner.hedges.push(runner.started),
                 (None, Some(policy)) => policy.unsend(),
                 (_, None) => {}
             }
             more = runner.start_next(replica, &lease);
-            slow_at = next_at(&hedge.delay);
+            slow_at = next_at(delay);
             continue;
         }
         let wake_at = slow_at.filter(|_| more && !runner.rivals.is_claimed());

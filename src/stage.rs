@@ -760,7 +760,7 @@ where
     /// Nothing is lost by a late answer: call it again, go on with `next()`, or drop the stage (which
     /// waits for the closures that run). A time of 0 takes what is ready. Starts a stage that has not
     /// been started. From the first call on all items are run by the workers, also
-    /// [tiny](crate::Fanfold#work-that-is-too-small-to-pay) ones.
+    /// tiny ones.
     ///
     /// A [local](crate::Fanfold::local) source is pulled by the calling thread, so the time does not
     /// hold while that blocks.

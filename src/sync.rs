@@ -287,6 +287,11 @@ pub(crate) mod fixed {
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::sync::{MutexGuard, PoisonError};
 
+    /// Which process this is: a forked child has its parent's statics, and none of its threads.
+    pub(crate) fn process() -> u32 {
+        if cfg!(unix) { std::process::id() } else { 0 }
+    }
+
     /// A mutex that ignores poison and can lie in a `static`.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);

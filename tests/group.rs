@@ -257,6 +257,20 @@ fn a_panic_propagates_with_its_payload_when_all_are_done() {
     }
 }
 
+/// Hooks run on the thread of the task whose failure tells them.
+#[test]
+fn a_panic_of_a_hook_propagates_like_one_of_a_task() {
+    within(SOON, || {
+        let raised = caught(|| {
+            group(2, |g| {
+                g.token().on_cancel(|| bang(5)).detach();
+                g.spawn(|| Err(1));
+            })
+        });
+        assert_eq!(raised, Err(5));
+    });
+}
+
 #[test]
 fn a_panic_of_the_closure_waits_for_the_tasks_and_tells_them() {
     for limit in 1..=9 {

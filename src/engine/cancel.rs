@@ -868,10 +868,11 @@ mod timer {
 
     use super::Node;
     use crate::engine::unwind;
-    use crate::sync::{Arc, Condvar, Instant, Mutex, spawn};
+    use crate::sync::{Arc, Condvar, Instant, Mutex, fixed, spawn};
 
     struct Timer {
-        started: bool,
+        /// In which process the thread runs: a forked child needs one of its own.
+        started: Option<u32>,
         /// When the thread looks again by itself; `None` if it sleeps without limit.
         looks: Option<Instant>,
         /// A map and not a heap, so that a token that is dropped takes its entry along.
@@ -879,7 +880,7 @@ mod timer {
     }
 
     static TIMER: Mutex<Timer> = Mutex::new(Timer {
-        started: false,
+        started: None,
         looks: None,
         entries: BTreeMap::new(),
     });
@@ -888,16 +889,18 @@ mod timer {
     pub(super) fn add(at: Instant, node: &Arc<Node>) {
         let mut timer = TIMER.lock();
         timer.entries.insert((at, node.birth), Arc::clone(node));
-        if !timer.started {
+        let here = fixed::process();
+        if timer.started != Some(here) {
             // If it fails, the entry stays, and the next one tries again.
-            timer.started = spawn("fanfold-timer", None, run).is_ok();
+            let started = spawn("fanfold-timer", None, run);
+            timer.started = started.is_ok().then_some(here);
         } else if timer.looks.is_none_or(|looks| at < looks) {
             EARLIER.notify_one();
         }
     }
 
     pub(super) fn is_started() -> bool {
-        TIMER.lock().started
+        TIMER.lock().started == Some(fixed::process())
     }
 
     /// Wakes nobody: at worst the thread looks once at a time when there is nothing to do.

@@ -736,7 +736,9 @@ where
     }
 
     fn fold<A, F: FnMut(A, J::Output) -> A>(mut self, init: A, f: F) -> A {
-        self.fold_all(init, f)
+        let value = self.fold_all(init, f);
+        drop(self); // as in `Lazy::drain`
+        value
     }
 }
 

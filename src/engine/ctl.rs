@@ -335,7 +335,8 @@ impl Ctl {
     /// Keeps a panic that has no item's place; the consumer raises the first when the stage ends.
     pub(crate) fn stray(&self, panic: Option<Payload>) {
         if panic.is_some() {
-            unwind::first(&mut self.stray.lock(), panic);
+            let lost = unwind::keep(&mut self.stray.lock(), panic);
+            lost.into_iter().for_each(unwind::bury); // not under the lock
         }
     }
 

@@ -349,7 +349,9 @@ impl<P: Start> Lazy<P> {
     pub(crate) fn drain<R>(mut self, f: impl FnOnce(Outputs<'_, P>) -> R) -> R {
         // SAFETY: `self` is this frame's own. It is dropped, and so joined, before the frame is
         // left, also on unwind, and `f` gets no more than a reference to the running part.
-        f(Outputs(unsafe { self.running(&Cx::NONE) }))
+        let result = f(Outputs(unsafe { self.running(&Cx::NONE) }));
+        drop(self); // now: if it panics, the result is dropped, and behind the return it would be leaked
+        result
     }
 
     /// A stage within a scope, started; `None`: it is over.

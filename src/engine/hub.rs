@@ -200,7 +200,10 @@ impl Words {
     }
 
     fn stray(&self, panic: Option<Payload>) {
-        unwind::first(&mut self.stray.lock(), panic);
+        if panic.is_some() {
+            let lost = unwind::keep(&mut self.stray.lock(), panic);
+            lost.into_iter().for_each(unwind::bury); // not under the lock: it may come back here
+        }
     }
 }
 

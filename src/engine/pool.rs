@@ -62,11 +62,6 @@ pub struct Pool {
     _open: Arc<Open>,
 }
 
-/// Which process this is: a forked child differs from its parent.
-fn process() -> u32 {
-    if cfg!(unix) { std::process::id() } else { 0 }
-}
-
 struct Open(Weak<Shared>);
 
 struct Shared {
@@ -122,7 +117,7 @@ impl Pool {
     /// ```
     pub fn global() -> Pool {
         static GLOBAL: fixed::Mutex<Option<(u32, Pool)>> = fixed::Mutex::new(None);
-        let pid = process();
+        let pid = fixed::process();
         let mut global = GLOBAL.lock();
         match &*global {
             Some((owner, pool)) if *owner == pid => pool.clone(),

@@ -28,11 +28,19 @@ pub(crate) fn bury(payload: Payload) {
     }
 }
 
-/// Keeps the first panic and buries the others.
+/// Keeps the first panic and buries the others. Where `kept` is under a lock, see [`keep`].
 pub(crate) fn first(kept: &mut Option<Payload>, next: Option<Payload>) {
-    match next {
-        Some(payload) if kept.is_some() => bury(payload),
-        Some(payload) => *kept = Some(payload),
-        None => {}
+    if let Some(lost) = keep(kept, next) {
+        bury(lost);
     }
+}
+
+/// Keeps the first panic, and hands another back: to be buried when no lock is held.
+#[must_use]
+pub(crate) fn keep(kept: &mut Option<Payload>, next: Option<Payload>) -> Option<Payload> {
+    if kept.is_none() {
+        *kept = next;
+        return None;
+    }
+    next
 }
