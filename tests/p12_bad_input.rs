@@ -183,6 +183,24 @@ fn a_size_hint_that_lies_does_not_break_collect() {
 }
 
 #[test]
+fn a_size_hint_that_lies_inside_a_flat_map_is_survived() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            for low in [9, 1 << 40, usize::MAX] {
+                // to reserve that for items of no size is possible; nothing else would be
+                let hint = (low, None);
+                let many = move |i: u64| Lying { inner: 0..i, hint };
+                let nothing = move |i| many(i).map(drop);
+                assert_eq!((0..20).par_flat_map(n, nothing).count(), 190);
+                if low != 1 << 40 {
+                    assert_eq!((0..20).par_flat_map(n, many).count(), 190);
+                }
+            }
+        });
+    }
+}
+
+#[test]
 fn a_size_hint_that_panics_is_no_disaster() {
     struct Silent(std::ops::Range<u64>);
     impl Iterator for Silent {

@@ -28,11 +28,24 @@ where
     fn state(&self) {}
 
     fn run(&self, (): &mut (), item: I) -> (Vec<U::Item>, bool) {
-        ((self.f)(item).into_iter().collect(), false)
+        (collect((self.f)(item).into_iter()), false)
     }
 
     fn outputs((_, most): (usize, Option<usize>)) -> (usize, Option<usize>) {
         // No item, no output; but an item may give any number of them.
         (0, most.filter(|most| *most == 0))
+    }
+}
+
+fn collect<I: Iterator>(outputs: I) -> Vec<I::Item> {
+    // A hint of more than any memory holds is a lie, which `Vec` would believe.
+    let most = isize::MAX as usize / size_of::<I::Item>().max(1);
+    if outputs.size_hint().0 > most {
+        outputs.fold(Vec::new(), |mut all, output| {
+            all.push(output);
+            all
+        })
+    } else {
+        outputs.collect()
     }
 }
