@@ -289,9 +289,10 @@ pub trait Fanfold: Sized {
     ///
     /// # Complexity
     ///
-    /// An item costs some 100 ns beyond `f`, `key` and the source where keys have several items waiting, and up
-    /// to 1 µs where each has a key of its own; that does not depend on the number of keys, but for a
-    /// search among those with items in flight, in `O(log)` of their number. Up to `n` + 1 threads are leased.
+    /// An item takes two turns at a short lock, or where its key has several small ones waiting a
+    /// share of one, and a search for its key in `O(log k)` of the `k` keys with items in flight. Items
+    /// of less than some microseconds, each with a key of its own, cost more to hand over than to run. Up
+    /// to `n` + 1 threads are leased.
     ///
     /// # Examples
     ///
