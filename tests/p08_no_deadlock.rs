@@ -70,6 +70,35 @@ fn stages_chained_by_ordinary_adaptors() {
     }
 }
 
+/// What is pulled is run: also if the source blocks until it has been, and if the consumer, that has
+/// just been about to look after the source, stays away.
+#[test]
+fn a_source_and_a_consumer_that_wait_for_the_same_items() {
+    const ITEMS: usize = 400;
+    for (n, taken) in (1..=9).flat_map(|n| [0, 1, 40, 333].map(move |taken| (n, taken))) {
+        within(SOON, move || {
+            let done = Counter::new();
+            let source = (0..ITEMS).inspect(|&i| done.wait_for(i - i % 50));
+            fanfold::scope(|s| {
+                let mut stage = source
+                    .par_map_ordered(n, |i| {
+                        done.add();
+                        i
+                    })
+                    .in_flight(ITEMS)
+                    .within(s);
+                for i in 0..taken {
+                    assert_eq!(stage.next(), Some(i));
+                }
+                if taken > 0 {
+                    done.wait_for(ITEMS);
+                }
+                assert_eq!(stage.count(), ITEMS - taken);
+            });
+        });
+    }
+}
+
 fn nested(depth: u32, n: usize) -> u64 {
     if depth == 0 {
         return 1;

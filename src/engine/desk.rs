@@ -7,7 +7,7 @@
 //! never more than `n` at once, although the stage may lease one thread more (see `lent` below).
 //! A thread that finds nothing to do gives its permit back and either *watches* (naps of at most
 //! 1 ms; one thread at most, and only while there is something to watch) or *sleeps* without a
-//! limit. It does so under the lock, after it has looked at every condition that could wake it;
+//! limit (while the consumer watches, one sleeps for 20 ms at most: the deputy). It does so under the lock, after it has looked at every condition that could wake it;
 //! whoever makes such a condition true takes the lock afterwards and calls [`Desk::wake`]. So
 //! either the sleeper's look sees the condition, or the waker sees the sleeper. The conditions:
 //!
@@ -72,6 +72,8 @@ pub(crate) struct Desk<I, B> {
     /// Who watches the source, and what pullers are told of it.
     pub(crate) watcher: Option<usize>,
     watched: bool,
+    /// The idle thread that sees to it, now and then, that the consumer still watches.
+    pub(crate) deputy: Option<usize>,
     /// When the consumer has last looked after the source, if it does.
     looked: Option<Instant>,
     pub(crate) permits: usize,
@@ -140,6 +142,7 @@ impl<I, B> Desk<I, B> {
             pulls: 0,
             watcher: None,
             watched: false,
+            deputy: None,
             looked: None,
             permits: width,
             inline: Inline::Off,
@@ -204,7 +207,7 @@ impl<I, B> Desk<I, B> {
 
     /// Tells the puller whether somebody looks after what it holds.
     pub(crate) fn tell_puller(&mut self) -> bool {
-        let watched = self.is_watched() || self.is_looked_after();
+        let watched = self.is_watched() || self.is_covered();
         if let Some(open) = &self.open {
             open.run.set_watched(watched, &mut self.key);
         }
@@ -214,7 +217,7 @@ impl<I, B> Desk<I, B> {
     /// The watch of a thread ends. Whether there is something that another has to look after.
     pub(crate) fn end_watch(&mut self) -> bool {
         self.set_watched(false);
-        if self.is_looked_after() {
+        if self.is_covered() {
             return false;
         }
         heavy(); // pairs with the light one in `Pen::push`
@@ -233,6 +236,24 @@ impl<I, B> Desk<I, B> {
     /// Whether the consumer looks after it, which naps, or has been away for a moment only.
     pub(crate) fn is_looked_after(&self) -> bool {
         self.looked.is_some_and(|at| at.elapsed() < PRESENCE)
+    }
+
+    /// Whether that is enough, although the consumer may stay away from now on: a deputy would notice,
+    /// or nobody idles, and whoever comes to idle will be the deputy.
+    pub(crate) fn is_covered(&self) -> bool {
+        let spare = self.width == 1 && self.leased == 1 && self.can_grow;
+        self.is_looked_after() && (self.deputy.is_some() || self.sleepers.is_empty() && !spare)
+    }
+
+    /// A thread that idled has something better to do. Whether another must be called instead.
+    pub(crate) fn stop_watching(&mut self, thread: usize) -> bool {
+        let deputy = self.deputy.take_if(|deputy| *deputy == thread);
+        if self.watcher.take_if(|watcher| *watcher == thread).is_none()
+            && (deputy.is_none() || self.watcher.is_some())
+        {
+            return false;
+        }
+        self.end_watch()
     }
 
     /// From now on others may see this run, while it is filled.
@@ -274,9 +295,7 @@ impl<I, B> Desk<I, B> {
     pub(crate) fn lease_failed(&mut self, thread: usize) {
         self.can_grow = false;
         self.leased -= 1;
-        if self.watcher == Some(thread) {
-            self.watcher = None;
-        }
+        self.watcher.take_if(|watcher| *watcher == thread);
     }
 
     /// Whether the consumer has to do all by itself.

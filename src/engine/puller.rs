@@ -207,8 +207,8 @@ where
 
     /// Puller: goes into the source, where it may get stuck. Others' items are not to hang on that.
     pub(crate) fn leave_watched(&self, desk: &mut Guard<'_, S, J>, me: usize) -> Wake {
-        let looked_after = desk.is_watched() || desk.batches == 0 || desk.is_looked_after();
-        if looked_after || !self.is_something_unstarted(desk, me) {
+        let watched = desk.is_watched() || desk.batches == 0 || desk.is_covered();
+        if watched || !self.is_something_unstarted(desk, me) {
             return Wake::Nobody;
         }
         self.call_watcher(desk)

@@ -24,6 +24,8 @@ use std::time::Duration;
 /// The naps of whoever watches: from this, doubled up to that.
 const NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
+/// After so long a deputy looks whether the consumer still watches.
+const RELIEF: Duration = Duration::from_millis(20);
 /// A steal interrupts other cores; less work than this is left to its owner if that moves on.
 const WORTH_STEALING: Duration = Duration::from_micros(25);
 /// An owner or a puller that has not moved for so long is stuck, or was preempted.
@@ -104,10 +106,7 @@ impl<T> Worker<T> {
     /// Neither works nor watches any more.
     fn leave<I, B>(&mut self, desk: &mut Desk<I, B>) {
         self.release(desk);
-        if desk.watcher == Some(self.thread) {
-            desk.watcher = None;
-            desk.set_watched(false);
-        }
+        let _ = desk.stop_watching(self.thread); // nothing is left to look after
     }
 
     /// Drops the state; it may panic.
@@ -211,8 +210,8 @@ where
             if self.origin.is_some() && open && !self.ctl.is_cut() {
                 // In the source this thread watches nobody. Whoever enters it afterwards sees
                 // that nobody watches; and if somebody else is in it, this one looks again.
-                if desk.watcher == Some(me) {
-                    desk.watcher = None;
+                desk.deputy.take_if(|deputy| *deputy == me);
+                if desk.watcher.take_if(|watcher| *watcher == me).is_some() {
                     desk.set_watched(false);
                 }
                 let wake = self.leave_watched(&mut desk, me);
@@ -278,11 +277,8 @@ where
         worker.pull = None;
         desk.activate(me, &run);
         let mut wake = Wake::Nobody;
-        if desk.watcher == Some(me) {
-            desk.watcher = None;
-            if desk.end_watch() {
-                wake = self.call_watcher(&mut desk);
-            }
+        if desk.stop_watching(me) {
+            wake = self.call_watcher(&mut desk);
         }
         if matches!(wake, Wake::Nobody) && desk.permits > 0 {
             let more = run.len() > 1 || !self.waiting.is_empty() || desk.richest(me).is_some();
@@ -394,15 +390,16 @@ where
     ) -> Guard<'a, S, J> {
         let me = worker.thread;
         worker.release(&mut desk);
+        desk.deputy.take_if(|deputy| *deputy == me);
         let flows = desk.batches != worker.batches;
         worker.batches = desk.batches;
         if desk.inline == Inline::Wanted && desk.is_at_rest() {
             self.ctl.rouse();
         }
+        let unsure = flows || desk.open.is_some() || self.is_something_unstarted(&desk, me);
         // Without a permit it would only see what the consumer sees between two naps.
-        let to_watch = desk.inline != Inline::Off
-            || (desk.permits > 0 || !desk.is_looked_after())
-                && (flows || desk.open.is_some() || self.is_something_unstarted(&desk, me));
+        let left_to_consumer = desk.permits == 0 && desk.is_looked_after();
+        let to_watch = desk.inline != Inline::Off || unsure && !left_to_consumer;
         if to_watch && desk.watcher.is_none_or(|watcher| watcher == me) {
             desk.watcher = Some(me);
             desk.set_watched(true);
@@ -411,8 +408,10 @@ where
             worker.nap = (worker.nap * 2).min(LONGEST_NAP);
             return self.desk.lock();
         }
-        if desk.watcher == Some(me) {
-            desk.watcher = None;
+        desk.watcher.take_if(|watcher| *watcher == me);
+        let deputy = desk.is_looked_after() && desk.deputy.is_none();
+        if deputy {
+            desk.deputy = Some(me);
         }
         if desk.watcher.is_none() && desk.is_watched() && desk.end_watch() {
             return desk;
@@ -422,7 +421,11 @@ where
         }
         desk.fall_asleep(me);
         drop(desk);
-        worker.parker.park();
+        if deputy {
+            worker.parker.park_timeout(RELIEF);
+        } else {
+            worker.parker.park();
+        }
         worker.nap = NAP;
         let mut desk = self.desk.lock();
         desk.woke_up(me);
@@ -618,6 +621,7 @@ where
     /// is, as one of the `n`. `false`: there is nothing to run, and no other news.
     pub(crate) fn work_here(self: &Arc<Self>, mut worker: Worker<J::State>) -> bool {
         let mut desk = self.desk.lock();
+        desk.set_looked(None); // who works watches nobody, and may itself get stuck in the source
         let (mut found, ended) = (false, desk.end.is_some());
         loop {
             let sought = self.seek(&mut worker, desk);
