@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an event may take that takes no time when all is well.
@@ -19,6 +19,17 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// How long a wait inside a closure or a source lasts before it gives up: longer than [`SOON`], so
 /// that the test speaks first.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The limit under a tool that makes everything so many times slower: `FANFOLD_SLOW=30`.
+fn slow(limit: Duration) -> Duration {
+    static SLOW: LazyLock<u32> = LazyLock::new(|| {
+        let times = std::env::var("FANFOLD_SLOW").ok();
+        times.map_or(1, |times| {
+            times.parse().expect("FANFOLD_SLOW is a whole number")
+        })
+    });
+    limit * *SLOW
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -32,7 +43,7 @@ fn wait_until<'a, T: Debug>(
     mut ready: impl FnMut(&T) -> bool,
 ) -> MutexGuard<'a, T> {
     let (guard, timeout) = condvar
-        .wait_timeout_while(guard, LIMIT, |value| !ready(value))
+        .wait_timeout_while(guard, slow(LIMIT), |value| !ready(value))
         .unwrap_or_else(PoisonError::into_inner);
     assert!(!timeout.timed_out(), "stuck: {what}, at {guard:?}");
     guard
@@ -48,6 +59,7 @@ pub(crate) fn within<T: Send + 'static>(
     std::thread::spawn(move || {
         let _ = tell.send(catch_unwind(AssertUnwindSafe(f)));
     });
+    let limit = slow(limit);
     match told.recv_timeout(limit) {
         Ok(Ok(value)) => value,
         Ok(Err(payload)) => resume_unwind(payload),
@@ -65,7 +77,7 @@ pub(crate) fn settle() {
 pub(crate) fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
     let start = Instant::now();
     while !ready() {
-        assert!(start.elapsed() < SOON, "stuck: {what}");
+        assert!(start.elapsed() < slow(SOON), "stuck: {what}");
         std::thread::sleep(Duration::from_micros(200));
     }
 }
