@@ -130,6 +130,11 @@ enum Step {
     Hedged,
     Timed,
     Local,
+    ByKey,
+    ParallelMap,
+    Broadcast,
+    Split,
+    Route,
     Unordered,
     Merge,
     RoundRobin,
@@ -150,10 +155,14 @@ const ORDERED: &[Step] = &[
     Step::Hedged,
     Step::Timed,
     Step::Local,
+    Step::ParallelMap,
+    Step::Broadcast,
+    Step::Split,
+    Step::Route,
 ];
 
 /// Without faults: which items come out before a panic is not said where there is no order.
-const ANY_ORDER: &[Step] = &[Step::Unordered, Step::Merge, Step::RoundRobin];
+const ANY_ORDER: &[Step] = &[Step::Unordered, Step::ByKey, Step::Merge, Step::RoundRobin];
 
 /// What is the same in both pipelines.
 struct Plan {
@@ -247,15 +256,33 @@ fn sum(window: Vec<Item>) -> Item {
     window[0].with(total % 100_000 + window.len() as u64)
 }
 
-/// Collects and sorts, so that what comes in any order can be compared.
-fn sorted(stream: impl Iterator<Item = Item> + Send + 'static) -> Stream {
+/// For a step that takes all items before it gives any.
+fn at_once<S, F>(stream: S, f: F) -> Stream
+where
+    S: Iterator<Item = Item> + Send + 'static,
+    F: Fn(S) -> Vec<Item> + Send + 'static,
+{
     let mut stream = Some(stream);
-    let sorted = std::iter::from_fn(move || {
-        let mut all: Vec<_> = stream.take()?.collect();
+    let all = std::iter::from_fn(move || Some(f(stream.take()?)));
+    Box::new(all.flatten())
+}
+
+/// So that what comes in any order can be compared.
+fn sorted(stream: impl Iterator<Item = Item> + Send + 'static) -> Stream {
+    at_once(stream, |stream| {
+        let mut all: Vec<_> = stream.collect();
         all.sort_by_key(|item| item.value);
-        Some(all)
-    });
-    Box::new(sorted.flatten())
+        all
+    })
+}
+
+/// What a number of ways gives, one way after the other.
+fn in_ways(stream: Stream, ways: u64) -> Stream {
+    at_once(stream, move |stream| {
+        let mut all: Vec<_> = stream.collect();
+        all.sort_by_key(|item| item.value % ways);
+        all
+    })
 }
 
 fn sequential(stream: Stream, step: Step, work: Work, dice: &mut Dice) -> Stream {
@@ -296,8 +323,11 @@ fn sequential(stream: Stream, step: Step, work: Work, dice: &mut Dice) -> Stream
             let (size, step) = (1 + dice.roll(9) as usize, 1 + dice.roll(12) as usize);
             Box::new(stream.window(size).sliding(step).map(sum))
         }
-        Step::Readahead => stream,
-        Step::Unordered => sorted(stream.map(run)),
+        Step::Readahead | Step::Broadcast => stream,
+        Step::ParallelMap => at_once(stream, move |stream| stream.map(run).collect()),
+        Step::Split => in_ways(stream, 2),
+        Step::Route => in_ways(stream, 1 + dice.roll(5)),
+        Step::Unordered | Step::ByKey => sorted(stream.map(run)),
         Step::Merge | Step::RoundRobin => {
             let all: Vec<_> = stream.collect();
             match step {
@@ -319,6 +349,7 @@ fn parallel(
     let run = move |item: Item| work.map(&item, true);
     // Rolled first in both pipelines where both need it.
     let (size, every) = match step {
+        Step::Route => (1 + dice.roll(5) as usize, 1),
         Step::Window | Step::Aggregate => (1 + dice.roll(20) as usize, 1),
         Step::Sliding => (1 + dice.roll(9) as usize, 1 + dice.roll(12) as usize),
         _ => (1, 1),
@@ -409,6 +440,41 @@ fn parallel(
             let mut stage = stage!(stream.local().par_map_ordered(n, run));
             Box::new(std::iter::from_fn(move || stage.next()))
         }
+        Step::ByKey => {
+            let stage = stream.par_map_by_key(n, |item| item.value % 11, run);
+            sorted(match bound {
+                Some(bound) => stage.in_flight(bound),
+                None => stage,
+            })
+        }
+        Step::ParallelMap => at_once(stream, move |stream| {
+            let all = fanfold::parallel_map(stream, n, |item| Ok::<_, ()>(run(item)));
+            all.expect("no item fails")
+        }),
+        Step::Broadcast => {
+            let readers = stream.broadcast(1 + n % 4).buffer(bound.unwrap_or(16));
+            let mut readers = readers.readers();
+            let mut first = readers.remove(0);
+            Box::new(std::iter::from_fn(move || {
+                let item = first.next();
+                for reader in &mut readers {
+                    let twin = reader.next().map(|item| item.value);
+                    assert_eq!(twin, item.as_ref().map(|item| item.value));
+                }
+                item
+            }))
+        }
+        Step::Split => at_once(stream, |stream| {
+            let all = |reader: fanfold::Reader<_, _>| reader.collect::<Vec<_>>();
+            let even = |item: &Item| item.value % 2 == 0;
+            let (even, odd) = stream.split_into(even, all, all);
+            [even, odd].concat()
+        }),
+        Step::Route => at_once(stream, move |stream| {
+            let way = |item: &Item| item.value as usize % size;
+            let ways = stream.route_into(size, way, |_, way| way.collect::<Vec<_>>());
+            ways.concat()
+        }),
         Step::Unordered => sorted(stage!(stream.par_map(n, run))),
         Step::Merge => {
             // Everything is in one of the sources; that one may be empty.
@@ -551,6 +617,15 @@ fn main() {
     let alone = argument("--seed");
     let first = alone.unwrap_or(mix(clock.as_nanos() as u64) >> 16);
     println!("stress: from seed {first} on; `-- --seed N` runs one alone");
+
+    // Who shares a source with one that met with its panic says so by a panic; that is no news here.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if !text.is_some_and(|text| text.contains("has met with a panic in what they share")) {
+            hook(panic);
+        }
+    }));
 
     // Somebody must be able to speak when this thread hangs.
     let now = Arc::new(AtomicU64::new(first));
