@@ -291,3 +291,166 @@ fn all_that_can_be_held_can_be_printed() {
         assert_eq!(result, Ok(()));
     });
 }
+
+#[cfg(all(feature = "throttle", feature = "percentile"))]
+mod pinned {
+    use fanfold::testing::ManualClock;
+    use fanfold::*;
+    use std::collections::BTreeSet;
+    use std::marker::PhantomData;
+    use std::ops::Range;
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+
+    type Far = Range<u8>;
+    type Near = Box<dyn Iterator<Item = u8>>;
+    type Next = fn(u8) -> u8;
+    type Keep = fn(&u8) -> bool;
+    type Key = fn(&u8) -> usize;
+    type Order = fn(&usize, &usize) -> std::cmp::Ordering;
+    type Replicas = std::vec::IntoIter<Replica<'static, u8, u8>>;
+
+    /// `IS` is its own constant where the bound holds, and else that of the trait, as an inherent one
+    /// comes first.
+    struct Probe<T: ?Sized, const WHICH: u8>(PhantomData<T>);
+
+    trait Not {
+        const IS: bool = false;
+    }
+
+    impl<T: ?Sized, const WHICH: u8> Not for Probe<T, WHICH> {}
+
+    impl<T: ?Sized + Send> Probe<T, 0> {
+        const IS: bool = true;
+    }
+
+    impl<T: ?Sized + Sync> Probe<T, 1> {
+        const IS: bool = true;
+    }
+
+    impl<T: ?Sized + Unpin> Probe<T, 2> {
+        const IS: bool = true;
+    }
+
+    impl<T: ?Sized + UnwindSafe> Probe<T, 3> {
+        const IS: bool = true;
+    }
+
+    impl<T: ?Sized + RefUnwindSafe> Probe<T, 4> {
+        const IS: bool = true;
+    }
+
+    macro_rules! pinned {
+        ($($type:ty => $traits:literal,)*) => {
+            [$((
+                stringify!($type),
+                [
+                    ("Send", <Probe<$type, 0>>::IS),
+                    ("Sync", <Probe<$type, 1>>::IS),
+                    ("Unpin", <Probe<$type, 2>>::IS),
+                    ("UnwindSafe", <Probe<$type, 3>>::IS),
+                    ("RefUnwindSafe", <Probe<$type, 4>>::IS),
+                ],
+                $traits,
+            ),)*]
+        };
+    }
+
+    /// With parts that are free themselves, but for `Near`. A change here breaks programs.
+    #[test]
+    fn the_auto_traits_of_every_public_type() {
+        let types = pinned! {
+            Aging<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Aggregate<Far, u8, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Ahead<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Budgeted<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
+            CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Chained<Far, Map<Next>> => "Send Unpin",
+            Dropped => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Everyone => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Exhausted => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Failure => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Fanout<Far, Everyone> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Fed<Ahead<Far>> => "Send Unpin",
+            Feedback<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
+            Filter<Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            FilterMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            FlatMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Group<'static, 'static, u8> => "Send Sync Unpin RefUnwindSafe",
+            Halves<Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Hedge<Replicas> => "Send Unpin",
+            HedgeError<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            HedgePolicy => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            HedgeStats => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Init<fn(), Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Isolated<Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Keyed<Far, Key, Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Late => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Lead<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Limit => "Send Sync Unpin",
+            Limiter => "Send Sync Unpin",
+            Local<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Map<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            MergeHandle<'static, u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            MergeReport => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Merging<'static, u8> => "Send Unpin",
+            OnCancel => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Overflow => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Pool => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            PoolBuilder => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Rate => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Reader<Far, Everyone> => "Send Unpin UnwindSafe RefUnwindSafe",
+            Refused<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ReplicaError<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Rounds<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Scope<'static, 'static> => "Send Sync Unpin RefUnwindSafe",
+            Scoped<'static, Far, Map<Next>> => "Send Unpin",
+            Skew => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Sleeper => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Sliding<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            SlidingAggregate<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Sorting<Far, Key, Order> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            SourceOptions => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Stage<Far, Map<Next>> => "Send Unpin",
+            Throttle<Far> => "Send Sync Unpin",
+            Ticket<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            TryMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Unsorted<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            WaitingHedge<Replicas> => "Send Unpin",
+            Ways<Key> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Window<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Within<'static, Ahead<Far>> => "Send Unpin",
+            Workers => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Local<Near> => "Unpin",
+            Stage<Local<Near>, Map<Next>> => "Unpin",
+            ManualClock => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+        };
+        let mut wrong = Vec::new();
+        for (name, is, want) in types {
+            let has: Vec<_> = is
+                .iter()
+                .filter(|(_, is)| *is)
+                .map(|(name, _)| *name)
+                .collect();
+            if has.join(" ") != want {
+                wrong.push(format!("{name} => {:?},", has.join(" ")));
+            }
+        }
+        assert!(
+            wrong.is_empty(),
+            "other than agreed on:\n{}",
+            wrong.join("\n")
+        );
+
+        let list = include_str!("api.txt")
+            .lines()
+            .filter_map(|line| line.split_once(": "));
+        let public = list
+            .filter(|(_, what)| what.starts_with("struct") || what.starts_with("enum"))
+            .map(|(name, _)| name.trim_start_matches("testing::"));
+        let name = |name: &'static str| name.split(['<', ' ']).next().unwrap_or(name);
+        let pinned = types.iter().map(|(of, ..)| name(of));
+        let (public, pinned): (BTreeSet<_>, BTreeSet<_>) = (public.collect(), pinned.collect());
+        assert_eq!(pinned, public, "every public type is to be in the list");
+    }
+}
