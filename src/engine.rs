@@ -27,6 +27,8 @@ pub(crate) mod inline;
 pub(crate) mod job;
 pub(crate) mod keyed;
 pub(crate) mod lent;
+#[cfg(all(test, not(loom)))]
+mod litmus;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod nest;

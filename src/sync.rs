@@ -316,8 +316,24 @@ pub(crate) fn bug(name: &str) -> bool {
     planted.as_deref() == Some(name)
 }
 
+/// On this thread, which plants it for a [litmus](crate::engine) on the real machine.
+#[cfg(all(test, not(loom)))]
+pub(crate) fn bug(name: &str) -> bool {
+    PLANTED.get() == Some(name)
+}
+
+#[cfg(all(test, not(loom)))]
+std::thread_local! {
+    static PLANTED: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(all(test, not(loom)))]
+pub(crate) fn planted(bug: Option<&'static str>) {
+    PLANTED.set(bug);
+}
+
 /// None is.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, test)))]
 #[inline(always)]
 #[allow(clippy::inline_always)] // nothing is left of it, without optimization either
 pub(crate) const fn bug(_: &str) -> bool {
