@@ -8,8 +8,10 @@
 mod imp {
     pub(crate) use crossbeam_deque::{Injector, Steal};
     pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+    #[cfg(all(target_os = "linux", not(fanfold_fence)))]
+    pub(crate) use std::sync::atomic::AtomicU8;
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
     };
     pub(crate) use std::sync::{Arc, MutexGuard, Weak};
     use std::sync::{PoisonError, TryLockError};
