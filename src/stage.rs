@@ -159,8 +159,9 @@ where
     /// item `i` has been yielded. With a bound below `n` no more than that many closures run.
     ///
     /// By default it is at least 16 items a worker, and as many as the workers are measured to do
-    /// in 4 ms; but at most 65,536, and of a wide stage 32,768 a worker if these fit into 16 MiB. A small bound with uneven work leaves workers idle
-    /// behind a slow head: 16 `n` keeps them busy where 5 % of the items take ten times as long.
+    /// in 4 ms; but at most 65,536, and of a wide stage 32,768 a worker if these fit into 16 MiB. A
+    /// small bound with uneven work leaves workers idle behind a slow head: 16 `n` keeps them busy
+    /// where 5 % of the items take ten times as long.
     ///
     /// # Panics
     ///
