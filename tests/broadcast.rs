@@ -675,6 +675,39 @@ fn a_panic_in_a_drop_at_the_end_is_raised_once_and_nothing_leaks() {
     }
 }
 
+#[test]
+fn a_panic_in_a_drop_does_not_meet_another() {
+    struct Stubborn(u64);
+    impl Drop for Stubborn {
+        fn drop(&mut self) {
+            bang(self.0); // also while the thread unwinds
+        }
+    }
+    let outcome = caught(|| {
+        let (a, _b) = two((0..3).map(|id| std::rc::Rc::new(Stubborn(id))).broadcast(2));
+        assert_eq!(a.count(), 3);
+        bang(9); // and now what `_b` has not taken is dropped
+    });
+    assert_eq!(outcome, Err(9));
+}
+
+#[test]
+fn a_panic_of_a_hook_on_the_token_of_the_source_is_raised_by_the_last_reader() {
+    within(SOON, || {
+        let mut stage = (0..1).par_map_ordered(1, |_| {
+            let mut hook = None;
+            let source = (0..3_u64).inspect(move |_| {
+                hook.get_or_insert_with(|| CancelToken::current().on_cancel(|| bang(7)));
+            });
+            let (mut a, b) = two(source.broadcast(2));
+            assert_eq!(a.next(), Some(0));
+            drop(a);
+            caught(|| drop(b))
+        });
+        assert_eq!(stage.next(), Some(Err(7)));
+    });
+}
+
 // ---- sinks
 
 #[test]

@@ -777,6 +777,36 @@ fn a_panic_in_the_drop_of_an_item_is_raised_and_loses_nothing() {
 }
 
 #[test]
+fn a_panic_in_the_drop_of_a_result_is_raised_and_loses_nothing() {
+    within(SOON, || {
+        let (ledger, ran) = (Ledger::new(), Counter::new());
+        let (results, runs) = (ledger.clone(), ran.clone());
+        let mut stage = (0..100)
+            .par_map_by_key(
+                1,
+                |_| (),
+                move |i| {
+                    let result = if i % 20 == 10 {
+                        results.bomb(i)
+                    } else {
+                        results.track(i)
+                    };
+                    runs.add();
+                    result
+                },
+            )
+            .in_flight(100);
+        assert_eq!(stage.next().map(|result| result.id), Some(0));
+        ran.wait_for(100);
+        settle();
+        assert_eq!(stage.next().map(|result| result.id), Some(1)); // the consumer holds the rest
+        assert_eq!(caught(|| drop(stage)), Err(10));
+        ledger.assert_dropped_once();
+        fanfold::testing::assert_quiescent();
+    });
+}
+
+#[test]
 fn a_panic_in_a_terminal_call_joins() {
     let ledger = Ledger::new();
     let items = (0..).map(|i| ledger.track(i));

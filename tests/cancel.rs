@@ -234,6 +234,35 @@ fn next_returns_though_the_source_blocks_for_ever() {
 }
 
 #[test]
+fn so_does_that_of_an_unordered_stage() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, gate, over) = (CancelToken::new(), Gate::new(), Gate::new());
+            let _opener = gate.opener();
+            let mut stage = (0..3)
+                .chain(blocks(&gate))
+                .par_map(n, |i| i)
+                .cancel_on(&token);
+            let mut taken: Vec<i32> = stage.by_ref().take(3).collect();
+            taken.sort_unstable();
+            assert_eq!(taken, [0, 1, 2]);
+            let consumer = std::thread::spawn({
+                let over = over.clone();
+                move || {
+                    assert_eq!(stage.next(), None);
+                    over.open();
+                    drop(stage); // waits for the source
+                }
+            });
+            token.cancel();
+            over.wait();
+            gate.open();
+            consumer.join().expect("no panic");
+        });
+    }
+}
+
+#[test]
 fn an_unordered_stage_ends_too_and_yields_all_that_has_run() {
     for n in 1..=9 {
         within(SOON, move || {
@@ -255,6 +284,7 @@ fn an_unordered_stage_ends_too_and_yields_all_that_has_run() {
             let consumer = std::thread::spawn(move || stage.collect::<Vec<usize>>());
             started.wait_for(n);
             token.cancel();
+            settle(); // the consumer has looked: what runs is still to come
             gate.open();
             let mut out = consumer.join().expect("no panic");
             let mut ran = ran.lock().expect("not poisoned").clone();

@@ -552,6 +552,34 @@ fn a_cancelled_stage_still_gives_up_what_is_stuck() {
 
 // ---- where it stands among others
 
+/// What the stuck closure's thread was to run next has no owner and gets none, so nobody waits for it.
+#[test]
+fn a_cancelled_stage_does_not_wait_for_what_nobody_will_start() {
+    for stuck in 100..108 {
+        within(SOON, move || {
+            let (token, gate) = (CancelToken::new(), Gate::new());
+            let mut stage = (0..1_000_u64)
+                .par_map_ordered(1, {
+                    let gate = gate.clone();
+                    move |i| {
+                        if i == stuck {
+                            gate.wait();
+                        }
+                        i
+                    }
+                })
+                .item_timeout(SHORT)
+                .isolate()
+                .cancel_on(&token);
+            let _opener = gate.opener();
+            let late = stage.by_ref().find_map(|result| timed_out(&result));
+            assert_eq!(late, Some(stuck));
+            token.cancel();
+            assert_eq!(stage.next(), None);
+        });
+    }
+}
+
 #[test]
 fn a_source_that_blocks_is_no_reason() {
     within(SOON, || {

@@ -7,6 +7,11 @@ use fanfold::Fanfold;
 use std::time::{Duration, Instant};
 use support::{Counter, Gate, SOON, blocks, counted, eventually, mix, settle, within};
 
+thread_local! {
+    /// Whether this thread has run a closure since it was in the source.
+    static RAN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 #[test]
 fn fifty_results_come_out_while_the_source_blocks() {
     for n in 1..=9 {
@@ -121,6 +126,60 @@ fn an_admitted_item_is_started_while_the_source_blocks_right_after_it() {
             // the consumer is away
             started.wait_for(60);
             assert!(stage.eq(1..60));
+        });
+    }
+}
+
+/// One of two workers is stuck in a closure with more items behind it, and the other goes into the source
+/// with nothing in its hands, and stays there. A third takes what is behind.
+#[test]
+fn items_behind_a_long_one_are_started_while_the_source_blocks() {
+    for (stuck, away) in (60..76).zip([false, true].into_iter().cycle()) {
+        within(SOON, move || {
+            let (gate, begun, blocked) = (Gate::new(), Gate::new(), Gate::new());
+            let (given, ran) = (Counter::new(), Counter::new());
+            let source = std::iter::from_fn({
+                let (gate, begun, blocked) = (gate.clone(), begun.clone(), blocked.clone());
+                let given = given.clone();
+                move || {
+                    // A thread that has just run something comes for the first item of a run.
+                    if begun.is_open() && RAN.take() {
+                        blocked.open();
+                        gate.wait();
+                        return None;
+                    }
+                    Some(given.add() - 1)
+                }
+            });
+            let mut stage = source
+                .par_map(2, {
+                    let (gate, begun, ran) = (gate.clone(), begun.clone(), ran.clone());
+                    move |i| {
+                        RAN.set(true);
+                        if i == stuck {
+                            begun.open();
+                            gate.wait();
+                        }
+                        ran.add();
+                    }
+                })
+                .in_flight(100_000);
+            let _opener = gate.opener();
+            let consumer = std::thread::spawn({
+                let gate = gate.clone();
+                move || {
+                    if away {
+                        assert_eq!(stage.next(), Some(()));
+                        gate.wait();
+                    }
+                    stage.count()
+                }
+            });
+            blocked.wait();
+            ran.wait_for(given.get() - 1);
+            gate.open();
+            let rest = consumer.join().expect("no panic");
+            assert_eq!(rest, given.get() - usize::from(away));
         });
     }
 }

@@ -146,6 +146,47 @@ fn a_later_failure_stops_admission_while_the_head_still_runs() {
     }
 }
 
+/// The first item of a long run is being pulled when another fails: it remains the last.
+#[test]
+fn a_run_that_is_being_pulled_ends_with_the_failure() {
+    thread_local! {
+        /// Whether this thread has run a closure since it was in the source.
+        static RAN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+    for failing in 20..28 {
+        within(SOON, move || {
+            let (inside, hold, pulls) = (Gate::new(), Gate::new(), Counter::new());
+            let source = (0_u64..).inspect({
+                let (inside, hold) = (inside.clone(), hold.clone());
+                move |&i| {
+                    // A thread that has just run something comes for the first item of a run.
+                    if RAN.take() && i >= 100 && !inside.is_open() {
+                        inside.open();
+                        hold.wait();
+                    }
+                }
+            });
+            let mut stage = calls_counted(source, &pulls)
+                .try_par_map_ordered(2, move |i| {
+                    RAN.set(true);
+                    if i == failing {
+                        inside.wait();
+                        return Err(i);
+                    }
+                    Ok(i)
+                })
+                .in_flight(100_000);
+            let _opener = hold.opener();
+            let error = stage.by_ref().find_map(Result::err);
+            assert_eq!(error, Some(failing));
+            let pulled = pulls.get();
+            hold.open();
+            drop(stage);
+            assert_eq!(pulls.get(), pulled);
+        });
+    }
+}
+
 #[test]
 fn few_items_run_after_an_error() {
     for n in 1..=9 {

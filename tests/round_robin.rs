@@ -2,7 +2,7 @@
 
 mod support;
 
-use fanfold::round_robin;
+use fanfold::{CancelToken, round_robin};
 use itertools::Itertools;
 use quickcheck::quickcheck;
 use support::{Counter, Gate, Ledger, SOON, blocks, caught, counted, message, panics_at, within};
@@ -110,4 +110,14 @@ fn none_and_borrowed_ones() {
     assert_eq!(all, ["a", "1", "b"]);
     assert_eq!(round_robin([0..3, 0..5]).size_hint(), (8, Some(8)));
     assert!(message(|| round_robin([[1]]).buffer(0)).contains("buffer(1)"));
+}
+
+#[test]
+fn a_token_that_is_tripped_before_the_start_promises_nothing() {
+    let token = CancelToken::new();
+    let turns = round_robin([0..3, 0..4]).cancel_on(&token);
+    assert_eq!(turns.size_hint(), (7, Some(7)));
+    token.cancel();
+    assert_eq!(turns.size_hint().0, 0);
+    assert_eq!(turns.count(), 0);
 }

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What the tests notice: wrong lines, planted one after the other. The mutants are those of cargo-mutants (27, with
+# `.cargo/mutants.toml`), but that builds each of them, which takes a minute with some fifty test programs, and
+# there are some 3,300. So `ci/mutants/` plants all of them into a copy of the crate, each behind a switch, builds it once,
+# sees which tests pass by which mutant, and runs those, the quick ones first, up to the first that fails.
+#
+#     ci/mutants.sh                       all, some hours
+#     ci/mutants.sh src/engine/run.rs ..  these files
+#     ci/mutants.sh --build FILTER ..     by cargo-mutants itself: those whose names match, for what cannot be switched
+#
+# The outcomes are in target/mutants/out/outcomes.txt:
+#
+#     caught      a test failed, or the program died
+#     stuck       a test did not end in five seconds and five times its usual time; it was caught too
+#     survived    all tests passed that pass by it; "0 tests" if there is none
+#     unviable    it does not compile
+#     unplanted   it cannot be behind a switch: in a constant, behind `impl Trait`, a field left out; see --build
+#
+# Not in CI: it takes long, and a survivor is a question and no failure. docs/proof.md has the answers.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v cargo-mutants >/dev/null; then
+    echo "mutants: needs cargo-mutants: cargo install cargo-mutants --locked" >&2
+    exit 1
+fi
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+if [[ ${1:-} == --build ]]; then
+    exec cargo mutants --output "$target" --timeout 60 --re "${2:?a filter}" -- --lib --tests
+fi
+
+place=$target/mutants
+mkdir -p "$place/tree" "$place/out"
+git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- -cf - | tar -xf - -C "$place/tree"
+cargo mutants --list --json >"$place/list.json"
+cargo build --release --manifest-path ci/mutants/Cargo.toml --target-dir "$place/tool"
+CARGO_TARGET_DIR=$place/build "$place/tool/release/mutants" . "$place/tree" "$place/list.json" "$place/out" "$@"
+cut -f 1 "$place/out/outcomes.txt" | sort | uniq -c
