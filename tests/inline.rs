@@ -13,6 +13,7 @@ mod support;
 use fanfold::Fanfold;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use support::{Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, eventually, within};
 
 thread_local! {
@@ -201,6 +202,28 @@ fn a_consumer_that_stays_away_is_stood_in_for() {
             }
         });
     }
+}
+
+/// The consumer gives the source back when closures take longer than a hand-over.
+#[test]
+fn items_that_grow_long_are_shared_out_again() {
+    within(SOON, || {
+        let long = Arc::new(AtomicUsize::new(usize::MAX));
+        let mut stage = (0..).par_map_ordered(2, {
+            let long = Arc::clone(&long);
+            move |i| {
+                if i >= long.load(Relaxed) {
+                    support::spin(Duration::from_micros(100));
+                }
+                run(i)
+            }
+        });
+        let me = here();
+        let next = until_inline(&mut stage);
+        long.store(next, Relaxed);
+        let mut others = stage.by_ref().take(10_000).filter(|item| item.1 != me);
+        assert!(others.any(|(i, _)| i > next));
+    });
 }
 
 /// The same where the consumer is away in the sink of a fold.

@@ -205,6 +205,31 @@ fn n_at_once_with_floods_in_between() {
     }
 }
 
+/// All of them sleep in between, and all of them are woken again.
+#[test]
+fn n_at_once_after_each_pause() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let (taken, started) = (Counter::new(), Counter::new());
+            let source = (0..n * 5).inspect({
+                let taken = taken.clone();
+                move |&i| {
+                    if i % n == 0 {
+                        taken.wait_for(i);
+                        settle();
+                    }
+                }
+            });
+            let stage = source.par_map_ordered(n, move |i| {
+                started.add();
+                started.wait_for((i / n + 1) * n);
+            });
+            stage.for_each(|()| _ = taken.add());
+            assert_eq!(taken.get(), n * 5);
+        });
+    }
+}
+
 #[test]
 fn n_at_once_without_a_consumer() {
     for n in 1..=9 {

@@ -3,9 +3,11 @@
 mod support;
 
 use fanfold::testing::assert_quiescent;
-use fanfold::{CancelToken, Fanfold};
+use fanfold::{CancelToken, Fanfold, Pool};
+use std::cell::RefCell;
 use std::sync::Arc;
-use support::{Counter, Gate, SOON, bang, blocks, caught, dawdle, message, within};
+use std::time::Duration;
+use support::{Counter, Gate, SOON, bang, blocks, caught, dawdle, eventually, message, within};
 
 #[test]
 fn quiescent_before_anything_has_run() {
@@ -280,5 +282,40 @@ fn a_thousand_stages_leave_few_threads() {
         assert_quiescent();
         let threads = fanfold::Pool::global().threads();
         assert!(threads < 500, "{threads} threads");
+    });
+}
+
+/// A thread leaves its pool when nobody has needed it for so long, unless it has just been leased.
+#[test]
+fn threads_that_idle_leave_their_pool() {
+    struct Life(Counter);
+    impl Drop for Life {
+        fn drop(&mut self) {
+            self.0.add();
+        }
+    }
+    thread_local! {
+        static LIFE: RefCell<Option<Life>> = const { RefCell::new(None) };
+    }
+    within(SOON, || {
+        let (begun, ended) = (Counter::new(), Counter::new());
+        let pool = Pool::builder().idle_time(Duration::ZERO).build();
+        for _ in 0..100 {
+            let run = {
+                let (begun, ended) = (begun.clone(), ended.clone());
+                move |i| {
+                    LIFE.with_borrow_mut(|life| {
+                        life.get_or_insert_with(|| {
+                            begun.add();
+                            Life(ended.clone())
+                        });
+                    });
+                    i
+                }
+            };
+            assert!((0..4).par_map_ordered(2, run).on(&pool).eq(0..4));
+        }
+        eventually("all have left", || pool.threads() == 0);
+        ended.wait_for(begun.get());
     });
 }

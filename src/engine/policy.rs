@@ -444,6 +444,18 @@ mod tests {
 
     #[cfg(feature = "percentile")]
     #[test]
+    fn an_answer_that_was_given_is_not_kept_for_long() {
+        let policy = HedgePolicy::percentile(90.0).warm_up(100);
+        (0..100).for_each(|_| _ = policy.record(MS));
+        let delay = policy.delay().expect("it is warm");
+        assert!(delay < 2 * MS, "{delay:?}");
+        (0..100).for_each(|_| _ = policy.record(50 * MS));
+        let delay = policy.delay().expect("it is warm");
+        assert!(delay > 40 * MS, "{delay:?}");
+    }
+
+    #[cfg(feature = "percentile")]
+    #[test]
     fn a_time_beyond_all_measure_is_an_hour() {
         let policy = HedgePolicy::percentile(50.0).warm_up(1);
         assert!(policy.record(Duration::MAX));
