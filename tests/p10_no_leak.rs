@@ -300,21 +300,23 @@ fn threads_that_idle_leave_their_pool() {
     within(SOON, || {
         let (begun, ended) = (Counter::new(), Counter::new());
         let pool = Pool::builder().idle_time(Duration::ZERO).build();
-        for _ in 0..100 {
-            let run = {
-                let (begun, ended) = (begun.clone(), ended.clone());
-                move |i| {
-                    LIFE.with_borrow_mut(|life| {
-                        life.get_or_insert_with(|| {
-                            begun.add();
-                            Life(ended.clone())
-                        });
+        let once = || {
+            let (begun, ended) = (begun.clone(), ended.clone());
+            let run = move |i| {
+                LIFE.with_borrow_mut(|life| {
+                    life.get_or_insert_with(|| {
+                        begun.add();
+                        Life(ended.clone())
                     });
-                    i
-                }
+                });
+                i
             };
             assert!((0..4).par_map_ordered(2, run).on(&pool).eq(0..4));
-        }
+        };
+        (0..100).for_each(|_| once());
+        eventually("all have left", || pool.threads() == 0);
+        // One that leaves alone.
+        assert!((0..4).readahead(2).on(&pool).eq(0..4));
         eventually("all have left", || pool.threads() == 0);
         ended.wait_for(begun.get());
     });
