@@ -17,6 +17,7 @@
 #     unplanted   it cannot be behind a switch: in a constant, behind `impl Trait`, a field left out; see --build
 #
 # What is known stays known: a run that was ended goes on where it was. After a change remove target/mutants/out.
+# Tests of three seconds or more are left out; those of `inline.rs` are none without optimization.
 # MUTANTS_BUDGET=25 gives each mutant so many seconds of tests, the shortest first; MUTANTS_AT_ONCE is 3.
 #
 # Not in CI: it takes long, and a survivor is a question and no failure. docs/proof.md has the answers.
