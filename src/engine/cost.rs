@@ -63,6 +63,8 @@ pub(crate) struct Pace {
     named_bound: Option<usize>,
     /// How many items the source says that it has.
     total: Option<u64>,
+    /// What it takes to [read the clock](clock).
+    clock: f32,
 }
 
 impl Pace {
@@ -83,6 +85,7 @@ impl Pace {
             width,
             named_bound,
             total: None,
+            clock: clock(),
         }
     }
 
@@ -184,7 +187,7 @@ impl Pace {
             return;
         };
         // Each part has read the clock once; with a few items in it that is most of its time.
-        let read = clock() * PARTS as f32 / len.max(PARTS) as f32;
+        let read = self.clock * PARTS as f32 / len.max(PARTS) as f32;
         let mut sample = (sample - read).max(0.1);
         let tiny = if sample < TINY {
             self.tiny.load(Ordering::Relaxed).saturating_add(len)
@@ -298,9 +301,17 @@ fn blend(average: &AtomicU32, sample: f32) {
 mod tests {
     use super::*;
 
+    /// With a clock of its own, so that the lengths do not depend on the machine.
+    fn pace(width: usize, named_bound: Option<usize>, slot_bytes: usize) -> Pace {
+        Pace {
+            clock: 20.0,
+            ..Pace::new(width, named_bound, slot_bytes)
+        }
+    }
+
     #[test]
     fn runs_double_until_they_last_long_enough() {
-        let pace = Pace::new(2, None, 16);
+        let pace = pace(2, None, 16);
         let mut lens = vec![pace.len()];
         for _ in 0..14 {
             let len = pace.len();
@@ -316,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_last_runs_are_short() {
-        let pace = Pace::new(2, None, 16).expecting(Some(2_000));
+        let pace = pace(2, None, 16).expecting(Some(2_000));
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [1_000.0; 4], None);
         }
@@ -326,7 +337,7 @@ mod tests {
 
     #[test]
     fn one_bad_part_in_four_changes_nothing() {
-        let pace = Pace::new(2, None, 16);
+        let pace = pace(2, None, 16);
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [1_000.0, 1e6, 1_000.0, 1_000.0], None);
         }
@@ -335,7 +346,7 @@ mod tests {
 
     #[test]
     fn what_a_thief_leaves_is_hardly_believed() {
-        let pace = Pace::new(2, None, 16);
+        let pace = pace(2, None, 16);
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [1_000.0; 4], None);
         }
@@ -345,7 +356,7 @@ mod tests {
 
     #[test]
     fn dear_items_go_one_by_one() {
-        let pace = Pace::new(8, None, 16);
+        let pace = pace(8, None, 16);
         for _ in 0..8 {
             pace.observe(pace.len(), &mut [100.0], None);
         }
@@ -359,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_named_bound_is_obeyed_and_shared_by_several_runs() {
-        let pace = Pace::new(2, Some(64), 16);
+        let pace = pace(2, Some(64), 16);
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [10.0; 4], None);
         }
@@ -369,7 +380,7 @@ mod tests {
     #[test]
     fn the_default_bound_grows_with_the_width_as_far_as_memory_allows() {
         let bound = |width, slot_bytes| {
-            let pace = Pace::new(width, None, slot_bytes);
+            let pace = pace(width, None, slot_bytes);
             for _ in 0..20 {
                 pace.observe(pace.len(), &mut [1.0; 4], None);
             }
@@ -384,7 +395,7 @@ mod tests {
 
     #[test]
     fn large_items_make_short_runs() {
-        let pace = Pace::new(2, None, 1 << 20);
+        let pace = pace(2, None, 1 << 20);
         for _ in 0..20 {
             pace.observe(pace.len(), &mut [10.0; 4], None);
         }
