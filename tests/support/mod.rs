@@ -21,7 +21,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The limit under a tool that makes everything so many times slower: `FANFOLD_SLOW=30`.
-fn slow(limit: Duration) -> Duration {
+pub(crate) fn slow(limit: Duration) -> Duration {
     static SLOW: LazyLock<u32> = LazyLock::new(|| {
         let times = std::env::var("FANFOLD_SLOW").ok();
         times.map_or(1, |times| {
