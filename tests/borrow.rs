@@ -15,6 +15,21 @@ fn docs() -> Vec<String> {
 }
 
 #[test]
+fn every_adaptor_of_a_stage_borrows() {
+    let (docs, few) = (docs(), 3);
+    let names = docs
+        .iter()
+        .par_map_ordered(3, |doc| doc.as_str())
+        .par_filter(3, |doc| doc.len() > few)
+        .par_filter_map(3, |doc| doc.get(..few))
+        .par_flat_map(3, |doc| doc.split(' '))
+        .par_map_ordered_init(3, || few, |few, part| &part[..(*few).min(part.len())])
+        .collect::<Vec<_>>();
+    let want = docs.iter().flat_map(|doc| doc[..few].split(' '));
+    assert!(names.into_iter().eq(want));
+}
+
+#[test]
 fn every_terminal_call_borrows() {
     let (docs, needle) = (docs(), String::from("needle"));
     let stage = || {
