@@ -1,12 +1,9 @@
 //! P4, on its own so that no other test shares the cores: the first result of a stage on a warm pool
 //! does not wait for the end of a time slice.
 
-mod support;
-
 use fanfold::Fanfold;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use support::slow;
 
 /// About a microsecond, even without optimization.
 fn work(x: u64) -> u64 {
@@ -34,5 +31,5 @@ fn third_quartile() -> Duration {
 #[test]
 fn the_first_result_waits_for_nobodys_time_slice() {
     let best = (0..5).map(|_| third_quartile()).min();
-    assert!(best < Some(slow(Duration::from_millis(1))), "{best:?}");
+    assert!(best < Some(Duration::from_millis(1)), "{best:?}");
 }
