@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 const COPIES: usize = 256;
 /// How long nothing must go wrong with the barrier; `FANFOLD_LITMUS=60` makes that a minute.
 const SECONDS: u64 = 1;
-/// A machine that has not shown the missing barrier by then cannot.
-const LIMIT: Duration = Duration::from_secs(300);
+/// A machine that has not shown the missing barrier by then cannot: its two cores may be one in truth.
+/// With `FANFOLD_LITMUS` that is a failure, else it is said only.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// So far are the two; each waits for the other before the next copy, but not for long: it may have
 /// been preempted.
@@ -100,20 +101,19 @@ where
         eprintln!("skipped: with one core nothing is out of order");
         return;
     }
+    let named = std::env::var("FANFOLD_LITMUS").ok();
+    let named = named.map(|seconds| seconds.parse().expect("FANFOLD_LITMUS is in seconds"));
     let began = Instant::now();
     let mut rounds = 1;
     while round(Some("no_heavy_barrier"), &make, &right) == 0 {
         rounds += 1;
-        assert!(
-            began.elapsed() < LIMIT,
-            "not seen in {rounds} rounds without a barrier"
-        );
+        if began.elapsed() > LIMIT {
+            assert!(named.is_none(), "not seen in {rounds} rounds");
+            eprintln!("nothing is proved: without the barrier right in {rounds} rounds");
+            return;
+        }
     }
-    let seconds = std::env::var("FANFOLD_LITMUS").map_or(SECONDS, |seconds| {
-        seconds
-            .parse()
-            .expect("FANFOLD_LITMUS is a number of seconds")
-    });
+    let seconds = named.unwrap_or(SECONDS);
     let (began, mut all) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         assert_eq!(round(None, &make, &right), 0, "in round {all}");
