@@ -2,7 +2,7 @@
 # The whole test suite under AddressSanitizer with LeakSanitizer: a use after free, after return or out of bounds,
 # a double free, a leak. On the stable toolchain, which takes the flag with RUSTC_BOOTSTRAP. Not part of .ci/run.
 #
-#     ci/asan.sh [TEST FILES..]     all by default
+#     ci/asan.sh [lib] [TEST FILES..]     all by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ci/suite.bash

@@ -1,13 +1,13 @@
 # For asan.sh, tsan.sh and valgrind.sh: what they run, and the line that they end with.
 
-# What is named (`lib`, or a file of tests), or all that runs the library: `api` and `layers` read its sources, and
-# `faults` starts processes without threads or memory.
+# What is named (`lib`, or a file of tests), or all that runs the library. `api` and `layers` read its sources, and
+# `p04_first_result` is about a time slice, which no tool leaves alone.
 names=("$@")
 if (($# == 0)); then
     names=(lib)
     for file in tests/*.rs; do
         name=$(basename "$file" .rs)
-        [[ " api layers faults " == *" $name "* ]] || names+=("$name")
+        [[ " api layers p04_first_result " == *" $name "* ]] || names+=("$name")
     done
 fi
 suite=()
@@ -20,6 +20,10 @@ export RUST_BACKTRACE=0
 # Every program is built once.
 export CARGO_INCREMENTAL=0
 
+# Not run: the litmus tests must see a barrier missing within some time; what `faults` has processes for has no room for a
+# tool, or no threads; `trybuild` starts compilers.
+skip=(--skip litmus --skip threads:: --skip fork:: --skip the_bad_programs_do_not_compile)
+
 # Runs the tests, with these arguments of cargo and of the tests, and says how many there were. All of them are run
 # even if one fails, so that every report is seen.
 run() { # TOOL [ARGS OF cargo test..] -- [ARGS OF THE TESTS..]
@@ -27,8 +31,7 @@ run() { # TOOL [ARGS OF cargo test..] -- [ARGS OF THE TESTS..]
     shift
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
-    # `trybuild` starts compilers, which are not what is to be tested.
-    cargo test --all-features --no-fail-fast "${suite[@]}" "$@" --skip the_bad_programs_do_not_compile 2>&1 | tee "$log"
+    cargo test --all-features --no-fail-fast "${suite[@]}" "$@" "${skip[@]}" 2>&1 | tee "$log"
     awk -v tool="$tool" '
         /^ +Running / { programs++ }
         /^test result: ok\. / { tests += $4 }

@@ -4,7 +4,7 @@
 # installed. Needs Debian's clang-22, libclang-rt-22-dev and libllvm22 (apt-get install), and rustup's cargo. Not part
 # of .ci/run.
 #
-#     ci/tsan.sh [TEST FILES..]     all by default
+#     ci/tsan.sh [lib] [TEST FILES..]     all by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ci/suite.bash

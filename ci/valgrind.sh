@@ -2,7 +2,7 @@
 # The whole test suite under valgrind's memcheck: invalid and uninitialised reads, definite leaks. It runs one thread at
 # a time and some thirty times slower. Needs valgrind. Not part of .ci/run.
 #
-#     ci/valgrind.sh [TEST FILES..]     all by default
+#     ci/valgrind.sh [lib] [TEST FILES..]     all by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ci/suite.bash
