@@ -7,9 +7,10 @@
 //! never more than `n` at once, although the stage may lease one thread more (see `lent` below).
 //! A thread that finds nothing to do gives its permit back and either *watches* (naps of at most
 //! 1 ms; one thread at most, and only while there is something to watch) or *sleeps* without a
-//! limit (while the consumer watches, one sleeps for 20 ms at most: the deputy). It does so under the lock, after it has looked at every condition that could wake it;
-//! whoever makes such a condition true takes the lock afterwards and calls [`Desk::wake`]. So
-//! either the sleeper's look sees the condition, or the waker sees the sleeper. The conditions:
+//! limit (while the consumer watches, one sleeps for 20 ms at most: the deputy). It does so under the
+//! lock, after it has looked at every condition that could wake it; whoever makes such a condition
+//! true takes the lock afterwards and calls [`Desk::wake`]. So either the sleeper's look sees the
+//! condition, or the waker sees the sleeper. The conditions:
 //!
 //! - a run lies in `waiting` (who pushed it wakes);
 //! - the source is free and there is room (who leaves the source wakes; it lets go of the source
@@ -245,15 +246,14 @@ impl<I, B> Desk<I, B> {
         self.is_looked_after() && (self.deputy.is_some() || self.sleepers.is_empty() && !spare)
     }
 
-    /// A thread that idled has something better to do. Whether another must be called instead.
-    pub(crate) fn stop_watching(&mut self, thread: usize) -> bool {
-        let deputy = self.deputy.take_if(|deputy| *deputy == thread);
-        if self.watcher.take_if(|watcher| *watcher == thread).is_none()
-            && (deputy.is_none() || self.watcher.is_some())
-        {
-            return false;
+    /// A thread is neither the watcher any more nor the deputy. Whether that leaves nobody.
+    pub(crate) fn resign(&mut self, thread: usize) -> bool {
+        let deputy = self.deputy.take_if(|deputy| *deputy == thread).is_some();
+        let watcher = self.watcher.take_if(|watcher| *watcher == thread).is_some();
+        if watcher {
+            self.set_watched(false);
         }
-        self.end_watch()
+        watcher || deputy && self.watcher.is_none()
     }
 
     /// From now on others may see this run, while it is filled.

@@ -106,7 +106,7 @@ impl<T> Worker<T> {
     /// Neither works nor watches any more.
     fn leave<I, B>(&mut self, desk: &mut Desk<I, B>) {
         self.release(desk);
-        let _ = desk.stop_watching(self.thread); // nothing is left to look after
+        desk.resign(self.thread); // nothing is left to look after
     }
 
     /// Drops the state; it may panic.
@@ -210,10 +210,7 @@ where
             if self.origin.is_some() && open && !self.ctl.is_cut() {
                 // In the source this thread watches nobody. Whoever enters it afterwards sees
                 // that nobody watches; and if somebody else is in it, this one looks again.
-                desk.deputy.take_if(|deputy| *deputy == me);
-                if desk.watcher.take_if(|watcher| *watcher == me).is_some() {
-                    desk.set_watched(false);
-                }
+                desk.resign(me);
                 let wake = self.leave_watched(&mut desk, me);
                 drop(desk);
                 self.act(wake);
@@ -277,7 +274,7 @@ where
         worker.pull = None;
         desk.activate(me, &run);
         let mut wake = Wake::Nobody;
-        if desk.stop_watching(me) {
+        if desk.resign(me) && desk.end_watch() {
             wake = self.call_watcher(&mut desk);
         }
         if matches!(wake, Wake::Nobody) && desk.permits > 0 {
