@@ -93,7 +93,9 @@ where
         mut origin: MutexGuard<'a, Origin<S::Far>>,
     ) -> Option<OwningOf<S, J>> {
         worker.refused = Refused::No;
-        if origin.ended || self.ctl.is_cut() {
+        // A run that was left by who had no permit may have come since this thread looked for one, and
+        // perhaps nobody else is there to run it: the consumer, taking part, may have left it and sleep.
+        if origin.ended || self.ctl.is_cut() || !self.waiting.is_empty() {
             return None;
         }
         let mut room = self.room(origin.seq);
@@ -291,7 +293,6 @@ where
             }
         }
         let ended = origin.ended;
-        drop(origin);
         if let Some(owning) = run.take() {
             if worker.permit {
                 desk.activate(worker.thread, &owning);
@@ -301,6 +302,7 @@ where
                 self.waiting.push(owning);
             }
         }
+        drop(origin); // who comes next sees what was left
         let wake = if more { desk.wake() } else { Wake::Nobody };
         drop(desk);
         self.act(wake);

@@ -226,7 +226,12 @@ where
             }
         }
         if worker.permit {
-            if let Some(run) = self.rob_richest(worker, &mut desk) {
+            // Who has just come out of the source may have left a run.
+            let found = match self.take_waiting() {
+                Some(run) => Some(run),
+                None => self.rob_richest(worker, &mut desk),
+            };
+            if let Some(run) = found {
                 return Ok(self.leave_for(worker, desk, run));
             }
         }
