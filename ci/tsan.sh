@@ -7,16 +7,15 @@
 #     ci/tsan.sh [lib] [TEST FILES..]     all by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. ci/debian-rustc.bash
 . ci/suite.bash
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 root=$target/tsan-toolchain
-if [[ ! -x $root/usr/bin/rustc ]]; then
-    mkdir -p "$root/debs"
-    (cd "$root/debs" && apt-get download rustc-web rust-web-src libstd-rust-web-dev \
-        "$(apt-cache depends libstd-rust-web-dev | awk '$1 == "Depends:" { print $2; exit }')")
-    for deb in "$root"/debs/*.deb; do dpkg-deb -x "$deb" "$root"; done
-fi
+[[ -x $root/usr/bin/rustc ]] || (unpack "$root" '' rust-web-src) || {
+    echo "tsan: Debian's rustc-web could not be fetched" >&2
+    exit 1
+}
 # `hashbrown`, below `governor`, names an empty crate from the registry that is called `alloc` too, and the compiler
 # cannot choose between that and the one that is built here.
 cat >"$root/rustc" <<'EOF'
