@@ -21,6 +21,8 @@ use crate::engine::erase::Stop;
 use crate::engine::lent::Words;
 use crate::engine::nest::{Inside, Interrupt};
 use crate::engine::unwind::{self, Payload};
+#[cfg(test)]
+use crate::sync::Parker;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering, Unparker, bug, fence};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
@@ -462,4 +464,12 @@ impl Interrupt for Ctl {
     fn interrupt(&self) {
         self.cancel();
     }
+}
+
+/// Of a stage that has nothing else, with what its consumer would sleep on.
+#[cfg(test)]
+pub(crate) fn lone() -> (Arc<Ctl>, Parker) {
+    let parker = Parker::new();
+    let ctl = Ctl::new(parker.unparker().clone(), Alive::new("a test"));
+    (Arc::new(ctl), parker)
 }

@@ -8,10 +8,9 @@
 //! who cancels there are locks.
 
 use crate::engine::barrier::{Light, heavy, prepare};
-use crate::engine::census::Alive;
-use crate::engine::ctl::Ctl;
+use crate::engine::ctl::lone;
 use crate::engine::lent;
-use crate::engine::run::{self, Claim, Key, Owning, Run, Share, Taking};
+use crate::engine::run::{self, Claim, Key, Owning, Run, Share};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering, planted, spawn};
 use crossbeam_utils::CachePadded;
 use std::hint::spin_loop;
@@ -83,10 +82,8 @@ where
     planted(None);
     other.expect("a thread").join().expect("no panic");
     let there = std::mem::take(&mut *outcomes.lock());
-    let pairs = there.into_iter().zip(here);
-    pairs
-        .filter_map(|(a, b)| (!right(a, b)).then_some(()))
-        .count()
+    let wrong = |(a, b)| usize::from(!right(a, b));
+    there.into_iter().zip(here).map(wrong).sum()
 }
 
 /// The left side has the light barrier, the right one the heavy.
@@ -122,23 +119,6 @@ where
     eprintln!("without the barrier: wrong in round {rounds}; with it: right in {all} rounds");
 }
 
-fn ctl() -> Arc<Ctl> {
-    let parker = crate::sync::Parker::new();
-    let ctl = Ctl::new(parker.unparker().clone(), Alive::new("a litmus"));
-    Arc::new(ctl)
-}
-
-fn filled(items: usize) -> (Owning<usize, ()>, Taking<usize, ()>) {
-    let (mut filling, taking) = run::open(Arc::new(Run::new()), 0, items);
-    for item in 0..items {
-        assert!(filling.pen().push(item));
-    }
-    (
-        filling.close(&mut Key::new()).expect("nobody seals"),
-        taking,
-    )
-}
-
 /// Nothing but the barriers.
 #[test]
 fn litmus_store_and_load() {
@@ -163,8 +143,8 @@ fn litmus_store_and_load() {
 #[test]
 fn litmus_publish_and_sleep() {
     let make = || {
-        let ctl = ctl();
-        let (mut owning, mut taking) = filled(1);
+        let (ctl, _parker) = lone();
+        let (mut owning, mut taking) = run::filled(1, &mut Key::new());
         let worker = {
             let ctl = Arc::clone(&ctl);
             move || {
@@ -198,7 +178,7 @@ fn litmus_claim_and_steal() {
     }
     let make = || {
         let key = Arc::new(Mutex::new(Key::new()));
-        let (mut owning, taking) = filled(3);
+        let (mut owning, taking) = run::filled(3, &mut Key::new());
         let (victim, fresh) = (Arc::clone(owning.run()), Arc::new(Run::new()));
         let owner = {
             let key = Arc::clone(&key);
@@ -243,7 +223,7 @@ fn litmus_fill_and_seal() {
 #[test]
 fn litmus_yield_and_room() {
     let make = || {
-        let ctl = ctl();
+        let (ctl, _parker) = lone();
         let consumer = {
             let ctl = Arc::clone(&ctl);
             move || ctl.set_yielded(1, Light::new())
@@ -260,7 +240,7 @@ fn litmus_yield_and_room() {
 #[test]
 fn litmus_pull_and_starve() {
     let make = || {
-        let ctl = ctl();
+        let (ctl, _parker) = lone();
         let (mut filling, _) = run::open::<usize, ()>(Arc::new(Run::new()), 0, 2);
         let open = Arc::clone(filling.run());
         let puller = {

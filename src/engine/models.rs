@@ -3,8 +3,7 @@
 //! bug that the models must catch (`ci/loom.sh` sees to it that they do).
 
 use crate::engine::barrier::{Light, heavy};
-use crate::engine::census::Alive;
-use crate::engine::ctl::Ctl;
+use crate::engine::ctl::lone;
 use crate::engine::lent;
 use crate::engine::race::{Failed, Race};
 use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Share, Taking};
@@ -45,26 +44,12 @@ impl Ran {
     }
 }
 
-fn filled(items: usize, key: &mut Key) -> (Owning<Item, ()>, Taking<Item, ()>) {
-    let (mut filling, taking) = run::open(Arc::new(Run::new()), 0, items);
-    for item in 0..items {
-        assert!(filling.pen().push(item));
-    }
-    (filling.close(key).expect("nobody seals"), taking)
-}
-
-fn ctl() -> (Arc<Ctl>, Parker) {
-    let parker = Parker::new();
-    let ctl = Ctl::new(parker.unparker().clone(), Alive::new("a model"));
-    (Arc::new(ctl), parker)
-}
-
 /// Publish / sleep: a consumer that announces what it sleeps for, and looks once more, is woken.
 #[test]
 fn loom_publish_and_sleep() {
     model(|| {
-        let (ctl, parker) = ctl();
-        let (mut owning, mut taking) = filled(2, &mut Key::new());
+        let (ctl, parker) = lone();
+        let (mut owning, mut taking) = run::filled(2, &mut Key::new());
         let worker = thread::spawn({
             let ctl = Arc::clone(&ctl);
             move || {
@@ -100,7 +85,7 @@ fn loom_claim_and_steal() {
     model(|| {
         let ran = Ran::new();
         let key = Arc::new(Mutex::new(Key::new()));
-        let (owning, _taking) = filled(3, &mut key.lock());
+        let (owning, _taking) = run::filled(3, &mut key.lock());
         let victim = Arc::clone(owning.run());
         let owner = thread::spawn({
             let (ran, key) = (Arc::clone(&ran), Arc::clone(&key));
@@ -122,7 +107,7 @@ fn loom_run_and_give_up() {
     model(|| {
         let ran = Ran::new();
         let key = Arc::new(Mutex::new(Key::new()));
-        let (mut owning, mut taking) = filled(2, &mut key.lock());
+        let (mut owning, mut taking) = run::filled(2, &mut key.lock());
         let owner = thread::spawn({
             let (ran, key) = (Arc::clone(&ran), Arc::clone(&key));
             move || {
@@ -282,7 +267,7 @@ fn loom_fill_and_seal() {
 #[test]
 fn loom_yield_and_room() {
     model(|| {
-        let (ctl, _consumer) = ctl();
+        let (ctl, _consumer) = lone();
         let asleep = Arc::new(Mutex::new(false));
         let parker = Parker::new();
         let unparker = parker.unparker().clone();
@@ -322,7 +307,7 @@ fn loom_yield_and_room() {
 #[test]
 fn loom_pull_and_starve() {
     model(|| {
-        let (ctl, _parker) = ctl();
+        let (ctl, _parker) = lone();
         let (mut filling, _taking) = run::open::<Item, ()>(Arc::new(Run::new()), 0, 2);
         let open = Arc::clone(filling.run());
         let puller = thread::spawn({
@@ -360,8 +345,8 @@ fn loom_pull_and_unwatch() {
 #[test]
 fn loom_cancel_and_start() {
     model(|| {
-        let (ctl, _parker) = ctl();
-        let (mut owning, taking) = filled(1, &mut Key::new());
+        let (ctl, _parker) = lone();
+        let (mut owning, taking) = run::filled(1, &mut Key::new());
         let worker = thread::spawn({
             let ctl = Arc::clone(&ctl);
             move || {
@@ -381,9 +366,9 @@ fn loom_cancel_and_start() {
 #[test]
 fn loom_cancel_and_go_on() {
     model(|| {
-        let (ctl, parker) = ctl();
+        let (ctl, parker) = lone();
         let key = Arc::new(Mutex::new(Key::new()));
-        let (mut owning, mut taking) = filled(2, &mut key.lock());
+        let (mut owning, mut taking) = run::filled(2, &mut key.lock());
         owning.start();
         let worker = thread::spawn({
             let ctl = Arc::clone(&ctl);
@@ -426,7 +411,7 @@ fn loom_cancel_and_go_on() {
 #[test]
 fn loom_awake_and_fail() {
     model(|| {
-        let (ctl, _parker) = ctl();
+        let (ctl, _parker) = lone();
         ctl.sleep_for(7);
         let worker = thread::spawn({
             let ctl = Arc::clone(&ctl);
@@ -443,7 +428,7 @@ fn loom_awake_and_fail() {
 #[test]
 fn loom_two_wakers() {
     model(|| {
-        let (ctl, parker) = ctl();
+        let (ctl, parker) = lone();
         let _ = ctl.set_yielded(1_000, Light::new()); // past the start, in which it is always waited for
         ctl.sleep_for(crate::engine::ctl::ANY);
         let wakers = [0, 1].map(|seq| {
@@ -499,7 +484,7 @@ fn loom_call_and_go_on() {
     model(|| {
         let free = Light::new().free().expect("a barrier");
         let (mut loan, mut hand) = lent::lend(0, 0, free);
-        let (ctl, _parker) = ctl();
+        let (ctl, _parker) = lone();
         ctl.set_inline(Some(Arc::clone(loan.words())));
         loan.words().call();
         let canceller = thread::spawn({

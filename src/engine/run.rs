@@ -805,3 +805,13 @@ impl<I, B> Drop for Ready<'_, I, B> {
         *self.all = self.count;
     }
 }
+
+/// A run of this many items, each its own index, that nobody else has seen.
+#[cfg(test)]
+pub(crate) fn filled(items: usize, key: &mut Key) -> (Owning<usize, ()>, Taking<usize, ()>) {
+    let (mut filling, taking) = open(Arc::new(Run::new()), 0, items);
+    for item in 0..items {
+        assert!(filling.pen().push(item));
+    }
+    (filling.close(key).expect("nobody seals"), taking)
+}
