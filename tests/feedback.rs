@@ -234,7 +234,8 @@ fn a_long_thin_branch_is_followed_to_its_end() {
 fn a_loop_that_pushes_visits_each_node_once() {
     for n in 1..=9 {
         within(SOON, move || {
-            let tree = tree(NODES / 5); // each of them may cost two switches of threads
+            let nodes = NODES / 5; // each of them may cost two switches of threads
+            let tree = tree(nodes);
             let visit = |node: Lead<u64>| node.into_parts();
             for ordered in [true, false] {
                 for in_flight in [0, 1, 3] {
@@ -254,12 +255,9 @@ fn a_loop_that_pushes_visits_each_node_once() {
                     }
                     if ordered {
                         // pushed in the order of the loop, which is that of the source
-                        assert!(seen.into_iter().eq(0..NODES / 5), "{n}, {in_flight}");
+                        assert!(seen.into_iter().eq(0..nodes), "{n}, {in_flight}");
                     } else {
-                        assert!(
-                            sorted(seen).into_iter().eq(0..NODES / 5),
-                            "{n}, {in_flight}"
-                        );
+                        assert!(sorted(seen).into_iter().eq(0..nodes), "{n}, {in_flight}");
                     }
                 }
             }
