@@ -21,6 +21,9 @@ pub struct Mutant {
     pub column: usize,
 }
 
+/// A mutant may be such that the compiler would know better.
+pub const RUSTFLAGS: &str = "-Awarnings -Aarithmetic_overflow -Aunconditional_panic";
+
 /// What tells this mutant's switch: `PLANTED=7` turns on the seventh, `PLANTED_LOG=path` writes down which
 /// are passed.
 const SWITCH: &str = r#"
@@ -126,10 +129,7 @@ fn refused(tree: &Path) -> BTreeSet<usize> {
             "--message-format=json",
         ])
         .current_dir(tree)
-        .env(
-            "RUSTFLAGS",
-            "-Awarnings -Aarithmetic_overflow -Aunconditional_panic",
-        )
+        .env("RUSTFLAGS", RUSTFLAGS)
         .stderr(Stdio::null())
         .output()
         .expect("cargo check");

@@ -31,11 +31,12 @@ struct Planter<'a> {
     constant: usize,
 }
 
-/// The condition for this mutant, between marks by which a compiler's error finds it.
+/// The condition for this mutant.
 fn switch(id: usize) -> String {
     format!("crate::planted({id})")
 }
 
+/// These pieces between marks by which a compiler's error finds the mutants.
 fn marked(ids: &[usize], pieces: Vec<Piece>) -> Vec<Piece> {
     let list = ids
         .iter()

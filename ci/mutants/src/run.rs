@@ -1,6 +1,6 @@
 //! Runs, for each mutant, the tests that pass by it.
 
-use crate::Mutant;
+use crate::{Mutant, RUSTFLAGS};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -64,10 +64,7 @@ fn programs(tree: &Path) -> Vec<Program> {
         .args(["test", "--no-run", "--all-features", "--lib", "--tests"])
         .args(["--message-format=json"])
         .current_dir(tree)
-        .env(
-            "RUSTFLAGS",
-            "-Awarnings -Aarithmetic_overflow -Aunconditional_panic",
-        )
+        .env("RUSTFLAGS", RUSTFLAGS)
         .output()
         .expect("cargo test");
     assert!(
