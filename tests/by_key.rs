@@ -1078,6 +1078,28 @@ fn a_hint_that_lies_is_survived() {
 
 // ---- threads
 
+/// Those too that sleep, because the source that one of them waits for had not ended yet.
+#[test]
+fn workers_leave_when_the_source_has_ended() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let pool = Pool::builder().idle_time(Duration::ZERO).build();
+            let (gate, meter) = (Gate::new(), Meter::new());
+            let _opener = gate.opener();
+            let mut stage = (0..n)
+                .chain(blocks(&gate))
+                .par_map_by_key(n, |&i| i, move |_| meter.meet(n))
+                .on(&pool);
+            assert!(stage.next().is_some());
+            settle();
+            assert!(pool.threads() >= n);
+            gate.open();
+            eventually("the threads leave", || pool.threads() == 0);
+            assert_eq!(stage.count(), n - 1);
+        });
+    }
+}
+
 #[test]
 fn without_any_thread_the_callers_own_does_the_work() {
     for n in [1, 4] {

@@ -5,7 +5,7 @@ mod support;
 use fanfold::Fanfold;
 use std::rc::Rc;
 use std::thread::ThreadId;
-use support::{Counter, Gate, Meter, SOON, blocks, dawdle, within};
+use support::{Counter, Gate, Meter, SOON, blocks, dawdle, settle, within};
 
 #[test]
 fn at_most_n_states_are_made() {
@@ -53,6 +53,41 @@ fn a_worker_without_work_leaves() {
             assert_eq!(stage.next(), Some(0));
             left.wait_for(n - 1);
             gate.open();
+            assert_eq!(stage.count(), n - 1);
+        });
+    }
+}
+
+/// Also those who sleep, because the source that one of them waits for had not ended yet.
+#[test]
+fn workers_that_sleep_leave_when_the_source_has_ended() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            struct Leaves(Counter);
+            impl Drop for Leaves {
+                fn drop(&mut self) {
+                    self.0.add();
+                }
+            }
+            let (left, gate, meter) = (Counter::new(), Gate::new(), Meter::new());
+            let _opener = gate.opener();
+            let source = (0..n).chain(blocks(&gate));
+            let mut stage = source.par_map_ordered_init(
+                n,
+                {
+                    let left = left.clone();
+                    move || Leaves(left.clone())
+                },
+                move |_, i| {
+                    meter.meet(n);
+                    i
+                },
+            );
+            assert_eq!(stage.next(), Some(0));
+            settle();
+            assert_eq!(left.get(), 0);
+            gate.open();
+            left.wait_for(n);
             assert_eq!(stage.count(), n - 1);
         });
     }

@@ -17,6 +17,7 @@
 //!   while it holds this lock, and sleepers try the source's lock while they hold this one);
 //! - room was made (the consumer wakes, when `yielded` reaches `wake_at`);
 //! - a run has unclaimed items (who activates a run, or steals half of one, wakes);
+//! - the source has ended and everything has been started (who leaves the stage wakes the next to leave);
 //! - the stage stops (every parker is unparked; `stopped` is looked at after each park).
 //!
 //! One wake-up wakes one thread, which wakes the next if it leaves work behind: a chain, no herd.
@@ -168,13 +169,18 @@ impl<I, B> Desk<I, B> {
             // All `n` are at work, and each will look for more when it is done.
             return Wake::Nobody;
         }
-        if let Some(wake) = self.pop_sleeper() {
-            return wake.1;
+        if let Some((_, wake)) = self.pop_sleeper() {
+            return wake;
         }
         if let Some(watcher) = self.watcher {
             return self.unpark(watcher);
         }
         self.grow(self.width)
+    }
+
+    /// There is nothing more to start: one that sleeps may leave.
+    pub(crate) fn wake_sleeper(&mut self) -> Wake {
+        self.pop_sleeper().map_or(Wake::Nobody, |(_, wake)| wake)
     }
 
     /// Unstarted items may get stuck with the thread in the source: who is to look after them.

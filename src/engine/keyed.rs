@@ -34,9 +34,10 @@
 //! - *Sleep and wake.* A worker falls asleep under the lock, after it has looked at everything that
 //!   could be its work. Who makes work for another takes the lock and [calls](Shared::call) one. So
 //!   either the look sees the work, or the caller sees the sleeper. Work for another is made by who
-//!   starts a closure (and leaves behind other ready lanes, or the source), and by the consumer who makes
-//!   room or pulls a source of its own. As long as one is on its way, or looks for a moment before it
-//!   sleeps, no other is called; who arrives and finds more than it can do calls the next: a chain, no herd.
+//!   starts a closure (and leaves behind other ready lanes, or the source), by the consumer who
+//!   makes room or pulls a source of its own, and by who leaves since nothing will come: so may the
+//!   others. As long as one is on its way, or looks for a moment before it sleeps, no other is
+//!   called; who arrives and finds more than it can do calls the next: a chain, no herd.
 //! - *Room.* `held` counts what is admitted and not yet yielded. A worker that finds no room, and would
 //!   pull, sets a bit of it; what `held` was then tells it whether there is room after all. The consumer
 //!   subtracts, and what it was tells it whether the bit was set. So one of them sees the other. To
@@ -270,7 +271,8 @@ impl<Q, T, O> Board<Q, T, O> {
         }
     }
 
-    /// There is something for another thread to do; `most`: how many there may be for it.
+    /// There is something for another thread to do; `most`: how many there may be for it, with 0 it
+    /// is for one that sleeps.
     fn call(&mut self, most: usize) -> Wake {
         let wake = if let Some((_, sleeper)) = self.sleepers.pop() {
             Wake::Unpark(sleeper)
@@ -617,7 +619,7 @@ where
         }
     }
 
-    /// Calls another thread if there is something left for it.
+    /// Calls another thread if there is something left for it, if only to leave.
     fn call(&self, board: &mut Desk<I, G, K, O>) -> Wake {
         if board.coming || board.looking > 0 {
             return Wake::Nobody;
@@ -627,7 +629,8 @@ where
             // If somebody waits for room, the consumer calls him when it is worth it.
             Sight::Pull => !self.held.is_hungry(),
             Sight::Full => !self.held.is_hungry() && self.held.ask(self.bound()),
-            Sight::Nothing | Sight::Over => false,
+            Sight::Nothing => false,
+            Sight::Over => return board.call(0), // who sleeps may leave
         };
         if !is_work {
             return Wake::Nobody;
@@ -676,7 +679,9 @@ where
                 Sight::Full | Sight::Nothing => self.idle(&mut worker, board),
                 Sight::Over => {
                     board.threads -= 1;
+                    let wake = self.call(&mut board);
                     drop(board);
+                    self.act(wake);
                     return self.ring(&mut worker);
                 }
             };

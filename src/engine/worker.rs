@@ -179,8 +179,11 @@ where
                 && !self.is_something_unstarted(&desk, worker.thread)
             {
                 // This thread is not needed any more, and the pool can have it although others are
-                // still at it.
+                // still at it; nor is one that sleeps, which has not heard of the end.
                 worker.leave(&mut desk);
+                let wake = desk.wake_sleeper();
+                drop(desk);
+                self.act(wake);
                 return None;
             }
             desk = self.idle(worker, desk);
