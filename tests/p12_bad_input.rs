@@ -405,6 +405,23 @@ fn without_any_thread_the_callers_own_does_the_work() {
 }
 
 #[test]
+fn without_any_thread_each_result_comes_before_the_next_is_begun() {
+    for n in [1, 4] {
+        within(SOON, move || {
+            let begun = Counter::new();
+            let stage = (0..50).par_map_ordered(n, {
+                let begun = begun.clone();
+                move |_| _ = begun.add()
+            });
+            for (taken, ()) in stage.on(&barren()).enumerate() {
+                assert_eq!(begun.get(), taken + 1, "n = {n}");
+            }
+            assert_eq!(begun.get(), 50);
+        });
+    }
+}
+
+#[test]
 fn without_any_thread_all_is_as_it_should_be() {
     for n in [1, 4] {
         within(SOON, move || {
