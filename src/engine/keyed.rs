@@ -55,7 +55,7 @@
 //!   when nothing is held any more. A source's panic is kept until then.
 //! - *Stop.* After `stopped` is set nothing is pulled and nothing started: it is looked at under the
 //!   lock, and within a turn before each item. The consumer is over when nobody runs closures and it has
-//!   taken what is done.
+//!   taken what is done. Who comes back from closures and sees the stop rings; who stops rings behind it.
 
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::cancel::{self, CancelToken, OnCancel};
@@ -733,6 +733,9 @@ where
         }
         worker.rings |= board.deliver(&mut worker.tray.lock());
         board.finish(lane, &mut worker.hand);
+        // After a stop the consumer waits for nobody to run closures. It may have had the last results
+        // from the tray, so that there is nothing to ring for.
+        worker.rings |= self.words.is_stopped() && !bug("last_one_is_silent");
         if failed {
             drop(board);
             self.words.halt();
@@ -1265,6 +1268,8 @@ mod models {
         bound: usize,
         items: Range<usize>,
         keys: usize,
+        /// How many items have been pulled before anybody comes.
+        pulled: usize,
         /// Whether a turn is of several items.
         tiny: bool,
         /// Whether somebody cancels.
@@ -1279,6 +1284,7 @@ mod models {
         bound: 1,
         items: 0..2,
         keys: 1,
+        pulled: 0,
         tiny: false,
         cancelled: false,
         waits: None,
@@ -1339,6 +1345,15 @@ mod models {
         });
         if case.tiny {
             shared.pace.observe(1, &mut [1.0; 4], None);
+        }
+        {
+            let mut board = shared.board.lock();
+            let mut intake = board.intake.take().expect("not started");
+            for _ in 0..case.pulled {
+                let admitted = shared.admit(&mut board, intake.pull());
+                admitted.expect("an item");
+            }
+            board.intake = Some(intake);
         }
         let mut threads: Vec<_> = (0..case.workers)
             .map(|thread| {
@@ -1461,6 +1476,18 @@ mod models {
             items: 0..3,
             tiny: true,
             waits: Some(2),
+            ..CASE
+        });
+    }
+
+    /// Stop / finish: the consumer may have all that is done from the tray before the worker is.
+    #[test]
+    fn loom_keyed_cancel_and_tray() {
+        all_come(Case {
+            bound: 2,
+            pulled: 2,
+            tiny: true,
+            cancelled: true,
             ..CASE
         });
     }
