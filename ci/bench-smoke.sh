@@ -4,8 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo bench --bench throughput -- --test
-cargo bench --all-features --bench hedge -- --test
-ROUNDS=1 cargo bench --bench throughput -- ratios
+cargo bench --all-features --bench throughput --bench hedge -- --test
+ROUNDS=1 cargo bench --all-features --bench throughput -- ratios
 target=${CARGO_TARGET_DIR:-$PWD/target}/peers
 CARGO_TARGET_DIR=$target cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- --smoke

@@ -5,6 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if ! cargo deny --version >/dev/null 2>&1; then
-    cargo install --locked --quiet cargo-deny
+    cargo install --locked --quiet --debug cargo-deny # twice as soon, and it has little to do
 fi
 cargo deny --all-features check bans licenses sources
