@@ -51,10 +51,6 @@ where
     fn next(&mut self) -> Option<J::Output> {
         self.stage.lazy().next_inner(&self.cx)
     }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.stage.outputs()
-    }
 }
 
 #[diagnostic::do_not_recommend]

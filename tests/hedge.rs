@@ -648,6 +648,39 @@ fn the_policy_gives_the_delay_and_counts() {
     });
 }
 
+/// It waits until it is known to be slow, which is when a second would be asked for.
+#[test]
+fn where_there_is_no_other_replica_no_hedge_is_counted() {
+    within(SOON, || {
+        let policy = HedgePolicy::after(SHORT).budget(0.0).reserve(1);
+        let asked = Gate::new();
+        let slow = {
+            let asked = asked.clone();
+            replica(move |_| {
+                asked.wait();
+                Ok::<_, u8>(0)
+            })
+        };
+        let others = std::iter::from_fn({
+            let asked = asked.clone();
+            move || {
+                asked.open();
+                None
+            }
+        });
+        let hedge = std::iter::once(slow).chain(others).hedge();
+        assert_eq!(hedge.after_percentile(&policy).run(), Ok(0));
+        assert_eq!(policy.stats().sent, 0);
+        // and what was reserved for it is there for another
+        let slow = Gate::new();
+        let replicas = [replica(gated(&slow, 0)), replica(|_| Ok(1))];
+        let hedge = replicas.into_iter().hedge();
+        assert_eq!(hedge.after_percentile(&policy).run(), Ok(1));
+        slow.open();
+        assert_eq!(policy.stats().sent, 1);
+    });
+}
+
 #[test]
 fn a_spent_budget_hangs_nothing_and_does_not_forbid_a_replacement() {
     within(SOON, || {

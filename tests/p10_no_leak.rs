@@ -285,39 +285,62 @@ fn a_thousand_stages_leave_few_threads() {
     });
 }
 
+/// Counted off when its thread ends.
+struct Life(Counter);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.add();
+    }
+}
+
+thread_local! {
+    static LIFE: RefCell<Option<Life>> = const { RefCell::new(None) };
+}
+
+/// A closure that counts the threads that have run it, and those of them that have ended.
+fn lives(begun: &Counter, ended: &Counter) -> impl Fn(u64) -> u64 + Send + Sync + use<> {
+    let (begun, ended) = (begun.clone(), ended.clone());
+    move |i| {
+        LIFE.with_borrow_mut(|life| {
+            life.get_or_insert_with(|| {
+                begun.add();
+                Life(ended.clone())
+            });
+        });
+        i
+    }
+}
+
 /// A thread leaves its pool when nobody has needed it for so long, unless it has just been leased.
 #[test]
 fn threads_that_idle_leave_their_pool() {
-    struct Life(Counter);
-    impl Drop for Life {
-        fn drop(&mut self) {
-            self.0.add();
-        }
-    }
-    thread_local! {
-        static LIFE: RefCell<Option<Life>> = const { RefCell::new(None) };
-    }
     within(SOON, || {
         let (begun, ended) = (Counter::new(), Counter::new());
         let pool = Pool::builder().idle_time(Duration::ZERO).build();
-        let once = || {
-            let (begun, ended) = (begun.clone(), ended.clone());
-            let run = move |i| {
-                LIFE.with_borrow_mut(|life| {
-                    life.get_or_insert_with(|| {
-                        begun.add();
-                        Life(ended.clone())
-                    });
-                });
-                i
-            };
-            assert!((0..4).par_map_ordered(2, run).on(&pool).eq(0..4));
-        };
-        (0..100).for_each(|_| once());
+        for _ in 0..100 {
+            let stage = (0..4).par_map_ordered(2, lives(&begun, &ended));
+            assert!(stage.on(&pool).eq(0..4));
+        }
         eventually("all have left", || pool.threads() == 0);
         // One that leaves alone.
         assert!((0..4).readahead(2).on(&pool).eq(0..4));
         eventually("all have left", || pool.threads() == 0);
         ended.wait_for(begun.get());
     });
+}
+
+#[test]
+fn a_pool_that_is_dropped_has_joined_its_threads() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (begun, ended) = (Counter::new(), Counter::new());
+            let pool = Pool::builder().build();
+            let stage = (0..100).par_map_ordered(n, lives(&begun, &ended));
+            assert!(stage.on(&pool).eq(0..100));
+            drop(pool);
+            assert!(begun.get() > 0);
+            assert_eq!(ended.get(), begun.get());
+        });
+    }
 }

@@ -380,8 +380,13 @@ fn without_a_thread_the_consumer_pulls() {
         let me = std::thread::current().id();
         let source = (0..100).inspect(move |_| assert_eq!(std::thread::current().id(), me));
         assert!(source.readahead(8).on(&none).eq(0..100));
-        let mut early = (0..).readahead(8).on(&none);
-        assert_eq!(early.next(), Some(0));
+        // What is there comes before more is pulled.
+        let pulled = Counter::new();
+        let mut early = counted(0.., &pulled).readahead(8).on(&none);
+        for taken in 1..=5 {
+            assert!(early.next().is_some());
+            assert_eq!(pulled.get(), taken);
+        }
         drop(early);
         fanfold::testing::assert_quiescent();
     });
