@@ -161,6 +161,7 @@ fn admission_stops_at_a_time_out_that_is_raised() {
         let _opener = gate.opener();
         assert_eq!(stage.by_ref().take(3).sum::<u64>(), 3);
         message(|| stage.next());
+        settle(); // who was in the source has come out
         let then = pulled.get();
         assert!(then <= 12, "{then}");
         settle();

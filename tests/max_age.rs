@@ -59,7 +59,7 @@ fn a_window_closes_by_time_with_what_came_until_then() {
                 std::thread::sleep(4 * SHORT);
             }
         });
-        let mut windows = counted(source, &pulled).window(8).max_age(2 * SHORT);
+        let mut windows = counted(source, &pulled).window(10).max_age(2 * SHORT);
         // The consumer comes late, but the items have been there in time.
         let opener = gate.clone();
         assert_eq!(windows.next().map(|w| w[0]), Some(0));
