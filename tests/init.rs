@@ -25,18 +25,12 @@ fn at_most_n_states_are_made() {
 fn a_worker_without_work_leaves() {
     for n in 2..=9 {
         within(SOON, move || {
-            struct Leaves(Counter);
-            impl Drop for Leaves {
-                fn drop(&mut self) {
-                    self.0.add();
-                }
-            }
             let (left, gate, meter) = (Counter::new(), Gate::new(), Meter::new());
             let mut stage = (0..n).par_map_ordered_init(
                 n,
                 {
                     let left = left.clone();
-                    move || Leaves(left.clone())
+                    move || left.on_drop()
                 },
                 {
                     let gate = gate.clone();
@@ -63,12 +57,6 @@ fn a_worker_without_work_leaves() {
 fn workers_that_sleep_leave_when_the_source_has_ended() {
     for n in 2..=9 {
         within(SOON, move || {
-            struct Leaves(Counter);
-            impl Drop for Leaves {
-                fn drop(&mut self) {
-                    self.0.add();
-                }
-            }
             let (left, gate, meter) = (Counter::new(), Gate::new(), Meter::new());
             let _opener = gate.opener();
             let source = (0..n).chain(blocks(&gate));
@@ -76,7 +64,7 @@ fn workers_that_sleep_leave_when_the_source_has_ended() {
                 n,
                 {
                     let left = left.clone();
-                    move || Leaves(left.clone())
+                    move || left.on_drop()
                 },
                 move |_, i| {
                     meter.meet(n);

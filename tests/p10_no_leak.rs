@@ -7,7 +7,9 @@ use fanfold::{CancelToken, Fanfold, Pool};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Counter, Gate, SOON, bang, blocks, caught, dawdle, eventually, message, within};
+use support::{
+    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, within,
+};
 
 #[test]
 fn quiescent_before_anything_has_run() {
@@ -285,17 +287,9 @@ fn a_thousand_stages_leave_few_threads() {
     });
 }
 
-/// Counted off when its thread ends.
-struct Life(Counter);
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.0.add();
-    }
-}
-
 thread_local! {
-    static LIFE: RefCell<Option<Life>> = const { RefCell::new(None) };
+    /// Dropped when its thread ends.
+    static LIFE: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
 }
 
 /// A closure that counts the threads that have run it, and those of them that have ended.
@@ -305,7 +299,7 @@ fn lives(begun: &Counter, ended: &Counter) -> impl Fn(u64) -> u64 + Send + Sync 
         LIFE.with_borrow_mut(|life| {
             life.get_or_insert_with(|| {
                 begun.add();
-                Life(ended.clone())
+                ended.on_drop()
             });
         });
         i

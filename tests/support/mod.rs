@@ -151,6 +151,21 @@ impl Counter {
             count >= n
         }));
     }
+
+    /// Something whose drop counts.
+    pub(crate) fn on_drop(&self) -> OnDrop {
+        OnDrop(self.clone())
+    }
+}
+
+/// See [`Counter::on_drop`].
+#[derive(Debug)]
+pub(crate) struct OnDrop(Counter);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.add();
+    }
 }
 
 /// Measures how many closures run at once.
