@@ -202,10 +202,9 @@ where
             worker.permit = true;
         }
         if worker.permit {
-            let found = match self.take_waiting() {
-                Some(run) => Some(run),
-                None => self.rob_neighbour(worker, &mut desk),
-            };
+            let found = self
+                .take_waiting()
+                .or_else(|| self.rob_neighbour(worker, &mut desk));
             if let Some(run) = found {
                 return Ok(self.leave_for(worker, desk, run));
             }
@@ -230,10 +229,9 @@ where
         }
         if worker.permit {
             // Who has just come out of the source may have left a run.
-            let found = match self.take_waiting() {
-                Some(run) => Some(run),
-                None => self.rob_richest(worker, &mut desk),
-            };
+            let found = self
+                .take_waiting()
+                .or_else(|| self.rob_richest(worker, &mut desk));
             if let Some(run) = found {
                 return Ok(self.leave_for(worker, desk, run));
             }
