@@ -426,3 +426,292 @@ impl<I, B> Desk<I, B> {
         self.limbo.clear();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::run::{self, Claim, Filling};
+    use crate::sync::Parker;
+
+    type TestDesk = Desk<usize, ()>;
+
+    /// A desk whose threads are all registered.
+    fn staffed(width: usize, threads: usize) -> TestDesk {
+        let mut desk = Desk::new(width);
+        for thread in 0..threads {
+            assert_eq!(desk.enlist(), thread);
+            desk.register(thread, Parker::new().unparker().clone());
+        }
+        desk
+    }
+
+    /// A look of a moment ago, however slow this test is.
+    fn now() -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_secs(3600))
+    }
+
+    fn long_ago() -> Option<Instant> {
+        Instant::now().checked_sub(PRESENCE)
+    }
+
+    /// Opens a run that others can see.
+    fn open(desk: &mut TestDesk, items: usize) -> Filling<usize, ()> {
+        let (mut filling, _) = run::open(Arc::new(Run::new()), 0, items + 8);
+        for item in 0..items {
+            let _ = filling.pen().push(item);
+        }
+        desk.show(Open {
+            run: Arc::clone(filling.run()),
+            arrival: None,
+        });
+        filling
+    }
+
+    #[test]
+    fn wakes_a_sleeper_then_the_watcher_then_leases() {
+        let mut desk = staffed(3, 2);
+        desk.permits = 0;
+        desk.fall_asleep(1);
+        assert!(matches!(desk.wake(), Wake::Nobody), "all are at work");
+        desk.permits = 1;
+        desk.watcher = Some(0);
+        assert!(matches!(desk.wake(), Wake::Unpark(_)));
+        assert!(desk.sleepers.is_empty());
+        assert!(matches!(desk.wake(), Wake::Unpark(_)), "the watcher");
+        assert_eq!(desk.watcher, Some(0));
+        desk.watcher = None;
+        assert!(matches!(desk.wake(), Wake::Lease(2)));
+        assert!(matches!(desk.wake(), Wake::Nobody), "never more than three");
+        desk.fall_asleep(2);
+        let woken = desk.wake();
+        assert!(matches!(woken, Wake::Nobody), "it is being started");
+    }
+
+    #[test]
+    fn at_the_end_only_who_sleeps_is_woken() {
+        let mut desk = staffed(3, 1);
+        desk.watcher = Some(0);
+        assert!(matches!(desk.wake_sleeper(), Wake::Nobody));
+        desk.watcher = None;
+        desk.fall_asleep(0);
+        assert!(matches!(desk.wake_sleeper(), Wake::Unpark(_)));
+        assert!(matches!(desk.wake_sleeper(), Wake::Nobody));
+    }
+
+    #[test]
+    fn who_is_called_becomes_the_watcher() {
+        let mut desk = staffed(2, 2);
+        desk.watcher = Some(1);
+        desk.fall_asleep(0);
+        assert!(matches!(desk.call_watcher(true), Wake::Unpark(_)));
+        assert_eq!((desk.watcher, desk.sleepers.len()), (Some(1), 1));
+        desk.watcher = None;
+        assert!(matches!(desk.call_watcher(true), Wake::Unpark(_)));
+        assert_eq!((desk.watcher, desk.sleepers.len()), (Some(0), 0));
+        desk.watcher = None;
+        assert!(matches!(desk.call_watcher(false), Wake::Nobody));
+        assert_eq!(desk.watcher, None);
+        assert!(matches!(desk.call_watcher(true), Wake::Lease(2)), "a spare");
+        assert_eq!(desk.watcher, Some(2));
+        desk.lease_failed(2);
+        assert_eq!(desk.watcher, None);
+        assert!(matches!(desk.call_watcher(true), Wake::Nobody));
+    }
+
+    #[test]
+    fn alone_is_who_can_lease_nobody() {
+        let mut desk = TestDesk::new(2);
+        assert!(desk.is_unmanned() && !desk.is_alone());
+        assert!(matches!(desk.wake(), Wake::Lease(0)));
+        assert!(!desk.is_unmanned());
+        desk.lease_failed(0);
+        assert!(desk.is_unmanned() && desk.is_alone());
+        let mut desk = staffed(2, 1);
+        assert!(matches!(desk.wake(), Wake::Lease(1)));
+        desk.lease_failed(1);
+        assert!(!desk.is_alone(), "one is there");
+    }
+
+    #[test]
+    fn the_consumer_has_one_permit() {
+        let mut desk = TestDesk::new(2);
+        assert!(desk.is_at_rest());
+        desk.permit_consumer();
+        assert!(!desk.is_at_rest());
+        assert_eq!(desk.permits, 1);
+        desk.retire_consumer();
+        assert!(desk.is_at_rest());
+        desk.retire_consumer();
+        assert_eq!(desk.permits, 2, "given back once");
+    }
+
+    #[test]
+    fn the_puller_is_told_who_looks_after_it() {
+        let mut desk = staffed(2, 2);
+        let mut filling = open(&mut desk, 1);
+        assert!(!filling.pen().push(1), "nobody does");
+        assert!(!desk.tell_puller());
+        desk.set_watched(true);
+        assert!(desk.is_watched() && desk.tell_puller());
+        assert!(filling.pen().push(2));
+        assert!(desk.end_watch(), "another has to");
+        assert!(!desk.is_watched());
+        assert!(!filling.pen().push(3));
+        desk.set_looked(now());
+        assert!(filling.pen().push(4), "the consumer does");
+        assert!(!desk.end_watch());
+        desk.set_looked(None);
+        assert!(!filling.pen().push(5));
+    }
+
+    #[test]
+    fn nothing_is_in_hand_until_something_is_pulled() {
+        let mut desk = staffed(1, 1);
+        assert!(!desk.is_something_in_hand() && !desk.end_watch());
+        let mut filling = open(&mut desk, 0);
+        assert!(!desk.is_something_in_hand() && !desk.end_watch());
+        let _ = filling.pen().push(0);
+        assert!(desk.is_something_in_hand() && desk.end_watch());
+    }
+
+    #[test]
+    fn a_look_of_the_consumer_covers_if_somebody_would_notice_its_absence() {
+        let mut desk = staffed(2, 2);
+        assert!(!desk.is_covered());
+        desk.set_looked(long_ago());
+        assert!(!desk.is_looked_after() && !desk.is_covered());
+        desk.set_looked(now());
+        assert!(desk.is_looked_after() && desk.is_covered(), "nobody idles");
+        desk.fall_asleep(1);
+        assert!(!desk.is_covered(), "who sleeps would not");
+        desk.deputy = Some(1);
+        assert!(desk.is_covered());
+        desk.set_looked(long_ago());
+        assert!(!desk.is_covered());
+    }
+
+    #[test]
+    fn one_thread_that_could_be_joined_by_a_spare_one_is_not_covered() {
+        let mut desk = staffed(1, 1);
+        desk.set_looked(now());
+        assert!(!desk.is_covered(), "a spare thread is still to be leased");
+        desk.can_grow = false;
+        assert!(desk.is_covered(), "there is none to be had");
+        let mut desk = staffed(1, 2);
+        desk.set_looked(now());
+        assert!(desk.is_covered(), "it is there");
+    }
+
+    #[test]
+    fn who_resigns_leaves_nobody_or_somebody() {
+        let mut desk = staffed(4, 4);
+        assert!(!desk.resign(0), "was neither");
+        desk.watcher = Some(0);
+        desk.set_watched(true);
+        assert!(!desk.resign(1) && desk.is_watched());
+        assert!(desk.resign(0) && !desk.is_watched());
+        assert_eq!(desk.watcher, None);
+        desk.deputy = Some(2);
+        assert!(!desk.resign(1) && desk.deputy == Some(2));
+        assert!(desk.resign(2) && desk.deputy.is_none());
+        (desk.deputy, desk.watcher) = (Some(2), Some(3));
+        assert!(!desk.resign(2), "the watcher is left");
+        assert_eq!((desk.deputy, desk.watcher), (None, Some(3)));
+    }
+
+    #[test]
+    fn who_wakes_up_by_itself_is_no_sleeper_any_more() {
+        let mut desk = staffed(3, 3);
+        for thread in 0..3 {
+            desk.fall_asleep(thread);
+        }
+        desk.woke_up(1);
+        assert_eq!(desk.sleepers, [0, 2]);
+        desk.woke_up(1);
+        assert_eq!(desk.sleepers, [0, 2]);
+    }
+
+    #[test]
+    fn the_richest_is_another_with_the_most_unclaimed() {
+        let mut desk = staffed(4, 4);
+        assert_eq!(desk.threads(), 4);
+        assert_eq!(desk.richest(0), None);
+        let runs = [2, 5, 1].map(|items| run::filled(items, &mut desk.key));
+        for (thread, (owning, _)) in runs.iter().enumerate() {
+            desk.activate(thread, owning);
+        }
+        assert_eq!(desk.richest(3), Some((1, 4)));
+        assert_eq!(desk.richest(1), Some((0, 1)), "not its own");
+        desk.deactivate(0);
+        assert_eq!(desk.richest(1), None, "one item has none unclaimed");
+        assert!(desk.active(0).is_none() && desk.active(1).is_some());
+        desk.activate(9, &runs[0].0); // who is alone is not on the list
+        desk.deactivate(9);
+        desk.forget_runs();
+        assert_eq!((desk.threads(), desk.richest(0)), (0, None));
+    }
+
+    #[test]
+    fn a_sight_is_of_a_run_with_something_unclaimed() {
+        let mut desk = staffed(3, 3);
+        let (mut owning, _taking) = run::filled(3, &mut desk.key);
+        desk.activate(1, &owning);
+        assert!(!desk.is_any_started());
+        owning.start();
+        assert!(desk.is_any_started());
+        assert!(desk.sight_of(0).is_none());
+        let before = desk.sight_of(1).expect("two are unclaimed");
+        assert_eq!((before.thread, before.first, before.count), (1, 0, 0));
+        assert!(before.same(&desk.sight_of(1).expect("nothing has moved")));
+        let (mut hand, _) = owning.hand();
+        hand.take();
+        assert!(hand.publish(()) != Claim::Contested);
+        let after = desk.sight_of(1).expect("one is unclaimed");
+        assert!(!after.same(&before));
+        hand.take();
+        assert!(hand.publish(()) != Claim::Contested);
+        assert!(desk.sight_of(1).is_none(), "the last one is claimed");
+        hand.take();
+        let _ = hand.publish(());
+    }
+
+    #[test]
+    fn what_does_not_move_for_so_long_is_stuck() {
+        let at = Instant::now();
+        let sight = |first, count, millis| Sight {
+            thread: 0,
+            first,
+            count,
+            at: at + Duration::from_millis(millis),
+        };
+        let limit = Duration::from_millis(10);
+        let mut old = None;
+        assert!(!Sight::unmoved(&mut old, sight(0, 1, 0), limit));
+        assert!(!Sight::unmoved(&mut old, sight(0, 1, 9), limit));
+        assert!(Sight::unmoved(&mut old, sight(0, 1, 10), limit));
+        assert!(!Sight::unmoved(&mut old, sight(0, 2, 11), limit), "moved");
+        assert!(!Sight::unmoved(&mut old, sight(0, 2, 20), limit));
+        assert!(!Sight::unmoved(&mut old, sight(3, 2, 21), limit), "another");
+        assert!(Sight::unmoved(&mut old, sight(3, 2, 31), limit));
+    }
+
+    #[test]
+    fn runs_are_used_again_once_nobody_else_has_them() {
+        let mut desk = staffed(1, 1);
+        let kept = desk.fresh();
+        let address = Arc::as_ptr(&kept);
+        desk.keep(kept);
+        assert_eq!(Arc::as_ptr(&desk.fresh()), address);
+
+        let (mut owning, mut taking) = run::filled(1, &mut desk.key);
+        owning.hand().0.take();
+        let _ = owning.hand().0.publish(());
+        assert!(taking.is_ready());
+        taking.take();
+        let address = std::ptr::from_ref(taking.run());
+        desk.recycle(taking);
+        assert_ne!(Arc::as_ptr(&desk.fresh()), address, "its owner is there");
+        drop(owning);
+        assert_eq!(Arc::as_ptr(&desk.fresh()), address);
+    }
+}

@@ -1501,3 +1501,145 @@ mod models {
         });
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::Parker;
+
+    type TestBoard = Board<(), u32, u32>;
+
+    #[test]
+    fn held_counts_beside_its_flag() {
+        let held = Held::default();
+        held.add();
+        held.add();
+        held.add();
+        assert_eq!((held.count(), held.is_hungry()), (3, false));
+        assert_eq!(held.sub(1), (2, false));
+        assert!(!held.ask(2), "two are as many as may be");
+        assert_eq!((held.count(), held.is_hungry()), (2, true));
+        held.add();
+        assert_eq!(held.sub(2), (1, true));
+        held.answer();
+        assert_eq!((held.count(), held.is_hungry()), (1, false));
+        assert!(held.ask(2), "there is room");
+        assert_eq!((held.count(), held.is_hungry()), (1, false));
+    }
+
+    #[test]
+    fn a_lane_that_was_long_once_gives_its_memory_back() {
+        let mut lane = Lane::new();
+        let mut hand = VecDeque::new();
+        lane.queue.extend(0..100_000_u32);
+        lane.take(99_990, &mut hand);
+        assert_eq!((lane.queue.len(), hand.len()), (10, 99_990));
+        assert!(lane.queue.capacity() < 1000);
+        hand.clear();
+        lane.take(64, &mut hand);
+        assert_eq!((lane.queue.len(), hand.len()), (0, 10));
+        let before = lane.queue.capacity();
+        lane.queue.extend(0..3);
+        lane.take(64, &mut hand);
+        assert_eq!(lane.queue.capacity(), before.max(3), "what is short stays");
+    }
+
+    #[test]
+    fn the_bell_is_for_the_result_that_makes_enough() {
+        let mut board = TestBoard::new(None);
+        let results = |count: u32| (0..count).map(Ok).collect::<VecDeque<_>>();
+        board.wanted = 3;
+        assert!(!board.deliver(&mut results(2)));
+        assert!(board.deliver(&mut results(2)));
+        assert!(!board.deliver(&mut results(2)), "it has been rung");
+        assert_eq!(board.done.len(), 6);
+    }
+
+    #[test]
+    fn what_is_on_trays_is_taken_last() {
+        let mut board = TestBoard::new(None);
+        let tray = Tray::default();
+        board.trays.push((1, Arc::clone(&tray)));
+        assert!(!board.is_any_on_trays());
+        tray.lock().push_back(Ok(2));
+        assert!(board.is_any_on_trays());
+        board.done.push_back(Ok(1));
+        let mut taken = VecDeque::new();
+        board.take_done(&mut taken);
+        let taken: Vec<u32> = taken.into_iter().flatten().collect();
+        assert_eq!(taken, [1, 2]);
+        assert!(!board.is_any_on_trays());
+    }
+
+    #[test]
+    fn a_lane_is_ready_once_and_what_was_not_started_comes_first() {
+        let mut board = TestBoard::new(None);
+        let mut hand = VecDeque::new();
+        for item in 0..3 {
+            board.admit(0, item);
+        }
+        board.admit(1, 10);
+        assert_eq!(board.ready, [0, 1]);
+        assert_eq!(board.start(2, &mut hand), Some(0));
+        assert_eq!((hand.len(), board.running), (2, 1));
+        board.admit(0, 3);
+        assert_eq!(board.ready, [1], "it runs");
+        hand.pop_front();
+        board.finish(0, &mut hand);
+        assert_eq!((&board.ready, board.running), (&VecDeque::from([1, 0]), 0));
+        assert_eq!(board.lanes[0].queue, [1, 2, 3]);
+        assert_eq!(board.start(2, &mut hand), Some(1));
+        hand.clear();
+        board.finish(1, &mut hand);
+        assert_eq!((&board.idle[..], board.lanes[1].listed), (&[1][..], true));
+        board.admit(1, 11);
+        board.start(1, &mut hand);
+        assert_eq!(board.start(9, &mut hand), Some(1));
+        hand.clear();
+        board.finish(1, &mut hand);
+        assert_eq!(board.idle, [1], "listed once");
+    }
+
+    #[test]
+    fn only_idle_lanes_are_forgotten_and_only_if_they_are_many() {
+        let mut board = TestBoard::new(None);
+        let (mut hand, mut forgotten) = (VecDeque::new(), Vec::new());
+        for lane in 0..=KEPT {
+            board.forget_idle(&mut forgotten);
+            assert_eq!(forgotten, []);
+            board.admit(lane, 0);
+            board.start(1, &mut hand);
+            hand.clear();
+            board.finish(lane, &mut hand);
+        }
+        board.admit(3, 1);
+        board.admit(5, 1);
+        board.start(1, &mut hand);
+        board.forget_idle(&mut forgotten);
+        let expected = (0..=KEPT).filter(|lane| ![3, 5].contains(lane));
+        assert_eq!(forgotten, expected.collect::<Vec<_>>());
+        assert!(board.idle.is_empty() && !board.lanes[3].listed);
+    }
+
+    #[test]
+    fn who_sleeps_is_called_before_another_is_leased() {
+        let mut board = TestBoard::new(None);
+        assert!(matches!(board.call(0), Wake::Nobody));
+        assert!(!board.coming);
+        assert!(matches!(board.call(2), Wake::Lease(1)));
+        assert!(board.coming);
+        assert!(matches!(board.call(2), Wake::Lease(2)));
+        assert!(matches!(board.call(2), Wake::Nobody));
+        board.threads -= 1;
+        assert!(
+            matches!(board.call(2), Wake::Lease(3)),
+            "numbers are not used twice"
+        );
+        board.sleepers.push((1, Parker::new().unparker().clone()));
+        board.coming = false;
+        assert!(matches!(board.call(0), Wake::Unpark(_)));
+        assert!(board.coming && board.sleepers.is_empty());
+        (board.threads, board.can_grow) = (0, false);
+        assert!(matches!(board.call(2), Wake::Nobody));
+    }
+}
