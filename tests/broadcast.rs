@@ -881,6 +881,40 @@ fn the_end_of_a_stage_does_not_end_the_source_for_others() {
     }
 }
 
+/// The same without a worker: the consumer is in the shared source itself, on nobody's behalf.
+#[test]
+fn a_cancelled_stage_that_pulls_here_does_not_end_the_source_for_others() {
+    within(SOON, || {
+        let (gate, inside) = (Gate::new(), Counter::new());
+        let source = {
+            let (gate, inside) = (gate.clone(), inside.clone());
+            (0..50_u64).par_map_ordered(2, move |i| {
+                if i == 10 {
+                    inside.add();
+                    gate.wait();
+                }
+                i
+            })
+        };
+        let (a, b) = two(source.broadcast(2).buffer(60));
+        let open = gate.opener();
+        let token = CancelToken::new();
+        let cancels = {
+            let token = token.clone();
+            thread::spawn(move || {
+                inside.wait_for(1);
+                token.cancel();
+                drop(open);
+            })
+        };
+        let stage = a.local().par_map_ordered(2, |i| i).cancel_on(&token);
+        let taken: Vec<u64> = stage.collect();
+        assert!(taken.into_iter().zip(0..).all(|(i, place)| i == place));
+        cancels.join().unwrap();
+        assert!(b.eq(0..50));
+    });
+}
+
 #[test]
 fn a_source_that_listens_to_its_token_is_not_ended_for_others() {
     within(SOON, || {

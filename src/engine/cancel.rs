@@ -1642,4 +1642,14 @@ mod tests {
         .unwrap();
         assert!(ended.is_cancelled());
     }
+
+    #[test]
+    fn who_has_waited_waits_no_longer() {
+        let token = CancelToken::new();
+        let node = &token.node;
+        for _ in 0..3 {
+            assert!(!node.park(Instant::now().checked_add(SHORT)));
+            assert_eq!(node.links.lock().waiters, 0);
+        }
+    }
 }

@@ -128,3 +128,29 @@ pub(crate) fn tell_outer(inner: &Arc<impl Interrupt + 'static>) {
         inner.interrupt();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    struct Inner;
+
+    impl Interrupt for Inner {
+        fn interrupt(&self) {}
+    }
+
+    #[test]
+    fn what_is_gone_or_there_already_takes_no_place() {
+        let inside = Inside::default();
+        let (kept, gone) = (Arc::new(Inner), Arc::new(Inner));
+        assert!(inside.enter(&gone));
+        drop(gone);
+        for _ in 0..3 {
+            assert!(inside.enter(&kept));
+        }
+        assert_eq!(inside.0.lock().list.len(), 1);
+        inside.interrupt();
+        assert!(inside.is_over() && !inside.enter(&kept));
+        assert!(inside.0.lock().list.is_empty());
+    }
+}
