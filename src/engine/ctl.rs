@@ -473,3 +473,110 @@ pub(crate) fn lone() -> (Arc<Ctl>, Parker) {
     let ctl = Ctl::new(parker.unparker().clone(), Alive::new("a test"));
     (Arc::new(ctl), parker)
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_puller_stops_for_a_consumer_that_sleeps_for_what_it_holds() {
+        let (ctl, _parker) = lone();
+        assert!(!ctl.is_starving(0) && !ctl.is_pull_over(0));
+        ctl.sleep_for(5);
+        assert!(ctl.is_starving(5) && ctl.is_pull_over(5));
+        assert!(ctl.is_starving(4), "it has pulled that one too");
+        assert!(!ctl.is_starving(6) && !ctl.is_pull_over(6));
+        ctl.published(4);
+        assert!(ctl.is_starving(5), "it was another item");
+        ctl.published(5);
+        assert!(!ctl.is_starving(5), "it is on its way");
+        ctl.awake();
+        assert!(!ctl.is_starving(0) && !ctl.is_pull_over(0));
+        ctl.sleep_for(ANY);
+        assert!(ctl.is_starving(1_000_000) && ctl.is_pull_over(1_000_000));
+        ctl.published(1);
+        assert!(!ctl.is_starving(0));
+        ctl.awake();
+        ctl.fail(9);
+        assert!(ctl.is_pull_over(0), "nothing more is wanted");
+    }
+
+    #[test]
+    fn the_consumer_is_waited_on_at_the_start_and_while_it_sleeps() {
+        let (ctl, _parker) = lone();
+        assert!(ctl.is_consumer_waiting());
+        assert!(!ctl.set_yielded(START - 1, Light::new()));
+        assert!(ctl.is_consumer_waiting());
+        assert!(!ctl.set_yielded(START, Light::new()));
+        assert!(!ctl.is_consumer_waiting());
+        ctl.sleep_for(START);
+        assert!(ctl.is_consumer_waiting());
+        ctl.published(START);
+        assert!(ctl.is_consumer_waiting(), "and while it wakes up");
+        ctl.awake();
+        assert!(!ctl.is_consumer_waiting());
+    }
+
+    #[test]
+    fn who_waits_for_room_is_to_be_woken_from_then_on() {
+        let (ctl, _parker) = lone();
+        assert!(!ctl.is_room_wanted());
+        ctl.wait_for_room(7);
+        assert!(ctl.is_room_wanted());
+        assert!(!ctl.set_yielded(6, Light::new()));
+        assert!(ctl.set_yielded(7, Light::new()) && ctl.set_yielded(8, Light::new()));
+        ctl.room_granted();
+        assert!(!ctl.is_room_wanted() && !ctl.set_yielded(9, Light::new()));
+    }
+
+    /// Each of these parks returns, or the test hangs.
+    #[test]
+    fn the_consumer_is_woken_from_sleeps_and_naps() {
+        let (ctl, parker) = lone();
+        ctl.sleep_for(3);
+        ctl.published(3);
+        parker.park();
+        ctl.awake();
+        ctl.sleep_for(4);
+        ctl.wake_consumer();
+        parker.park();
+        ctl.awake();
+        ctl.sleep_for(4);
+        ctl.rouse();
+        parker.park();
+        ctl.awake();
+        ctl.set_napping(true);
+        ctl.rouse();
+        parker.park();
+        ctl.wait_for_room(1);
+        parker.park();
+        ctl.cancel();
+        parker.park();
+        assert!(ctl.is_cancelled() && !ctl.is_stopped());
+        ctl.stop();
+        parker.park();
+        assert!(ctl.is_stopped());
+    }
+
+    #[test]
+    fn only_the_tokens_of_items_behind_a_failure_are_tripped() {
+        let (ctl, _parker) = lone();
+        let here = Here::new(Arc::clone(&ctl));
+        let tokens = [2, 3, 4].map(|seq| {
+            here.set_seq(seq);
+            let token = here.token();
+            here.token.take(); // as if each were another worker's
+            token
+        });
+        ctl.fail(3);
+        assert_eq!(
+            tokens.each_ref().map(CancelToken::is_cancelled),
+            [false, false, true]
+        );
+        here.set_seq(4);
+        assert!(here.token().is_cancelled(), "it comes too late");
+        here.item_over();
+        assert_eq!(ctl.items.lock().len(), 3);
+        assert!(!ctl.token().is_cancelled());
+    }
+}
