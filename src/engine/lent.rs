@@ -267,3 +267,90 @@ impl<F> Hand<F> {
         }))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::barrier::{Light, prepare};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// With a value of so many bytes and a text.
+    fn check<const N: usize>() {
+        prepare();
+        let Some(free) = Light::new().free() else {
+            return; // with fences nothing is lent
+        };
+        let value = || (String::from("lent"), [7_u8; N]);
+        let (loan, mut hand) = lend(value(), 5, free);
+        assert!(Arc::ptr_eq(loan.words(), hand.words()));
+        let words = Arc::clone(loan.words());
+        assert_eq!(words.seen(), (5, Place::Away));
+        let mut loan = Some(loan);
+
+        // Inside it cannot be taken.
+        let mut visits = hand.visits();
+        let inside = visits.visit(5, |(text, _)| {
+            assert_eq!(words.seen(), (5, Place::Inside));
+            loan = loan.take().and_then(|loan| loan.revoke().err());
+            text.push('!');
+            text.len()
+        });
+        assert_eq!((inside, loan.is_some()), (Some(5), true));
+        assert_eq!(words.seen(), (6, Place::Running));
+        visits.leave(5);
+        assert_eq!(words.seen(), (6, Place::Away));
+
+        // It has been called by that, and may go on.
+        assert_eq!(visits.visit(6, |_| ()), None);
+        assert_eq!(words.seen(), (6, Place::Away));
+        let mut loan = loan.unwrap();
+        loan.go_on();
+        let grown = visits.visit(6, |(text, _)| {
+            text.push('?');
+            text.len()
+        });
+        assert_eq!(grown, Some(6));
+        let second = visits.visit(7, |(text, _)| text.len());
+        assert_eq!(second, Some(6));
+
+        // What panics inside is home again, and says so.
+        let thrown = catch_unwind(AssertUnwindSafe(|| {
+            visits.visit(8, |(text, _)| -> () {
+                text.push('.');
+                panic!("inside")
+            })
+        }));
+        assert!(thrown.is_err());
+        assert_eq!(words.seen(), (9, Place::Running));
+
+        // While it runs what it has got the value can be taken.
+        let (text, bytes) = loan.revoke().expect("it is outside");
+        assert_eq!((&text[..], bytes), ("lent!?.", [7; N]));
+        assert_eq!(visits.visit(9, |_| ()), None);
+
+        let (loan, hand) = lend(value(), 0, free);
+        assert_eq!(hand.give_back(loan), Some(value()));
+    }
+
+    #[test]
+    fn what_is_copied_into_registers_is_with_one_of_the_two() {
+        check::<8>();
+    }
+
+    #[test]
+    fn what_is_used_where_it_lies_is_with_one_of_the_two() {
+        check::<SMALL>();
+    }
+
+    #[test]
+    fn nobody_gives_back_another_hands_loan() {
+        prepare();
+        if let Some(free) = Light::new().free() {
+            let ((loan, mine), (other, others)) = (lend(1, 0, free), lend(2, 0, free));
+            assert_eq!(
+                (mine.give_back(other), others.give_back(loan)),
+                (None, None)
+            );
+        }
+    }
+}
