@@ -17,10 +17,12 @@
 #     unplanted   it cannot be behind a switch: in a constant, behind `impl Trait`, a field left out; see --build
 #
 # What is known stays known: a run that was ended goes on where it was. After a change remove target/mutants/out.
-# Tests of three seconds or more are left out; those of `inline.rs` are none without optimization.
-# MUTANTS_BUDGET=25 gives each mutant so many seconds of tests, the shortest first; MUTANTS_AT_ONCE is 3.
+# Tests of MUTANTS_LONGEST=3 seconds or more are left out; those of `inline.rs` are none without optimization.
+# MUTANTS_BUDGET=25 gives each mutant so many seconds of tests, the shortest first; MUTANTS_AT_ONCE is 3; a test that
+# does not end among others may take MUTANTS_PATIENCE=25 seconds by itself.
 #
-# Not in CI: it takes long, and a survivor is a question and no failure. docs/proof.md has the answers.
+# Not in CI: it takes long, and a survivor is a question and no failure. ci/mutants/explained.txt has the answers, by the
+# mutants' names without the place in the file, so that it outlives a change elsewhere; what is not in there is printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,3 +43,7 @@ cargo mutants --list --json >"$place/list.json"
 cargo build --release --manifest-path ci/mutants/Cargo.toml --target-dir "$place/tool"
 CARGO_TARGET_DIR=$place/build "$place/tool/release/mutants" . "$place/tree" "$place/list.json" "$place/out" "$@"
 cut -f 1 "$place/out/outcomes.txt" | sort | uniq -c
+echo "survived, and not in ci/mutants/explained.txt:"
+awk -F '\t' 'NR == FNR { known[$1]; next }
+    $1 == "survived" { name = $2; sub(/:[0-9]+:[0-9]+:/, ":", name) }
+    $1 == "survived" && !(name in known) { print "  " $2 " (" $3 ")" }' ci/mutants/explained.txt "$place/out/outcomes.txt"

@@ -79,6 +79,7 @@ fn terminal_calls_that_may_stop_early_borrow_too() {
     };
     assert!(stage().try_for_each(narrow).is_ok());
     assert_eq!(stage().try_for_each(|x| (x < 1).then_some(())), None);
+    assert_eq!(stage().try_for_each(|x| (x < 9).then_some(())), Some(()));
     let flow = stage().try_for_each(|x| {
         if x < 9 {
             ControlFlow::Break(x)

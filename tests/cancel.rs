@@ -199,6 +199,32 @@ fn a_tripped_token_lets_nothing_begin() {
     }
 }
 
+/// The same of what only moves items; each has its own place for the options.
+#[test]
+fn under_a_tripped_token_nothing_is_moved() {
+    fn check<P: fanfold::Feed>(feed: fanfold::Fed<P>)
+    where
+        fanfold::Fed<P>: Iterator,
+    {
+        let token = CancelToken::new();
+        token.cancel();
+        let mut feed = feed.cancel_on(&token);
+        assert_eq!(feed.size_hint().0, 0, "not even promised");
+        assert!(feed.next().is_none() && feed.next().is_none());
+    }
+    within(SOON, || {
+        let pulled = Counter::new();
+        let source = || calls_counted(0..100, &pulled);
+        check(source().readahead(4));
+        check(source().window(4).max_age(HOUR));
+        check(source().par_map_by_key(2, |i| i % 3, |i| i));
+        check(fanfold::merge([source(), source()]));
+        check(fanfold::merge_sorted_by_key([source(), source()], |i| *i));
+        check(fanfold::round_robin([source(), source()]));
+        assert_eq!(pulled.get(), 0);
+    });
+}
+
 #[test]
 fn next_returns_though_the_source_blocks_for_ever() {
     for n in 1..=9 {

@@ -223,6 +223,18 @@ fn size_hint_is_true_in_flight_for_the_others() {
 }
 
 #[test]
+fn what_may_end_with_an_error_promises_one_result() {
+    let mut stage = (0..10_u64).try_par_map_ordered(2, Ok::<_, ()>);
+    assert_eq!(stage.size_hint(), (1, Some(10)));
+    assert_eq!(stage.next(), Some(Ok(0)));
+    assert_eq!(stage.size_hint(), (1, Some(9)));
+    assert_eq!(stage.by_ref().count(), 9);
+    assert_eq!(stage.size_hint(), (0, Some(0)));
+    let none = std::iter::empty::<u64>().try_par_map_ordered(2, Ok::<_, ()>);
+    assert_eq!(none.size_hint(), (0, Some(0)));
+}
+
+#[test]
 fn the_upper_hint_of_a_filter_falls_as_it_goes() {
     for n in 1..=9 {
         within(SOON, move || {

@@ -24,20 +24,28 @@ const LEFT_OUT: [&str; 7] = [
     "faults",
 ];
 
+/// What is set by `MUTANTS_..`; see `ci/mutants.sh`.
+fn setting(name: &str, default: u64) -> u64 {
+    let wanted = std::env::var(format!("MUTANTS_{name}")).ok();
+    wanted.and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+fn seconds(name: &str, default: u64) -> Duration {
+    Duration::from_secs(setting(name, default))
+}
+
 /// How many are tried at once: tests wait more than they work.
-fn at_once() -> usize {
-    let wanted = std::env::var("MUTANTS_AT_ONCE").ok();
-    wanted.and_then(|jobs| jobs.parse().ok()).unwrap_or(3)
+fn at_once() -> u64 {
+    setting("AT_ONCE", 3)
 }
 
 /// How long a test may take by itself that did not end among others.
-const PATIENCE: Duration = Duration::from_secs(25);
+fn patience() -> Duration {
+    seconds("PATIENCE", 25)
+}
 
 /// These come first.
 const QUICK: Duration = Duration::from_millis(250);
-
-/// These are left out: tests of the same that have far more items.
-const TOO_LONG: Duration = Duration::from_secs(3);
 
 struct Program {
     name: String,
@@ -280,8 +288,8 @@ fn attempt(
         if let End::Stuck(test) = &end {
             // On a busy machine that may have been bad luck.
             let known = names.contains(&test.as_str());
-            end = match known.then(|| run(tree, with, &[test], on, PATIENCE)) {
-                Some(End::Passed) => run(tree, with, &names, on, PATIENCE),
+            end = match known.then(|| run(tree, with, &[test], on, patience())) {
+                Some(End::Passed) => run(tree, with, &names, on, patience()),
                 _ => end,
             };
         }
@@ -312,10 +320,10 @@ pub fn all(
         remember(&passes, &programs, &tests);
         tests
     });
-    tests.retain(|test| test.takes < TOO_LONG);
+    let longest = seconds("LONGEST", 3);
+    tests.retain(|test| test.takes < longest);
     tests.sort_by_key(|test| test.takes);
-    let budget = std::env::var("MUTANTS_BUDGET").ok();
-    let budget = Duration::from_secs(budget.and_then(|b| b.parse().ok()).unwrap_or(600));
+    let budget = seconds("BUDGET", 600);
     let results = out.join("outcomes.txt");
     let known = fs::read_to_string(&results).unwrap_or_default();
     let known: BTreeSet<&str> = known
