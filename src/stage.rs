@@ -492,12 +492,7 @@ where
                 let known = running.items().map(|end| end as usize);
                 let low = known.unwrap_or(self.hint.0).saturating_sub(taken);
                 let high = known.or(self.hint.1).map(|high| high.saturating_sub(taken));
-                let low = if running.is_cancelled() || running.is_last() {
-                    0
-                } else {
-                    low
-                };
-                let high = if running.is_last() { Some(0) } else { high };
+                let low = if running.is_cancelled() { 0 } else { low };
                 let (low, high) = J::outputs((low, high));
                 (
                     low.saturating_add(rest_low),

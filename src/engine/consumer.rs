@@ -57,8 +57,6 @@ where
     pulled: u64,
     /// The outputs of the item that is being yielded.
     batch: Option<<J::Batch as IntoIterator>::IntoIter>,
-    /// Nothing follows that batch.
-    pub(crate) last: bool,
     /// The run that is being taken, and in an unordered stage those that have more to come.
     pub(crate) head: Option<TakingOf<S, J>>,
     pub(crate) partial: VecDeque<TakingOf<S, J>>,
@@ -173,7 +171,6 @@ where
             near,
             pulled: 0,
             batch: None,
-            last: false,
             head: None,
             partial: VecDeque::new(),
             taken: 0,
@@ -229,11 +226,6 @@ where
     /// Whether it ended by a cancellation, before the source's end.
     pub(crate) fn is_cut_short(&self) -> bool {
         self.cut_short
-    }
-
-    /// Whether nothing follows the outputs of the item that is being yielded.
-    pub(crate) fn is_last(&self) -> bool {
-        self.last
     }
 
     /// How many outputs are left of the item that is being yielded.
@@ -765,7 +757,6 @@ where
         match self.head.as_mut()?.take_any() {
             Ok(batch) => self.open(batch),
             Err(Odd::Last(batch)) => {
-                self.last = true;
                 self.stop();
                 self.open(batch)
             }

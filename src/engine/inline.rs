@@ -297,7 +297,6 @@ where
         match step {
             Step::Batch(batch) => Some(batch),
             Step::Last(batch) => {
-                self.last = true;
                 self.stop();
                 Some(batch)
             }
