@@ -17,7 +17,10 @@
 #     unplanted   it cannot be behind a switch: in a constant, behind `impl Trait`, a field left out; see --build
 #
 # What is known stays known: a run that was ended goes on where it was. After a change remove target/mutants/out.
-# Tests of MUTANTS_LONGEST=3 seconds or more are left out; those of `inline.rs` are none without optimization.
+# Tests of MUTANTS_LONGEST=3 seconds or more are left out. Those of `inline.rs` are none without optimization:
+#
+#     MUTANTS_RELEASE=inline MUTANTS_LONGEST=30 MUTANTS_AT_ONCE=1 ci/mutants.sh src/engine/inline.rs src/engine/lent.rs
+#
 # MUTANTS_BUDGET=25 gives each mutant so many seconds of tests, the shortest first; MUTANTS_AT_ONCE is 3; a test that
 # does not end among others may take MUTANTS_PATIENCE=25 seconds by itself.
 #
@@ -36,7 +39,7 @@ if [[ ${1:-} == --build ]]; then
     exec cargo mutants --output "$target" --timeout 60 --re "${2:?a filter}" -- --lib --tests
 fi
 
-place=$target/mutants
+place=$target/mutants${MUTANTS_RELEASE:+-release}
 mkdir -p "$place/tree" "$place/out"
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- -cf - | tar -xf - -C "$place/tree"
 cargo mutants --list --json >"$place/list.json"

@@ -461,6 +461,25 @@ fn kin_of_the_token_claim_for_the_replica() {
     });
 }
 
+#[test]
+fn the_current_token_of_a_loser_is_tripped() {
+    within(SOON, || {
+        let told = Counter::new();
+        let replicas = (0..2).map(|i| {
+            let told = told.clone();
+            move |_: CancelToken| {
+                if i == 0 {
+                    CancelToken::current().wait();
+                    told.add();
+                }
+                Ok::<_, ()>(i)
+            }
+        });
+        assert_eq!(replicas.hedge().run(), Ok(1));
+        eventually("it has been told", || told.get() == 1);
+    });
+}
+
 // ---- what is left behind
 
 #[test]

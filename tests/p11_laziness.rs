@@ -230,8 +230,11 @@ fn what_may_end_with_an_error_promises_one_result() {
     assert_eq!(stage.size_hint(), (1, Some(9)));
     assert_eq!(stage.by_ref().count(), 9);
     assert_eq!(stage.size_hint(), (0, Some(0)));
-    let none = std::iter::empty::<u64>().try_par_map_ordered(2, Ok::<_, ()>);
-    assert_eq!(none.size_hint(), (0, Some(0)));
+    let none = std::iter::empty::<u64>;
+    let tried = none().try_par_map_ordered(2, Ok::<_, ()>);
+    assert_eq!(tried.size_hint(), (0, Some(0)));
+    let flat = none().par_flat_map(2, |i| [i]);
+    assert_eq!(flat.size_hint(), (0, Some(0)), "nothing gives nothing");
 }
 
 #[test]

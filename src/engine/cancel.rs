@@ -1652,4 +1652,31 @@ mod tests {
             assert_eq!(node.links.lock().waiters, 0);
         }
     }
+
+    #[test]
+    fn one_of_the_rivals_does_the_work() {
+        let (parent, rivals) = (CancelToken::new(), Arc::<Rivals>::default());
+        let (first, one) = rivals.join(&parent, None);
+        let (second, two) = rivals.join(&parent, None);
+        assert!(!rivals.is_claimed());
+        assert_eq!(rivals.claim(two), Ok(()));
+        assert_eq!((rivals.claim(two), rivals.is_claimed()), (Ok(()), true));
+        assert_eq!(rivals.claim(one), Err(Cancelled));
+        let (late, _) = rivals.join(&parent, None);
+        assert!(late.is_cancelled() && !first.is_cancelled());
+        rivals.give_up(one);
+        assert!(rivals.is_claimed(), "by another");
+        rivals.give_up(two);
+        assert_eq!(rivals.claim(one), Ok(()));
+        rivals.give_up(one);
+        assert!(rivals.win(one).is_none());
+        assert!(second.is_cancelled() && !first.is_cancelled());
+        assert_eq!(
+            (rivals.claim(one), rivals.claim(two)),
+            (Ok(()), Err(Cancelled))
+        );
+        rivals.give_up(one);
+        let (late, _) = rivals.join(&parent, None);
+        assert!(late.is_cancelled() && !first.is_cancelled());
+    }
 }

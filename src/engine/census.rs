@@ -72,3 +72,20 @@ pub(crate) fn alive() -> Vec<String> {
         .map(|(_, name)| name.clone())
         .collect()
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_worked_for_another_works_for_itself_again() {
+        let own = root();
+        let outer = enter(own + 1);
+        let inner = enter(own + 2);
+        assert_eq!(root(), own + 2);
+        drop(inner);
+        assert_eq!(root(), own + 1);
+        drop(outer);
+        assert_eq!(root(), own);
+    }
+}

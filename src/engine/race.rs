@@ -106,3 +106,41 @@ impl<I, T> Race<I, T> {
 }
 
 type GivenUp<T> = (bool, Option<T>, Option<Arc<Rivals>>);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn race() -> Race<u8, &'static str> {
+        let mut race = Race::begin(7, 1, &Arc::default());
+        race.sent();
+        race
+    }
+
+    #[test]
+    fn a_copy_that_fails_takes_care_of_what_the_owner_has_left() {
+        let mut race = race();
+        assert!(matches!(race.failed("owner"), Failed::Left));
+        assert_eq!(race.copy_failed(6), None, "of an item before");
+        assert_eq!(race.copy_failed(7), Some("owner"));
+        assert_eq!(race.copy_failed(7), None, "once");
+    }
+
+    #[test]
+    fn an_owner_that_fails_after_its_copy_counts() {
+        let mut race = race();
+        assert_eq!(race.copy_failed(6), None);
+        assert!(matches!(race.failed("owner"), Failed::Left));
+        let mut race = self::race();
+        assert_eq!(race.copy_failed(7), None);
+        assert!(matches!(race.failed("owner"), Failed::Counts("owner")));
+    }
+
+    #[test]
+    fn what_comes_after_the_place_was_taken_is_over() {
+        let mut race = race();
+        race.give_up();
+        assert!(matches!(race.failed("owner"), Failed::Over("owner")));
+        assert_eq!(race.copy_failed(7), None);
+    }
+}

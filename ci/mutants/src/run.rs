@@ -67,10 +67,24 @@ enum End {
     Stuck(String),
 }
 
+/// All, or those that `MUTANTS_RELEASE` names, in release.
 fn programs(tree: &Path) -> Vec<Program> {
+    let mut args = vec!["--lib".to_owned(), "--tests".to_owned()];
+    if let Ok(named) = std::env::var("MUTANTS_RELEASE") {
+        args = named
+            .split(' ')
+            .map(|name| format!("--test={name}"))
+            .collect();
+        args.push("--release".to_owned());
+    }
     let build = Command::new("cargo")
-        .args(["test", "--no-run", "--all-features", "--lib", "--tests"])
-        .args(["--message-format=json"])
+        .args([
+            "test",
+            "--no-run",
+            "--all-features",
+            "--message-format=json",
+        ])
+        .args(args)
         .current_dir(tree)
         .env("RUSTFLAGS", RUSTFLAGS)
         .output()
