@@ -1066,6 +1066,36 @@ fn a_reader_that_was_interrupted_can_be_asked_again() {
 }
 
 #[test]
+fn what_was_interrupted_in_one_stage_can_be_asked_by_the_next() {
+    within(SOON, || {
+        let mut source = feedback([0]);
+        let lead = source.next().unwrap();
+        let mut reader = source.map(|lead| *lead).broadcast(1).readers().remove(0);
+        for round in 1..4 {
+            fanfold::scope(|s| {
+                let token = CancelToken::new();
+                let mut stage = reader
+                    .by_ref()
+                    .par_map(2, |i: i32| i)
+                    .cancel_on(&token)
+                    .within(s);
+                let cancels = thread::spawn(move || {
+                    settle();
+                    token.cancel();
+                });
+                assert_eq!(stage.next(), None);
+                cancels.join().unwrap();
+            });
+            lead.push(round).unwrap();
+            fanfold::scope(|s| {
+                let mut stage = reader.by_ref().par_map(2, |i: i32| i).within(s);
+                assert_eq!(stage.next(), Some(round));
+            });
+        }
+    });
+}
+
+#[test]
 fn what_was_interrupted_in_the_source_can_be_asked_again() {
     within(SOON, || {
         let mut source = feedback([0]);

@@ -1056,6 +1056,20 @@ fn the_hint_is_true_at_every_step() {
 }
 
 #[test]
+fn after_a_cancellation_no_number_is_promised() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        let mut stage = (0..10)
+            .par_map_by_key(2, |&i| i, |i: u64| i)
+            .cancel_on(&token);
+        assert!(stage.next().is_some());
+        eventually("the end is seen", || stage.size_hint() == (9, Some(9)));
+        token.cancel();
+        assert_eq!(stage.size_hint(), (0, Some(9)));
+    });
+}
+
+#[test]
 fn a_hint_that_lies_is_survived() {
     for hint in [
         (usize::MAX, Some(3)),

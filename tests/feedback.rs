@@ -665,6 +665,7 @@ fn a_budget_that_is_enough_says_nothing() {
                 lead.push(i + 1).unwrap();
             }
         }
+        assert_eq!(source.size_hint(), (0, Some(0)), "not even a last word");
         assert!(source.next().is_none() && source.next().is_none());
     }
 }
@@ -696,10 +697,8 @@ fn the_last_word_comes_last_and_once() {
     let mut source = feedback((0..9).map(|id| ledger.track(id))).budget(4);
     assert_eq!(ledger.alive(), 4);
     assert_eq!(source.by_ref().take(4).flatten().count(), 4);
-    assert_eq!(
-        source.next().map(|last| last.unwrap_err().refused()),
-        Some(5)
-    );
+    let exhausted = source.next().unwrap().unwrap_err();
+    assert_eq!((exhausted.budget(), exhausted.refused()), (4, 5));
     ledger.assert_dropped_once();
 }
 

@@ -426,6 +426,40 @@ fn a_claim_keeps_others_from_being_started() {
 }
 
 #[test]
+fn a_failure_beside_a_claim_starts_nobody() {
+    within(SOON, || {
+        let (pulled, begun) = (Counter::new(), Counter::new());
+        let (claimed, failed) = (Gate::new(), Gate::new());
+        let replicas = counted(
+            (0..9).map(|i| {
+                let begun = begun.clone();
+                let (claimed, failed) = (claimed.clone(), failed.clone());
+                move |token: CancelToken| match i {
+                    0 => {
+                        begun.wait_for(1);
+                        token.claim()?;
+                        claimed.open();
+                        failed.wait();
+                        settle(); // until that has been seen
+                        Ok(0)
+                    }
+                    1 => {
+                        begun.add();
+                        claimed.wait();
+                        failed.open();
+                        Err(Cancelled)
+                    }
+                    _ => Ok(i),
+                }
+            }),
+            &pulled,
+        );
+        assert_eq!(replicas.hedge().after(40 * SHORT).run(), Ok(0));
+        assert_eq!(pulled.get(), 2);
+    });
+}
+
+#[test]
 fn the_claim_of_one_that_fails_is_void() {
     within(SOON, || {
         let replicas = (0..3).map(|i| {

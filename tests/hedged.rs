@@ -183,33 +183,36 @@ fn the_loser_is_told() {
 
 #[test]
 fn a_copy_that_loses_is_told() {
-    within(SOON, || {
-        let (told, begun, runs, policy) = (Counter::new(), Gate::new(), Runs::new(9), free());
-        let mut stage = (0..9)
-            .par_map_ordered(2, {
-                let (told, begun, runs) = (told.clone(), begun.clone(), runs.clone());
-                move |i| {
-                    if i == 4 {
-                        if runs.run(i) == 1 {
-                            begun.wait();
-                        } else {
-                            let token = CancelToken::current();
-                            begun.open();
-                            token.wait();
-                            told.add();
+    for both_ask in [false, true] {
+        within(SOON, move || {
+            let (told, begun, runs, policy) = (Counter::new(), Gate::new(), Runs::new(9), free());
+            let mut stage = (0..9)
+                .par_map_ordered(2, {
+                    let (told, begun, runs) = (told.clone(), begun.clone(), runs.clone());
+                    move |i| {
+                        if i == 4 {
+                            if runs.run(i) == 1 {
+                                let _token = both_ask.then(CancelToken::current);
+                                begun.wait();
+                            } else {
+                                let token = CancelToken::current();
+                                begun.open();
+                                token.wait();
+                                told.add();
+                            }
                         }
+                        i
                     }
-                    i
-                }
-            })
-            .hedged(&policy);
-        let _opener = begun.opener();
-        assert!(stage.by_ref().take(5).eq(0..5));
-        told.wait_for(1); // and not only by the end
-        assert!(stage.eq(5..9));
-        let stats = policy.stats();
-        assert_eq!((stats.sent, stats.lost), (1, 1));
-    });
+                })
+                .hedged(&policy);
+            let _opener = begun.opener();
+            assert!(stage.by_ref().take(5).eq(0..5));
+            told.wait_for(1); // and not only by the end
+            assert!(stage.eq(5..9));
+            let stats = policy.stats();
+            assert_eq!((stats.sent, stats.lost), (1, 1));
+        });
+    }
 }
 
 /// Tied: whichever comes first tells the other.

@@ -70,6 +70,31 @@ fn a_window_closes_by_time_with_what_came_until_then() {
     });
 }
 
+/// The same if the consumer looks when all are there: it is when they came that counts.
+#[test]
+fn what_came_too_late_opens_the_next_window_although_nobody_looked() {
+    within(SOON, || {
+        let (gate, pulled) = (Gate::new(), Counter::new());
+        let wait = gate.clone();
+        let source = (0..12).inspect(move |i| match i {
+            6 => wait.wait(),
+            9 => std::thread::sleep(4 * SHORT),
+            _ => {}
+        });
+        let mut windows = counted(source, &pulled).window(6).max_age(2 * SHORT);
+        let _open = gate.opener();
+        let mut taken = 0;
+        while taken < 6 {
+            taken += windows.next().expect("a window").len();
+        }
+        gate.open();
+        pulled.wait_for(12);
+        let rest: Vec<_> = windows.collect();
+        assert!(rest.iter().any(|window| window[0] == 9), "{rest:?}");
+        assert_eq!(rest.concat(), [6, 7, 8, 9, 10, 11]);
+    });
+}
+
 #[test]
 fn a_full_window_does_not_wait_for_its_time() {
     within(SOON, || {

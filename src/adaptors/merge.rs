@@ -549,7 +549,6 @@ impl<'s, T: Send> MergeIter<'s, T> {
         let name = options.name.unwrap_or_else(|| format!("source {index}"));
         self.lanes.push((name, Arc::clone(&source.life)));
         let opts = LaneOpts {
-            rank: index,
             weight: options.weight.unwrap_or(1),
             timeout: options.timeout,
             ..LaneOpts::new(options.buffer.unwrap_or(self.buffer))

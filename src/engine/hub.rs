@@ -73,8 +73,6 @@ pub(crate) struct LaneOpts {
     pub(crate) overflow: Overflow,
     /// How many items were dropped for want of room.
     pub(crate) dropped: Option<Dropped>,
-    /// Of two lanes with something in them the lower rank comes first.
-    pub(crate) rank: usize,
     /// How many items it may give in a round.
     pub(crate) weight: u32,
     /// How long it may be silent.
@@ -87,7 +85,6 @@ impl LaneOpts {
             bound,
             overflow: Overflow::Block,
             dropped: None,
-            rank: 0,
             weight: 1,
             timeout: None,
         }
@@ -115,7 +112,7 @@ pub(crate) enum Rule {
     /// items as its weight says, and none gives more before all that have something have given theirs.
     #[default]
     Turns,
-    /// Always from the lowest rank; within a rank in turn.
+    /// Always from the one that was added first.
     Priority,
 }
 
@@ -804,10 +801,9 @@ struct Ready {
     /// Those that have had their share of this round.
     spent: VecDeque<usize>,
     round: u64,
-    /// Of each lane: rank, weight, the round of its credit, and what is left of that.
-    lanes: Vec<(usize, u32, u64, u32)>,
-    ranked: BinaryHeap<Reverse<(usize, u64, usize)>>,
-    tick: u64,
+    /// Of each lane: weight, the round of its credit, and what is left of that.
+    lanes: Vec<(u32, u64, u32)>,
+    ranked: BinaryHeap<Reverse<usize>>,
 }
 
 impl Ready {
@@ -819,24 +815,19 @@ impl Ready {
             round: 0,
             lanes: Vec::new(),
             ranked: BinaryHeap::new(),
-            tick: 0,
         }
     }
 
     fn lane(&mut self, opts: &LaneOpts) {
-        self.lanes.push((opts.rank, opts.weight, 0, opts.weight));
+        self.lanes.push((opts.weight, 0, opts.weight));
     }
 
     /// A lane has something, or still has.
     fn add(&mut self, index: usize) {
         match self.rule {
-            Rule::Priority => {
-                self.tick += 1;
-                let rank = self.lanes[index].0;
-                self.ranked.push(Reverse((rank, self.tick, index)));
-            }
+            Rule::Priority => self.ranked.push(Reverse(index)),
             Rule::Turns => {
-                let (_, weight, round, credit) = &mut self.lanes[index];
+                let (weight, round, credit) = &mut self.lanes[index];
                 if *round != self.round {
                     (*round, *credit) = (self.round, *weight);
                 }
@@ -851,7 +842,7 @@ impl Ready {
 
     fn pop(&mut self) -> Option<usize> {
         if self.rule == Rule::Priority {
-            return self.ranked.pop().map(|Reverse((_, _, index))| index);
+            return self.ranked.pop().map(|Reverse(index)| index);
         }
         if self.ring.is_empty() && !self.spent.is_empty() {
             self.round += 1;
@@ -861,7 +852,8 @@ impl Ready {
         }
         let index = self.ring.pop_front()?;
         // A lane that drops its oldest may be here twice.
-        self.lanes[index].3 = self.lanes[index].3.saturating_sub(1);
+        let (_, _, credit) = &mut self.lanes[index];
+        *credit = credit.saturating_sub(1);
         Some(index)
     }
 }
