@@ -1005,6 +1005,18 @@ fn nothing_is_pulled_before_the_first_next() {
 }
 
 #[test]
+fn the_consumers_thread_runs_nothing() {
+    for n in 1..=4 {
+        within(SOON, move || {
+            let here = std::thread::current().id();
+            let elsewhere = move |_| std::thread::current().id() != here;
+            let mut stage = (0..200).par_map_by_key(n, |&i| i % 3, elsewhere);
+            assert!(stage.all(|elsewhere| elsewhere));
+        });
+    }
+}
+
+#[test]
 fn it_ends_once() {
     let calls = Counter::new();
     let source = Script::new([Some(1), None, Some(2)], &calls);

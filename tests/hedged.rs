@@ -694,6 +694,43 @@ fn it_goes_with_the_other_options() {
     });
 }
 
+/// The copy comes too late, and nobody is in `next()` by then.
+#[test]
+fn a_late_copy_does_not_count_although_nobody_waited() {
+    within(SOON, || {
+        let (policy, runs, late) = (free(), Runs::new(3), Counter::new());
+        let mut stage = (0..3)
+            .par_map_ordered(2, {
+                let (runs, late) = (runs.clone(), late.clone());
+                move |i| {
+                    if i == 1 {
+                        let is_copy = runs.run(i) == 2;
+                        std::thread::sleep(60 * SHORT);
+                        if is_copy {
+                            late.add();
+                        } else {
+                            late.wait_for(1);
+                            settle();
+                        }
+                    }
+                    i
+                }
+            })
+            .item_timeout(30 * SHORT)
+            .hedged(&policy)
+            .isolate();
+        assert!(stage.next().is_some_and(|result| result.is_ok()));
+        while runs.of(1) < 2 {
+            assert!(stage.next_within(SHORT).is_err(), "the copy is not there");
+        }
+        late.wait_for(1);
+        settle();
+        let second = stage.next().expect("one of three");
+        assert!(second.is_err_and(|failure| failure.is_timeout()));
+        assert_eq!(stage.map(Result::unwrap).collect::<Vec<_>>(), [2]);
+    });
+}
+
 #[test]
 fn borrowed_and_chained_stages_have_it() {
     within(SOON, || {

@@ -4,6 +4,9 @@
 mod support;
 
 use fanfold::{CancelToken, Fanfold};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use support::{Counter, Gate, SOON, calls_counted, counted, dawdle, mix, settle, within};
 
 /// Several items fail, at random: about one in eight, but never the first three.
@@ -207,6 +210,49 @@ fn few_items_run_after_an_error() {
                 .collect();
             assert_eq!(ours, [Ok(0), Err(1)]);
             assert!(pulls.get() < 5_000, "{} admitted", pulls.get());
+        });
+    }
+}
+
+/// A worker waits in an item, the first of its run, until the item before it has failed.
+#[test]
+fn who_is_behind_a_failure_starts_nothing_more() {
+    thread_local!(static LAST: Cell<u64> = const { Cell::new(0) });
+    for _ in 0..20 {
+        within(SOON, || {
+            let waiting = Arc::new(Mutex::new(None::<(u64, CancelToken)>));
+            let known = Arc::new(AtomicBool::new(false));
+            let behind = Counter::new();
+            let stage = (0..).try_par_map_ordered(2, {
+                let behind = behind.clone();
+                move |i: u64| {
+                    if known.load(SeqCst) {
+                        behind.add();
+                    }
+                    let begins = LAST.replace(i) + 1 != i;
+                    let mut waiting = waiting.lock().unwrap();
+                    match &*waiting {
+                        Some((item, _)) if i + 1 == *item => return Err(i),
+                        Some((item, goes_on)) if i > *item => {
+                            goes_on.cancel(); // what precedes it had been run
+                            *waiting = None;
+                        }
+                        None if begins && i > 1_000 => {
+                            let current = CancelToken::current();
+                            let goes_on = current.child();
+                            *waiting = Some((i, goes_on.clone()));
+                            drop(waiting);
+                            goes_on.wait();
+                            known.fetch_or(current.is_cancelled(), SeqCst);
+                        }
+                        _ => {}
+                    }
+                    Ok(i)
+                }
+            });
+            let failed = stage.map(Result::err).find_map(|error| error);
+            assert!(failed.is_some_and(|i| i >= 1_000));
+            assert_eq!(behind.get(), 0);
         });
     }
 }

@@ -7,7 +7,8 @@ mod support;
 
 use fanfold::{CancelToken, Fanfold};
 use support::{
-    Counter, Lying, SOON, Script, bang, calls_counted, caught, counted, dawdle, settle, within,
+    Counter, Lying, SOON, Script, bang, calls_counted, caught, counted, dawdle, eventually, settle,
+    within,
 };
 
 #[test]
@@ -235,6 +236,19 @@ fn what_may_end_with_an_error_promises_one_result() {
     assert_eq!(tried.size_hint(), (0, Some(0)));
     let flat = none().par_flat_map(2, |i| [i]);
     assert_eq!(flat.size_hint(), (0, Some(0)), "nothing gives nothing");
+}
+
+#[test]
+fn once_the_end_is_known_so_is_the_number() {
+    within(SOON, || {
+        let source = (0..20_u64).filter(|_| true);
+        let mut stage = source.par_map_ordered(2, |i| i).in_flight(64);
+        assert_eq!(stage.size_hint(), (0, Some(20)));
+        assert_eq!(stage.next(), Some(0));
+        eventually("the end is seen", || stage.size_hint() == (19, Some(19)));
+        assert_eq!(stage.by_ref().count(), 19);
+        assert_eq!(stage.size_hint(), (0, Some(0)));
+    });
 }
 
 #[test]
