@@ -346,30 +346,49 @@ fn the_stage_around_it_ends_it() {
     });
 }
 
+/// Asks a replica that never answers, unless it is told to.
+fn asks_for_ever(begun: &Counter, told: &Counter) -> impl Iterator<Item = u32> + Send + use<> {
+    let (begun, told) = (begun.clone(), told.clone());
+    std::iter::from_fn(move || {
+        let (begun, stuck) = (begun.clone(), stuck(&told));
+        let replica = move |token| {
+            begun.add();
+            stuck(token)
+        };
+        [replica].into_iter().hedge().run().ok()
+    })
+}
+
 /// A hedge in the source of a stage ends with the stage.
 #[test]
 fn a_hedge_in_a_source_is_interrupted_with_it() {
     within(SOON, || {
         let (told, begun) = (Counter::new(), Counter::new());
-        let source = std::iter::from_fn({
-            let (told, begun) = (told.clone(), begun.clone());
-            move || {
-                let (begun, stuck) = (begun.clone(), stuck(&told));
-                let replica = move |token| {
-                    begun.add();
-                    stuck(token)
-                };
-                [replica].into_iter().hedge().run().ok()
-            }
-        });
+        let source = asks_for_ever(&begun, &told);
         let token = CancelToken::new();
         let mut stage = source.par_map_ordered(2, |i| i).cancel_on(&token);
-        std::thread::spawn({
-            let token = token.clone();
-            move || {
-                begun.wait_for(1);
-                token.cancel();
-            }
+        std::thread::spawn(move || {
+            begun.wait_for(1);
+            token.cancel();
+        });
+        assert_eq!(stage.next(), None);
+        drop(stage);
+        told.wait_for(1);
+    });
+}
+
+/// The same if the consumer is in the source itself, where nobody's token is the current one.
+#[test]
+fn a_hedge_in_a_source_that_is_pulled_here_is_interrupted_with_it() {
+    within(SOON, || {
+        let (told, begun) = (Counter::new(), Counter::new());
+        let source = asks_for_ever(&begun, &told);
+        let token = CancelToken::new();
+        let mut stage = source.local().par_map_ordered(2, |i| i).cancel_on(&token);
+        std::thread::spawn(move || {
+            begun.wait_for(1);
+            settle(); // until the hedge waits
+            token.cancel();
         });
         assert_eq!(stage.next(), None);
         drop(stage);
