@@ -1004,6 +1004,32 @@ fn nothing_is_pulled_before_the_first_next() {
     fanfold::testing::assert_quiescent();
 }
 
+/// Not even of what a worker has in hand already.
+#[test]
+fn after_a_panic_nothing_of_that_key_is_started() {
+    for n in 1..=3 {
+        for round in 0..30_u64 {
+            within(SOON, move || {
+                let behind = Counter::new();
+                let last = 500 + mix(round) % 500;
+                let mut stage = (0..5_000).par_map_by_key(n, |_| (), {
+                    let behind = behind.clone();
+                    move |i| {
+                        if i > last {
+                            behind.add();
+                        }
+                        if i == last { bang(i) } else { i }
+                    }
+                });
+                assert!(stage.by_ref().take(last as usize).eq(0..last));
+                assert_eq!(caught(|| stage.next()), Err(last));
+                drop(stage);
+                assert_eq!(behind.get(), 0);
+            });
+        }
+    }
+}
+
 #[test]
 fn the_consumers_thread_runs_nothing() {
     for n in 1..=4 {

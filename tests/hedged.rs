@@ -694,6 +694,25 @@ fn it_goes_with_the_other_options() {
     });
 }
 
+/// Of each item, not of the stage.
+#[cfg(feature = "percentile")]
+#[test]
+fn the_policy_learns_how_long_items_take() {
+    within(SOON, || {
+        let policy = HedgePolicy::percentile(50.0)
+            .warm_up(20)
+            .budget(0.0)
+            .reserve(0);
+        let stage = (0..60).par_map_ordered(3, |i| {
+            std::thread::sleep(if i == 0 { 60 * SHORT } else { SHORT });
+            i
+        });
+        assert!(stage.hedged(&policy).eq(0..60));
+        let median = policy.delay().expect("it has seen enough");
+        assert!((SHORT / 2..30 * SHORT).contains(&median), "{median:?}");
+    });
+}
+
 /// The copy comes too late, and nobody is in `next()` by then.
 #[test]
 fn a_late_copy_does_not_count_although_nobody_waited() {

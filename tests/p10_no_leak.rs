@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{
-    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, within,
+    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, settle, within,
 };
 
 #[test]
@@ -321,6 +321,22 @@ fn threads_that_idle_leave_their_pool() {
         assert!((0..4).readahead(2).on(&pool).eq(0..4));
         eventually("all have left", || pool.threads() == 0);
         ended.wait_for(begun.get());
+    });
+}
+
+#[test]
+fn threads_stay_in_their_pool_for_the_idle_time() {
+    within(SOON, || {
+        let idle = Duration::from_millis(20);
+        let pool = Pool::builder().idle_time(idle).build();
+        assert!((0..4).par_map_ordered(2, |i| i).on(&pool).eq(0..4));
+        eventually("all have left", || pool.threads() == 0);
+        let pool = Pool::builder()
+            .idle_time(Duration::from_secs(3_600))
+            .build();
+        assert!((0..4).par_map_ordered(2, |i| i).on(&pool).eq(0..4));
+        settle();
+        assert!(pool.threads() > 0);
     });
 }
 
