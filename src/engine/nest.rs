@@ -132,25 +132,34 @@ pub(crate) fn tell_outer(inner: &Arc<impl Interrupt + 'static>) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::{AtomicUsize, Ordering};
 
-    struct Inner;
+    #[derive(Default)]
+    struct Inner(AtomicUsize);
 
     impl Interrupt for Inner {
-        fn interrupt(&self) {}
+        fn interrupt(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[test]
-    fn what_is_gone_or_there_already_takes_no_place() {
+    fn each_that_is_there_is_interrupted_once_and_what_is_gone_takes_no_place() {
         let inside = Inside::default();
-        let (kept, gone) = (Arc::new(Inner), Arc::new(Inner));
+        let waits: Vec<Arc<Inner>> = (0..3).map(|_| Arc::default()).collect();
+        let gone = Arc::new(Inner::default());
         assert!(inside.enter(&gone));
         drop(gone);
-        for _ in 0..3 {
-            assert!(inside.enter(&kept));
+        for inner in waits.iter().chain(&waits) {
+            assert!(inside.enter(inner));
         }
-        assert_eq!(inside.0.lock().list.len(), 1);
+        assert_eq!(inside.0.lock().list.len(), 3);
         inside.interrupt();
-        assert!(inside.is_over() && !inside.enter(&kept));
+        inside.interrupt();
+        assert!(inside.is_over() && !inside.enter(&waits[0]));
         assert!(inside.0.lock().list.is_empty());
+        for inner in waits {
+            assert_eq!(inner.0.load(Ordering::Relaxed), 1);
+        }
     }
 }
