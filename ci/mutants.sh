@@ -25,7 +25,8 @@
 # does not end among others may take MUTANTS_PATIENCE=25 seconds by itself.
 #
 # Not in CI: it takes long, and a survivor is a question and no failure. ci/mutants/explained.txt has the answers, by the
-# mutants' names without the place in the file, so that it outlives a change elsewhere; what is not in there is printed.
+# mutants' names with the line that they change instead of its number, so that it outlives a change elsewhere; what is not
+# in there is printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,6 +48,6 @@ cargo build --release --manifest-path ci/mutants/Cargo.toml --target-dir "$place
 CARGO_TARGET_DIR=$place/build "$place/tool/release/mutants" . "$place/tree" "$place/list.json" "$place/out" "$@"
 cut -f 1 "$place/out/outcomes.txt" | sort | uniq -c
 echo "survived, and not in ci/mutants/explained.txt:"
-awk -F '\t' 'NR == FNR { known[$1]; next }
-    $1 == "survived" { name = $2; sub(/:[0-9]+:[0-9]+:/, ":", name) }
+awk -F '\t' 'NR == FNR { known[$0]; next }
+    $1 == "survived" { name = $2; sub(/:[0-9]+:[0-9]+:/, ":", name); name = name " | " $4 }
     $1 == "survived" && !(name in known) { print "  " $2 " (" $3 ")" }' ci/mutants/explained.txt "$place/out/outcomes.txt"

@@ -19,6 +19,8 @@ pub struct Mutant {
     pub replacement: String,
     pub line: usize,
     pub column: usize,
+    /// What stands in that line.
+    pub text: String,
 }
 
 /// A mutant may be such that the compiler would know better.
@@ -60,21 +62,33 @@ pub(crate) fn planted(id: usize) -> bool {
 }
 "#;
 
-fn mutants(list: &str) -> Vec<Mutant> {
+fn mutants(list: &str, from: &Path) -> Vec<Mutant> {
     let list: Vec<Value> = serde_json::from_str(list).expect("cargo mutants --list --json");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let number = |value: &Value| value.as_u64().unwrap_or_default() as usize;
+    let mut sources: BTreeMap<String, String> = BTreeMap::new();
     list.iter()
         .enumerate()
         .map(|(id, mutant)| {
             let start = &mutant["span"]["start"];
+            let file = text(&mutant["file"]);
+            let source = sources
+                .entry(file.clone())
+                .or_insert_with(|| fs::read_to_string(from.join(&file)).expect("a source file"));
+            let line = number(&start["line"]);
             Mutant {
+                text: source
+                    .lines()
+                    .nth(line - 1)
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned(),
                 id,
                 name: text(&mutant["name"]),
-                file: text(&mutant["file"]),
+                file,
                 genre: text(&mutant["genre"]),
                 replacement: text(&mutant["replacement"]),
-                line: number(&start["line"]),
+                line,
                 column: number(&start["column"]),
             }
         })
@@ -193,7 +207,7 @@ fn main() {
     let [from, to, list, out] = args.first_chunk().expect("FROM TREE LIST OUT [FILE..]");
     let (from, to, out) = (Path::new(from), Path::new(to), Path::new(out));
     let list = fs::read_to_string(list).expect("the list");
-    let mut mutants = mutants(&list);
+    let mut mutants = mutants(&list, from);
     let wanted = &args[4..];
     if std::env::var_os("MUTANTS_RELEASE").is_some() {
         // What is timed there must not pass by more switches than there have to be.

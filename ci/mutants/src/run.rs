@@ -352,7 +352,7 @@ pub fn all(
             .expect("a file for the outcomes"),
     );
     let tell = |verdict: &str, mutant: &Mutant, how: &str| {
-        let line = format!("{verdict}\t{}\t{how}\n", mutant.name);
+        let line = format!("{verdict}\t{}\t{how}\t{}\n", mutant.name, mutant.text);
         let _ = results.lock().unwrap().write_all(line.as_bytes());
     };
     let caught = Mutex::new(BTreeMap::new());
