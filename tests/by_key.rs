@@ -806,6 +806,48 @@ fn a_panic_in_the_drop_of_a_result_is_raised_and_loses_nothing() {
     });
 }
 
+/// Each panics when it is dropped, also while the thread unwinds: two in a row would be the end of it.
+#[test]
+fn panics_in_drops_do_not_meet_one_another() {
+    struct Stubborn(u64, Counter);
+    impl Drop for Stubborn {
+        fn drop(&mut self) {
+            self.1.add();
+            bang(self.0);
+        }
+    }
+    within(SOON, || {
+        let (dropped, gate, pulled) = (Counter::new(), Gate::new(), Counter::new());
+        let (counts, wait) = (dropped.clone(), gate.clone());
+        let source = (0..8).map(move |i| Some(Stubborn(i, counts.clone())));
+        let mut stage = counted(source, &pulled).par_map_by_key(
+            1,
+            |_| (),
+            move |item: Option<Stubborn>| match item {
+                Some(first) if first.0 == 0 => {
+                    std::mem::forget(first);
+                    None
+                }
+                item => {
+                    wait.wait();
+                    item
+                }
+            },
+        );
+        let _open = gate.opener();
+        assert!(stage.next().is_some());
+        pulled.wait_for(8);
+        let open = std::thread::spawn(move || {
+            settle();
+            gate.open();
+        });
+        assert!(caught(|| drop(stage)).is_err());
+        open.join().expect("no panic");
+        assert_eq!(dropped.get(), 7);
+        fanfold::testing::assert_quiescent();
+    });
+}
+
 #[test]
 fn a_panic_in_a_terminal_call_joins() {
     let ledger = Ledger::new();

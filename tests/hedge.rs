@@ -558,6 +558,40 @@ fn losers_are_waited_for_if_asked() {
     });
 }
 
+/// What losers answer panics when it is dropped: nobody hears of it, and nothing is left.
+#[test]
+fn late_answers_that_panic_when_dropped_harm_nobody() {
+    struct Stubborn(Counter);
+    impl Drop for Stubborn {
+        fn drop(&mut self) {
+            self.0.add();
+            bang(self.0.get() as u64);
+        }
+    }
+    within(SOON, || {
+        let (dropped, gate, begun) = (Counter::new(), Gate::new(), Counter::new());
+        let replicas = (0..4).map(|i| {
+            let (dropped, gate, begun) = (dropped.clone(), gate.clone(), begun.clone());
+            move |_: CancelToken| {
+                begun.add();
+                if i == 3 {
+                    begun.wait_for(4);
+                    return Ok::<_, ()>(None);
+                }
+                gate.wait();
+                Ok(Some(Stubborn(dropped)))
+            }
+        });
+        let _open = gate.opener();
+        assert!(replicas.hedge().run().is_ok_and(|answer| answer.is_none()));
+        gate.open();
+        eventually("the losers return", || {
+            std::panic::catch_unwind(testing::assert_quiescent).is_ok()
+        });
+        assert_eq!(dropped.get(), 3);
+    });
+}
+
 #[test]
 fn losers_are_not_waited_for_otherwise_and_leave_nothing() {
     within(SOON, || {
