@@ -806,16 +806,35 @@ fn a_panic_in_the_drop_of_a_result_is_raised_and_loses_nothing() {
     });
 }
 
-/// Each panics when it is dropped, also while the thread unwinds: two in a row would be the end of it.
+/// Panics when it is dropped, also while the thread unwinds: two in a row would be the end of it.
+struct Stubborn(u64, Counter);
+
+impl Drop for Stubborn {
+    fn drop(&mut self) {
+        self.1.add();
+        bang(self.0);
+    }
+}
+
+#[test]
+fn a_panic_in_a_drop_does_not_meet_one_of_the_user() {
+    within(SOON, || {
+        let (dropped, pulled) = (Counter::new(), Counter::new());
+        let counts = dropped.clone();
+        let met = caught(|| {
+            let items = (0..8).map(move |i| Stubborn(i, counts.clone()));
+            let items = counted(items, &pulled);
+            let mut stage = items.par_map_by_key(2, |_| (), |item| item).in_flight(8);
+            stage.next().map(std::mem::forget);
+            pulled.wait_for(8);
+            bang(9);
+        });
+        assert_eq!((met, dropped.get()), (Err(9), 7));
+    });
+}
+
 #[test]
 fn panics_in_drops_do_not_meet_one_another() {
-    struct Stubborn(u64, Counter);
-    impl Drop for Stubborn {
-        fn drop(&mut self) {
-            self.1.add();
-            bang(self.0);
-        }
-    }
     within(SOON, || {
         let (dropped, gate, pulled) = (Counter::new(), Gate::new(), Counter::new());
         let (counts, wait) = (dropped.clone(), gate.clone());
