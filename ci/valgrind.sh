@@ -18,7 +18,7 @@ awk -F 'leak:' '/^leak:/ {
 }' ci/lsan.supp >"$supp"
 # std itself has blocks that are "possibly lost".
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --leak-check=full --errors-for-leak-kinds=definite \
---show-leak-kinds=definite --num-callers=60 --suppressions=$supp --error-exitcode=9 --fair-sched=yes"
+--show-leak-kinds=definite --num-callers=60 --max-threads=4000 --suppressions=$supp --error-exitcode=9 --fair-sched=yes"
 # Time limits that tell stuck from slow do not hold here.
 export FANFOLD_SLOW=${FANFOLD_SLOW:-30}
 run valgrind --target x86_64-unknown-linux-gnu -- --test-threads=1
