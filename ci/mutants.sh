@@ -20,6 +20,7 @@
 # Tests of MUTANTS_LONGEST=3 seconds or more are left out. Those of `inline.rs` are none without optimization:
 #
 #     MUTANTS_RELEASE=inline MUTANTS_LONGEST=30 MUTANTS_AT_ONCE=1 ci/mutants.sh src/engine/inline.rs src/engine/lent.rs
+#     MUTANTS_RELEASE=loom MUTANTS_LONGEST=60 ci/mutants.sh src/engine/run.rs src/engine/ctl.rs     by the models
 #
 # MUTANTS_BUDGET=25 gives each mutant so many seconds of tests, the shortest first; MUTANTS_AT_ONCE is 3; a test that
 # does not end among others may take MUTANTS_PATIENCE=25 seconds by itself.
@@ -28,6 +29,7 @@
 # mutants' names with the line that they change instead of its number, so that it outlives a change elsewhere; what is not
 # in there is printed.
 set -euo pipefail
+export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-2}
 cd "$(dirname "$0")/.."
 
 if ! command -v cargo-mutants >/dev/null; then
@@ -40,7 +42,7 @@ if [[ ${1:-} == --build ]]; then
     exec cargo mutants --output "$target" --timeout 60 --re "${2:?a filter}" -- --lib --tests
 fi
 
-place=$target/mutants${MUTANTS_RELEASE:+-release}
+place=$target/mutants${MUTANTS_RELEASE:+-$MUTANTS_RELEASE}
 mkdir -p "$place/tree" "$place/out"
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- -cf - | tar -xf - -C "$place/tree"
 cargo mutants --list --json >"$place/list.json"

@@ -23,8 +23,20 @@ pub struct Mutant {
     pub text: String,
 }
 
+/// Which tests are to be built in release, if not all in debug: by their names, or `loom` for the models.
+pub fn in_release() -> Option<String> {
+    std::env::var("MUTANTS_RELEASE").ok()
+}
+
 /// A mutant may be such that the compiler would know better.
-pub const RUSTFLAGS: &str = "-Awarnings -Aarithmetic_overflow -Aunconditional_panic";
+pub fn rustflags() -> String {
+    let loom = if in_release().as_deref() == Some("loom") {
+        "--cfg loom "
+    } else {
+        ""
+    };
+    format!("{loom}-Awarnings -Aarithmetic_overflow -Aunconditional_panic")
+}
 
 /// What tells this mutant's switch: `PLANTED=7` turns on the seventh, `PLANTED_LOG=path` writes down which
 /// are passed.
@@ -143,7 +155,7 @@ fn refused(tree: &Path) -> BTreeSet<usize> {
             "--message-format=json",
         ])
         .current_dir(tree)
-        .env("RUSTFLAGS", RUSTFLAGS)
+        .env("RUSTFLAGS", rustflags())
         .stderr(Stdio::null())
         .output()
         .expect("cargo check");
@@ -209,7 +221,7 @@ fn main() {
     let list = fs::read_to_string(list).expect("the list");
     let mut mutants = mutants(&list, from);
     let wanted = &args[4..];
-    if std::env::var_os("MUTANTS_RELEASE").is_some() {
+    if in_release().is_some() {
         // What is timed there must not pass by more switches than there have to be.
         mutants.retain(|mutant| wanted.contains(&mutant.file));
     }

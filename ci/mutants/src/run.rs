@@ -1,6 +1,6 @@
 //! Runs, for each mutant, the tests that pass by it.
 
-use crate::{Mutant, RUSTFLAGS};
+use crate::{Mutant, in_release, rustflags};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -67,16 +67,16 @@ enum End {
     Stuck(String),
 }
 
-/// All, or those that `MUTANTS_RELEASE` names, in release.
 fn programs(tree: &Path) -> Vec<Program> {
-    let mut args = vec!["--lib".to_owned(), "--tests".to_owned()];
-    if let Ok(named) = std::env::var("MUTANTS_RELEASE") {
-        args = named
+    let args: Vec<String> = match in_release().as_deref() {
+        None => vec!["--lib".into(), "--tests".into()],
+        Some("loom") => vec!["--lib".into(), "--release".into()],
+        Some(named) => named
             .split(' ')
             .map(|name| format!("--test={name}"))
-            .collect();
-        args.push("--release".to_owned());
-    }
+            .chain(["--release".into()])
+            .collect(),
+    };
     let build = Command::new("cargo")
         .args([
             "test",
@@ -86,7 +86,7 @@ fn programs(tree: &Path) -> Vec<Program> {
         ])
         .args(args)
         .current_dir(tree)
-        .env("RUSTFLAGS", RUSTFLAGS)
+        .env("RUSTFLAGS", rustflags())
         .output()
         .expect("cargo test");
     assert!(
