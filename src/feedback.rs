@@ -13,11 +13,13 @@
 //! last ticket's drop. A push never waits: who waits for room in a queue that only he would empty
 //! waits for ever.
 //!
-//! The wait is interrupted when the stage that pulls the source ends. The bell remembers that, so
-//! for the next wait, if there is one, there is a new bell. Who rings the old one by then has pushed
-//! before that, under the lock, and is seen by the new one's first look.
+//! The wait is interrupted when the stage that pulls the source ends. The bell remembers that, also
+//! if the wait was over by then, so there is a new bell, and a new wait unless it is this stage that
+//! has ended. Who rings the old one by then has pushed before that, under the lock, and is seen by
+//! the new one's first look.
 
 use crate::engine::bell::{Bell, Ear, Heard};
+use crate::engine::nest;
 use crate::error::{Exhausted, Refused};
 use crate::sync::{Arc, Mutex};
 use std::collections::VecDeque;
@@ -267,7 +269,10 @@ impl<T> Iterator for Feedback<T> {
             if self.ear.wait(ready, None) == Heard::Interrupted {
                 self.ear = Ear::new();
                 shared.lock().bell = Arc::clone(self.ear.bell());
-                return None;
+                // Or was it by a stage that has got its item, and has ended since?
+                if nest::is_unwanted() {
+                    return None;
+                }
             }
         }
     }

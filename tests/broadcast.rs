@@ -1086,10 +1086,15 @@ fn what_was_interrupted_in_one_stage_can_be_asked_by_the_next() {
                 assert_eq!(stage.next(), None);
                 cancels.join().unwrap();
             });
-            lead.push(round).unwrap();
-            fanfold::scope(|s| {
-                let mut stage = reader.by_ref().par_map(2, |i: i32| i).within(s);
-                assert_eq!(stage.next(), Some(round));
+            thread::scope(|threads| {
+                threads.spawn(|| {
+                    settle(); // until the next one waits
+                    lead.push(round).unwrap();
+                });
+                fanfold::scope(|s| {
+                    let mut stage = reader.by_ref().par_map(2, |i: i32| i).within(s);
+                    assert_eq!(stage.next(), Some(round));
+                });
             });
         }
     });

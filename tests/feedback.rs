@@ -496,6 +496,34 @@ fn a_stage_that_is_dropped_or_cancelled_comes_out_of_the_wait() {
     }
 }
 
+/// The stage that ends has waited in the source, but does so no longer.
+#[test]
+fn the_end_of_a_stage_that_has_its_item_interrupts_nobody() {
+    within(SOON, || {
+        let mut source = feedback([0]);
+        let lead = source.next().unwrap();
+        let push = |item| {
+            settle(); // until somebody waits
+            lead.push(item).unwrap();
+        };
+        for i in 1..4 {
+            std::thread::scope(|threads| {
+                threads.spawn(move || push(i));
+                fanfold::scope(|s| {
+                    let here = source.by_ref().local();
+                    let stage = here.par_map_ordered(1, |lead| *lead).in_flight(1);
+                    let mut stage = stage.within(s);
+                    assert_eq!(stage.next(), Some(i));
+                });
+            });
+            std::thread::scope(|threads| {
+                threads.spawn(move || push(10 * i));
+                assert_eq!(source.next().map(|lead| *lead), Some(10 * i));
+            });
+        }
+    });
+}
+
 #[test]
 fn a_source_that_was_interrupted_can_be_asked_again() {
     within(SOON, || {

@@ -85,6 +85,16 @@ pub(crate) fn is_in_source() -> bool {
         .unwrap_or(false)
 }
 
+/// Whether this thread is in a source whose items nobody wants any more. Who was interrupted may have
+/// been so by what it had waited in before, and has another wait before it if not.
+pub(crate) fn is_unwanted() -> bool {
+    let unwanted = |outer: &RefCell<Option<Arc<Inside>>>| {
+        let outer = outer.borrow();
+        outer.as_ref().is_some_and(|outer| outer.is_over())
+    };
+    !cancel::is_inline() && IN_SOURCE_OF.try_with(unwanted).unwrap_or(false)
+}
+
 /// Out of any source while a closure runs, until the guard is dropped: what waits inside a closure
 /// is not in the source of the closure's stage.
 pub(crate) fn in_closure() -> InSource {
