@@ -468,3 +468,24 @@ fn it_says_what_it_is() {
     let left = message(fanfold::testing::assert_quiescent);
     assert!(left.contains("rows"), "{left}");
 }
+
+/// Two panics at once would end the process.
+#[test]
+fn a_panic_in_a_drop_does_not_meet_one_of_the_user() {
+    struct Stubborn(u64);
+    impl Drop for Stubborn {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                bang(self.0); // also while the thread unwinds
+            }
+        }
+    }
+    let met = caught(|| {
+        let pulled = Counter::new();
+        let mut ahead = counted((0..5).map(Stubborn), &pulled).readahead(4);
+        assert!(ahead.next().is_some());
+        pulled.wait_for(5);
+        bang(9);
+    });
+    assert_eq!(met, Err(9));
+}

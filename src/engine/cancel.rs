@@ -1679,4 +1679,18 @@ mod tests {
         let (late, _) = rivals.join(&parent, None);
         assert!(late.is_cancelled() && !first.is_cancelled());
     }
+
+    /// The timer sleeps until the later one by then.
+    #[test]
+    fn an_earlier_deadline_is_heard_of_although_a_later_one_was_first() {
+        let root = CancelToken::new();
+        let later = root.with_timeout(STUCK);
+        let _hook = later.on_cancel(|| ());
+        thread::sleep(SHORT); // until the timer has looked
+        let (tell, told) = std::sync::mpsc::channel();
+        let earlier = root.with_timeout(SHORT);
+        let _hook = earlier.on_cancel(move || drop(tell.send(())));
+        assert_eq!(told.recv_timeout(PROMPT), Ok(()));
+        assert!(!later.is_cancelled());
+    }
 }
