@@ -6,7 +6,7 @@ use crate::engine::barrier::{Light, heavy};
 use crate::engine::ctl::lone;
 use crate::engine::lent;
 use crate::engine::race::{Failed, Race};
-use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Share, Taking};
+use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Share};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
 
