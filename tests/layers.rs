@@ -37,7 +37,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("group", &["config", "error", "engine::*", "sync"]),
     ("hedge", &["error", "engine::*", "sync"]),
-    ("feedback", &["error", "engine::bell", "sync"]),
+    (
+        "feedback",
+        &["error", "engine::bell", "engine::nest", "sync"],
+    ),
     ("limiter", &["error", "engine::*", "sync"]),
     ("testing::manual_clock", &["engine::clock", "sync"]),
     ("testing", &["testing::*", "stage", "error", "engine::*"]),
