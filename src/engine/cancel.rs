@@ -1689,7 +1689,7 @@ mod tests {
         thread::sleep(SHORT); // until the timer has looked
         let (tell, told) = std::sync::mpsc::channel();
         let earlier = root.with_timeout(SHORT);
-        let _hook = earlier.on_cancel(move || drop(tell.send(())));
+        let _hook = earlier.on_cancel(move || tell.send(()).expect("somebody listens"));
         assert_eq!(told.recv_timeout(PROMPT), Ok(()));
         assert!(!later.is_cancelled());
     }
