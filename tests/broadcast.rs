@@ -677,14 +677,10 @@ fn a_panic_in_a_drop_at_the_end_is_raised_once_and_nothing_leaks() {
 
 #[test]
 fn a_panic_in_a_drop_does_not_meet_another() {
-    struct Stubborn(u64);
-    impl Drop for Stubborn {
-        fn drop(&mut self) {
-            bang(self.0); // also while the thread unwinds
-        }
-    }
+    let dropped = Counter::new();
     let outcome = caught(|| {
-        let (a, _b) = two((0..3).map(|id| std::rc::Rc::new(Stubborn(id))).broadcast(2));
+        let items = (1..4).map(|id| std::rc::Rc::new(dropped.stubborn(id)));
+        let (a, _b) = two(items.broadcast(2));
         assert_eq!(a.count(), 3);
         bang(9); // and now what `_b` has not taken is dropped
     });

@@ -806,26 +806,13 @@ fn a_panic_in_the_drop_of_a_result_is_raised_and_loses_nothing() {
     });
 }
 
-/// Panics when it is dropped, unless it is the first, also while the thread unwinds: two in a row would be
-/// the end of it.
-struct Stubborn(u64, Counter);
-
-impl Drop for Stubborn {
-    fn drop(&mut self) {
-        if self.0 > 0 {
-            self.1.add();
-            bang(self.0);
-        }
-    }
-}
-
 #[test]
 fn a_panic_in_a_drop_does_not_meet_one_of_the_user() {
     within(SOON, || {
         let (dropped, pulled) = (Counter::new(), Counter::new());
         let counts = dropped.clone();
         let met = caught(|| {
-            let items = (0..8).map(move |i| Stubborn(i, counts.clone()));
+            let items = (0..8).map(move |i| counts.stubborn(i));
             let items = counted(items, &pulled);
             let mut stage = items.par_map_by_key(2, |_| (), |item| item).in_flight(8);
             drop(stage.next());
@@ -841,12 +828,12 @@ fn panics_in_drops_do_not_meet_one_another() {
     within(SOON, || {
         let (dropped, gate, pulled) = (Counter::new(), Gate::new(), Counter::new());
         let (counts, wait) = (dropped.clone(), gate.clone());
-        let source = (0..8).map(move |i| Stubborn(i, counts.clone()));
+        let source = (0..8).map(move |i| counts.stubborn(i));
         let mut stage = counted(source, &pulled).par_map_by_key(
             1,
             |_| (),
-            move |item: Stubborn| {
-                if item.0 > 0 {
+            move |item: support::Stubborn| {
+                if item.id() > 0 {
                     wait.wait();
                 }
                 item

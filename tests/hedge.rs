@@ -561,13 +561,6 @@ fn losers_are_waited_for_if_asked() {
 /// What losers answer panics when it is dropped: nobody hears of it, and nothing is left.
 #[test]
 fn late_answers_that_panic_when_dropped_harm_nobody() {
-    struct Stubborn(Counter);
-    impl Drop for Stubborn {
-        fn drop(&mut self) {
-            self.0.add();
-            bang(self.0.get() as u64);
-        }
-    }
     within(SOON, || {
         let (dropped, gate, begun) = (Counter::new(), Gate::new(), Counter::new());
         let replicas = (0..4).map(|i| {
@@ -579,7 +572,7 @@ fn late_answers_that_panic_when_dropped_harm_nobody() {
                     return Ok::<_, ()>(None);
                 }
                 gate.wait();
-                Ok(Some(Stubborn(dropped)))
+                Ok(Some(dropped.stubborn(i + 1)))
             }
         });
         let _open = gate.opener();

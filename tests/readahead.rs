@@ -472,20 +472,15 @@ fn it_says_what_it_is() {
 /// Two panics at once would end the process.
 #[test]
 fn a_panic_in_a_drop_does_not_meet_one_of_the_user() {
-    struct Stubborn(u64);
-    impl Drop for Stubborn {
-        fn drop(&mut self) {
-            if self.0 > 0 {
-                bang(self.0); // also while the thread unwinds
-            }
-        }
-    }
+    let dropped = Counter::new();
+    let counts = dropped.clone();
     let met = caught(|| {
         let pulled = Counter::new();
-        let mut ahead = counted((0..5).map(Stubborn), &pulled).readahead(4);
+        let items = (0..5).map(move |i| counts.stubborn(i));
+        let mut ahead = counted(items, &pulled).readahead(4);
         assert!(ahead.next().is_some());
         pulled.wait_for(5);
         bang(9);
     });
-    assert_eq!(met, Err(9));
+    assert_eq!((met, dropped.get()), (Err(9), 4));
 }

@@ -605,21 +605,8 @@ fn it_says_what_it_is() {
 /// Source and closure both panic when they are dropped, also while the thread unwinds.
 #[test]
 fn panics_in_the_drops_of_source_and_closure_do_not_meet() {
-    struct Stubborn(u64, Counter);
-    impl Stubborn {
-        fn id(&self) -> u64 {
-            self.0
-        }
-    }
-    impl Drop for Stubborn {
-        fn drop(&mut self) {
-            self.1.add();
-            bang(self.0);
-        }
-    }
     let dropped = Counter::new();
-    let stubborn = |id| Stubborn(id, dropped.clone());
-    let (in_source, in_closure) = (stubborn(1), stubborn(2));
+    let (in_source, in_closure) = (dropped.stubborn(1), dropped.stubborn(2));
     let source = (0..9_u64).inspect(move |_| assert_eq!(in_source.id(), 1));
     let (mut a, b) = source
         .split(move |x| in_closure.id() == 2 && even(x))

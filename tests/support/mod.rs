@@ -156,6 +156,12 @@ impl Counter {
     pub(crate) fn on_drop(&self) -> OnDrop {
         OnDrop(self.clone())
     }
+
+    /// Something whose drop counts and then panics with [`Bang`], also while the thread unwinds: two such
+    /// panics that meet are the end of the process. That of number 0 does neither.
+    pub(crate) fn stubborn(&self, id: u64) -> Stubborn {
+        Stubborn(id, self.clone())
+    }
 }
 
 /// See [`Counter::on_drop`].
@@ -165,6 +171,25 @@ pub(crate) struct OnDrop(Counter);
 impl Drop for OnDrop {
     fn drop(&mut self) {
         self.0.add();
+    }
+}
+
+/// See [`Counter::stubborn`].
+#[derive(Debug)]
+pub(crate) struct Stubborn(u64, Counter);
+
+impl Stubborn {
+    pub(crate) fn id(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Drop for Stubborn {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            self.1.add();
+            bang(self.0);
+        }
     }
 }
 
