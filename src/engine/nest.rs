@@ -88,11 +88,7 @@ pub(crate) fn is_in_source() -> bool {
 /// Whether this thread is in a source whose items nobody wants any more. Who was interrupted may have
 /// been so by what it had waited in before, and has another wait before it if not.
 pub(crate) fn is_unwanted() -> bool {
-    let unwanted = |outer: &RefCell<Option<Arc<Inside>>>| {
-        let outer = outer.borrow();
-        outer.as_ref().is_some_and(|outer| outer.is_over())
-    };
-    !cancel::is_inline() && IN_SOURCE_OF.try_with(unwanted).unwrap_or(false)
+    outer().is_some_and(|outer| outer.is_over())
 }
 
 /// Out of any source while a closure runs, until the guard is dropped: what waits inside a closure
@@ -129,14 +125,17 @@ impl Drop for InSource {
 /// Before a sleep: if this thread is inside a source, the end of whoever wants its items is to
 /// interrupt `inner`. It may be interrupted before this returns.
 pub(crate) fn tell_outer(inner: &Arc<impl Interrupt + 'static>) {
-    if cancel::is_inline() {
-        return; // inside a closure, not in a source
-    }
-    let outer = IN_SOURCE_OF.try_with(|outer| outer.borrow().clone());
-    let Ok(Some(outer)) = outer else { return };
-    if !outer.enter(inner) {
+    if outer().is_some_and(|outer| !outer.enter(inner)) {
         inner.interrupt();
     }
+}
+
+/// In whose source this thread is, unless it is inside a closure that the consumer runs there.
+fn outer() -> Option<Arc<Inside>> {
+    if cancel::is_inline() {
+        return None;
+    }
+    IN_SOURCE_OF.try_with(|outer| outer.borrow().clone()).ok()?
 }
 
 #[cfg(all(test, not(loom)))]
