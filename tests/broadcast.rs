@@ -845,23 +845,26 @@ fn sinks_see_the_token_of_whoever_called() {
 
 // ---- in stages
 
+/// A stage of 50 items that waits at its eleventh. As a source it would end if it were told that nobody
+/// wants it.
+fn a_stage_that_waits(gate: &Gate, inside: &Counter) -> impl Iterator<Item = u64> + Send + use<> {
+    let (gate, inside) = (gate.clone(), inside.clone());
+    (0..50_u64).par_map_ordered(2, move |i| {
+        if i == 10 {
+            inside.add();
+            gate.wait();
+        }
+        i
+    })
+}
+
 /// A stage over a reader whose worker is inside the shared source, and the other reader.
 #[test]
 fn the_end_of_a_stage_does_not_end_the_source_for_others() {
     for n in 1..=4 {
         within(SOON, move || {
             let (gate, inside) = (Gate::new(), Counter::new());
-            // The source is a stage, which would end if it were told that nobody wants it.
-            let source = {
-                let (gate, inside) = (gate.clone(), inside.clone());
-                (0..50_u64).par_map_ordered(2, move |i| {
-                    if i == 10 {
-                        inside.add();
-                        gate.wait();
-                    }
-                    i
-                })
-            };
+            let source = a_stage_that_waits(&gate, &inside);
             let (a, mut b) = two(source.broadcast(2).buffer(20));
             let _open = gate.opener();
             let mut stage = a.par_map_ordered(n, |i| i);
@@ -882,16 +885,7 @@ fn the_end_of_a_stage_does_not_end_the_source_for_others() {
 fn a_cancelled_stage_that_pulls_here_does_not_end_the_source_for_others() {
     within(SOON, || {
         let (gate, inside) = (Gate::new(), Counter::new());
-        let source = {
-            let (gate, inside) = (gate.clone(), inside.clone());
-            (0..50_u64).par_map_ordered(2, move |i| {
-                if i == 10 {
-                    inside.add();
-                    gate.wait();
-                }
-                i
-            })
-        };
+        let source = a_stage_that_waits(&gate, &inside);
         let (a, b) = two(source.broadcast(2).buffer(60));
         let open = gate.opener();
         let token = CancelToken::new();
@@ -1061,6 +1055,21 @@ fn a_reader_that_was_interrupted_can_be_asked_again() {
     });
 }
 
+/// In a stage that is cancelled meanwhile.
+fn wait_in_vain(reader: &mut (impl Iterator<Item = i32> + Send)) {
+    fanfold::scope(|s| {
+        let token = CancelToken::new();
+        let stage = reader.par_map(2, |i| i).cancel_on(&token);
+        let mut stage = stage.within(s);
+        let cancels = thread::spawn(move || {
+            settle();
+            token.cancel();
+        });
+        assert_eq!(stage.next(), None);
+        cancels.join().unwrap();
+    });
+}
+
 #[test]
 fn what_was_interrupted_in_one_stage_can_be_asked_by_the_next() {
     within(SOON, || {
@@ -1068,20 +1077,7 @@ fn what_was_interrupted_in_one_stage_can_be_asked_by_the_next() {
         let lead = source.next().unwrap();
         let mut reader = source.map(|lead| *lead).broadcast(1).readers().remove(0);
         for round in 1..4 {
-            fanfold::scope(|s| {
-                let token = CancelToken::new();
-                let mut stage = reader
-                    .by_ref()
-                    .par_map(2, |i: i32| i)
-                    .cancel_on(&token)
-                    .within(s);
-                let cancels = thread::spawn(move || {
-                    settle();
-                    token.cancel();
-                });
-                assert_eq!(stage.next(), None);
-                cancels.join().unwrap();
-            });
+            wait_in_vain(&mut reader);
             thread::scope(|threads| {
                 threads.spawn(|| {
                     settle(); // until the next one waits
@@ -1102,20 +1098,7 @@ fn what_was_interrupted_in_the_source_can_be_asked_again() {
         let mut source = feedback([0]);
         let lead = source.next().unwrap();
         let mut reader = source.map(|lead| *lead).broadcast(1).readers().remove(0);
-        fanfold::scope(|s| {
-            let token = CancelToken::new();
-            let mut stage = reader
-                .by_ref()
-                .par_map(2, |i: i32| i)
-                .cancel_on(&token)
-                .within(s);
-            let cancels = thread::spawn(move || {
-                settle();
-                token.cancel();
-            });
-            assert_eq!(stage.next(), None);
-            cancels.join().unwrap();
-        });
+        wait_in_vain(&mut reader);
         lead.push(1).unwrap();
         drop(lead);
         assert_eq!(

@@ -535,6 +535,12 @@ fn the_current_token_of_a_loser_is_tripped() {
 
 // ---- what is left behind
 
+fn losers_return() {
+    eventually("the losers return", || {
+        std::panic::catch_unwind(testing::assert_quiescent).is_ok()
+    });
+}
+
 #[test]
 fn losers_are_waited_for_if_asked() {
     within(SOON, || {
@@ -578,9 +584,7 @@ fn late_answers_that_panic_when_dropped_harm_nobody() {
         let _open = gate.opener();
         assert!(replicas.hedge().run().is_ok_and(|answer| answer.is_none()));
         gate.open();
-        eventually("the losers return", || {
-            std::panic::catch_unwind(testing::assert_quiescent).is_ok()
-        });
+        losers_return();
         assert_eq!(dropped.get(), 3);
     });
 }
@@ -605,9 +609,7 @@ fn losers_are_not_waited_for_otherwise_and_leave_nothing() {
         let said = message(testing::assert_quiescent);
         assert!(said.contains("a slow one"), "{said}");
         gate.open();
-        eventually("the losers return", || {
-            std::panic::catch_unwind(testing::assert_quiescent).is_ok()
-        });
+        losers_return();
     });
 }
 
