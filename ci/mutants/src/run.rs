@@ -1,6 +1,6 @@
 //! Runs, for each mutant, the tests that pass by it.
 
-use crate::{Mutant, in_release, rustflags};
+use crate::{Mutant, in_release, is_wanted, rustflags};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -325,8 +325,6 @@ pub fn all(
     unviable: &BTreeSet<usize>,
     wanted: &[String],
 ) {
-    let is_wanted =
-        |mutant: &&Mutant| wanted.is_empty() || wanted.iter().any(|file| mutant.file == *file);
     let programs = programs(tree);
     let passes = out.join("passes.txt");
     let mut tests = remembered(&passes, &programs).unwrap_or_else(|| {
@@ -358,7 +356,7 @@ pub fn all(
     let caught = Mutex::new(BTreeMap::new());
     let mut order: Vec<&Mutant> = mutants
         .iter()
-        .filter(is_wanted)
+        .filter(|mutant| is_wanted(mutant, wanted))
         .filter(|mutant| !known.contains(mutant.name.as_str()))
         .collect();
     // A fifth of all files first, and so on: whenever it is ended, the sample is an even one.
