@@ -4,7 +4,7 @@
 //! `consumer` are its two sides. Below them, `desk` is what lies under the stage's lock, `ctl` the
 //! words that threads exchange without it, `run` the items and results, `reorder` their order, `cost`
 //! their size, `timed` their limits, `hedged` their second chance, `pool` the threads, `spin` their
-//! shortest wait, `bell` their longest, `nest` who is in whose source, `tee` one source of several
+//! shortest wait, `bell` their longest, `context` what a thread is in the middle of, `tee` one source of several
 //! readers, `demand` who of them wants more, `abreast` tasks that run at the same time, `erase` the
 //! lifetimes, `barrier` the one system call.
 
@@ -16,6 +16,7 @@ pub(crate) mod census;
 #[cfg(feature = "throttle")]
 pub(crate) mod clock;
 pub(crate) mod consumer;
+pub(crate) mod context;
 pub(crate) mod cost;
 pub(crate) mod ctl;
 pub(crate) mod demand;
@@ -31,7 +32,6 @@ pub(crate) mod lent;
 mod litmus;
 #[cfg(all(test, loom))]
 mod models;
-pub(crate) mod nest;
 pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod puller;

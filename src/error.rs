@@ -4,29 +4,79 @@ use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
-/// The wait or the work was given up because a [`CancelToken`](crate::CancelToken) was tripped.
+/// The wait or the work was given up because a [`CancelToken`](crate::CancelToken) was tripped: by a call
+/// of [`cancel`](crate::CancelToken::cancel), or because its deadline had passed.
+///
+/// The `Default` is a cancellation by call.
 ///
 /// # Examples
 ///
 /// ```
-/// let token = fanfold::CancelToken::new();
+/// use fanfold::CancelToken;
+/// use std::time::Duration;
+///
+/// let token = CancelToken::new();
 /// token.cancel();
-/// assert_eq!(token.check(), Err(fanfold::Cancelled));
+/// assert!(!token.check().unwrap_err().is_deadline());
+///
+/// let hurried = CancelToken::new().with_timeout(Duration::ZERO);
+/// assert!(hurried.check().unwrap_err().is_deadline());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_structs)]
-pub struct Cancelled;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cancelled {
+    deadline: bool,
+    seq: Option<u64>,
+}
+
+impl Cancelled {
+    pub(crate) const BY_CALL: Cancelled = Cancelled {
+        deadline: false,
+        seq: None,
+    };
+    pub(crate) const BY_DEADLINE: Cancelled = Cancelled {
+        deadline: true,
+        seq: None,
+    };
+
+    /// The same, of a run that was cut short before this item.
+    pub(crate) fn at(self, seq: u64) -> Self {
+        Cancelled {
+            seq: Some(seq),
+            ..self
+        }
+    }
+
+    /// Whether a deadline has passed, the token's own or that of one above it; if not, somebody called
+    /// [`cancel`](crate::CancelToken::cancel).
+    pub fn is_deadline(&self) -> bool {
+        self.deadline
+    }
+
+    /// Where a stage was cut short, if that is what this tells of
+    /// ([`fail_on`](crate::Stage::fail_on)): how many items it has yielded the results of.
+    pub fn seq(&self) -> Option<u64> {
+        self.seq
+    }
+}
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cancelled")
+        f.write_str(if self.deadline {
+            "the deadline has passed"
+        } else {
+            "cancelled"
+        })?;
+        match self.seq {
+            Some(seq) => write!(f, " before item {seq} was done"),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for Cancelled {}
 
 /// Why an item of an [isolated](crate::Stage::isolate) stage has no result: its closure panicked, or
-/// ran for [too long](crate::Stage::item_timeout).
+/// ran for [too long](crate::Stage::item_timeout); or why the stage [ends here](crate::Stage::fail_on).
 ///
 /// It stands at the item's place in the output; the items around it are not affected.
 ///
@@ -59,6 +109,7 @@ pub struct Failure {
 enum Kind {
     Panic,
     Timeout,
+    Cancelled,
 }
 
 /// What a panic said.
@@ -87,7 +138,8 @@ impl Failure {
         }
     }
 
-    /// The item's position in the source, from 0.
+    /// The item's position in the source, from 0; of a stage that was cut short, that of the first item
+    /// that it has not yielded.
     pub fn seq(&self) -> u64 {
         self.seq
     }
@@ -107,6 +159,22 @@ impl Failure {
     pub fn is_timeout(&self) -> bool {
         self.kind == Kind::Timeout
     }
+
+    /// Whether it is no item's failure, but the end of a stage that was cut short; see
+    /// [`fail_on`](crate::Stage::fail_on).
+    pub fn is_cancelled(&self) -> bool {
+        self.kind == Kind::Cancelled
+    }
+}
+
+impl From<Cancelled> for Failure {
+    fn from(why: Cancelled) -> Self {
+        Failure {
+            seq: why.seq.unwrap_or(0),
+            kind: Kind::Cancelled,
+            message: Cancelled { seq: None, ..why }.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -114,6 +182,7 @@ impl fmt::Display for Failure {
         let what = match self.kind {
             Kind::Panic => "panicked",
             Kind::Timeout => "timed out",
+            Kind::Cancelled => "was not done",
         };
         write!(f, "item {} {what}: {}", self.seq, self.message)
     }

@@ -3,11 +3,12 @@
 
 use crate::dropped::Dropped;
 use crate::engine::abreast::{Task, abreast};
-use crate::engine::cancel::{self, CancelToken, Current};
+use crate::engine::cancel::CancelToken;
+use crate::engine::context::{self, Current, Link, Plain};
 use crate::engine::pool::Pool;
 use crate::engine::tee::{Deal, Opts, Port, Skew, ports};
 use crate::engine::unwind::{self, Payload, catch};
-use crate::sync::Mutex;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use std::fmt;
 use std::panic::resume_unwind;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ pub struct Fanout<I, D> {
     deal: D,
     readers: usize,
     opts: Opts,
+    detached: bool,
     pool: Option<Pool>,
 }
 
@@ -53,6 +55,7 @@ impl<I, D> Fanout<I, D> {
                 skew: Skew::Block,
                 buffer: BUFFER,
             },
+            detached: false,
             pool: None,
         }
     }
@@ -119,6 +122,13 @@ impl<I, D> Fanout<I, D> {
         self
     }
 
+    /// Makes it one by itself, although it is taken apart in the middle of something; see
+    /// [`Stage::detached`](crate::Stage::detached).
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
     /// Leases the threads for sinks from `pool` instead of the [global](Pool::global) one. Readers
     /// need none.
     pub fn on(mut self, pool: &Pool) -> Self {
@@ -130,19 +140,15 @@ impl<I, D> Fanout<I, D> {
 /// What a sink is once it has been put with others.
 pub(crate) type Sink<'a, I, D, R> = Box<dyn FnOnce(Reader<I, D>) -> R + Send + 'a>;
 
-/// Answers [`CancelToken::current`] in a sink on another thread as on the one of the call.
-struct InSink(CancelToken);
-
-impl Current for InSink {
-    fn token(&self) -> CancelToken {
-        self.0.clone()
-    }
-}
-
 impl<I: Iterator, D: Deal<I::Item>> Fanout<I, D> {
     /// Takes it apart.
     pub(crate) fn split_up(self) -> Vec<Reader<I, D>> {
-        let ports = ports(self.source, self.deal, self.readers, self.opts);
+        self.linked(context::link_of_iterator)
+    }
+
+    fn linked(self, link: impl FnOnce() -> Option<Link>) -> Vec<Reader<I, D>> {
+        let link = (!self.detached).then(link).flatten();
+        let ports = ports(self.source, self.deal, self.readers, self.opts, link);
         ports.into_iter().map(Reader).collect()
     }
 
@@ -176,24 +182,37 @@ impl<I: Iterator, D: Deal<I::Item>> Fanout<I, D> {
         D: Send,
     {
         let pool = self.pool.clone().unwrap_or_else(Pool::global);
-        let mut readers = self.split_up().into_iter();
+        let inside = context::is_inside() && !self.detached;
+        let mut readers = self.linked(context::link).into_iter();
         let first = readers.next().expect("there is at least one reader");
         let tee = first.0.tee().clone();
-        let here = cancel::has_current().then(CancelToken::current);
+        let here = inside.then(CancelToken::current);
+        let cut = AtomicBool::new(false);
         let slots: Vec<Mutex<Option<_>>> = others.iter().map(|_| Mutex::new(None)).collect();
         let mut own_slot = None;
         let mut tasks: Vec<Task<'_>> = Vec::new();
         for ((reader, sink), slot) in readers.zip(others).zip(&slots) {
-            let (tee, here) = (&tee, here.clone());
+            let (tee, here, cut) = (&tee, here.clone(), &cut);
             tasks.push(Box::new(move || {
-                let _here = here.map(|token| cancel::enter(Rc::new(InSink(token))));
                 tee.begin(reader.0.number());
+                // The token is on another thread what it is on that of the call.
+                let frame = here.map(Plain::new);
+                let entered = frame
+                    .clone()
+                    .map(|frame| context::in_closure(frame as Rc<dyn Current>));
                 let result = catch(|| sink(reader));
+                drop(entered);
+                if frame.is_some_and(|frame| frame.over()) {
+                    cut.store(true, Ordering::Relaxed); // the join publishes it
+                }
                 *slot.lock() = Some(result);
             }));
         }
         let run_own = || own_slot = Some(catch(|| own(first)));
         abreast(pool, run_own, tasks, |place| tee.postpone(place + 1));
+        if cut.into_inner() {
+            context::tell_cut();
+        }
         let own = own_slot.expect("it has run");
         let others = slots
             .into_iter()
@@ -298,6 +317,12 @@ impl<I: Iterator, D> Reader<I, D> {
     /// ```
     pub fn dropped(&self) -> Dropped {
         self.0.dropped().clone()
+    }
+
+    /// Whether it has ended before the source did, because what the readers were made in (a closure of a
+    /// stage, say) had ended.
+    pub fn is_cut_short(&self) -> bool {
+        self.0.is_cut_short()
     }
 }
 

@@ -5,6 +5,7 @@ use crate::engine::cancel::CancelToken;
 use crate::engine::erase::{InScope, Lazy, Scope, Start};
 use crate::engine::hub::Common;
 use crate::engine::pool::Pool;
+use crate::error::Cancelled;
 use std::fmt;
 use std::iter::FusedIterator;
 
@@ -52,10 +53,12 @@ pub struct Fed<P: Feed>(Lazy<P>);
 
 impl<P: Feed> fmt::Debug for Fed<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.0 {
-            Lazy::Idle(_) => "idle",
-            Lazy::Running(_) => "running",
-            Lazy::Over => "over",
+        let state = if self.0.plan().is_some() {
+            "idle"
+        } else if self.0.running().is_some() {
+            "running"
+        } else {
+            "over"
         };
         f.debug_struct(P::NAME)
             .field("state", &state)
@@ -65,7 +68,7 @@ impl<P: Feed> fmt::Debug for Fed<P> {
 
 impl<P: Feed> Fed<P> {
     pub(crate) fn new(plan: P) -> Self {
-        Fed(Lazy::Idle(Box::new(plan)))
+        Fed(Lazy::new(Box::new(plan)))
     }
 
     /// Sets an option.
@@ -78,28 +81,30 @@ impl<P: Feed> Fed<P> {
     /// What is described so far.
     #[track_caller]
     pub(crate) fn plan(&mut self) -> &mut P {
-        match &mut self.0 {
-            Lazy::Idle(plan) => plan,
-            _ => panic!("options go before the first `next()`"),
+        match self.0.plan_mut() {
+            Some(plan) => plan,
+            None => panic!("options go before the first `next()`"),
         }
     }
 
     /// What was described, to be described otherwise.
     #[track_caller]
     pub(crate) fn into_plan(self) -> P {
-        match self.0 {
-            Lazy::Idle(plan) => *plan,
-            _ => panic!("options go before the first `next()`"),
+        match self.0.into_plan() {
+            Some(plan) => *plan,
+            None => panic!("options go before the first `next()`"),
         }
     }
 
     fn hint(&self) -> (usize, Option<usize>) {
-        let (low, high) = match &self.0 {
-            Lazy::Idle(plan) if plan.common().is_cancelled() => (0, plan.hint().1),
-            Lazy::Idle(plan) => plan.hint(),
-            Lazy::Running(running) => P::left(running),
-            Lazy::Over => (0, Some(0)),
+        let (low, high) = match (self.0.plan(), self.0.running()) {
+            (Some(plan), _) if plan.common().is_cancelled() => (0, plan.hint().1),
+            (Some(plan), _) => plan.hint(),
+            (None, Some(running)) => P::left(running),
+            (None, None) => (0, Some(0)),
         };
+        let more = usize::from(self.0.has_last());
+        let high = high.and_then(|high| high.checked_add(more));
         // The sources may lie; this must not contradict itself, nor make a `collect` of what a token
         // will end ask for all memory.
         let low = if isize::try_from(low).is_ok() { low } else { 0 };
@@ -126,10 +131,15 @@ impl<P: Feed> Fed<P> {
         self.set(|plan| plan.common_mut().pool = Some(pool.clone()))
     }
 
-    /// Ends it early when `token` is tripped.
+    /// Ends it early when `token` is tripped, without a word.
     ///
     /// Then nothing new is pulled. What is there already is yielded, then `None`. A source that blocks
-    /// is not waited for until the drop. May be called for several tokens.
+    /// is not waited for until the drop. May be called for several tokens. An early end looks like any other:
+    /// ask [`is_cut_short`](Self::is_cut_short), or `token.check()?` behind a terminal call, or use
+    /// [`fail_on`](Self::fail_on).
+    ///
+    /// What starts inside a closure of a stage, a task of a group or the like is a part of that, and ends early
+    /// with it as with a token of its own; see [`detached`](Self::detached).
     ///
     /// # Panics
     ///
@@ -149,6 +159,87 @@ impl<P: Feed> Fed<P> {
     #[track_caller]
     pub fn cancel_on(self, token: &CancelToken) -> Self {
         self.set(|plan| plan.common_mut().tokens.push(token.clone()))
+    }
+
+    /// Ends it early when `token` is tripped, with an error: what is there comes out, then one `Err`, then
+    /// nothing; see [`Stage::fail_on`](crate::Stage::fail_on).
+    ///
+    /// For items that are `Result`s whose error is made from [`Cancelled`].
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Errors
+    ///
+    /// None here; in what it yields, as said.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Cancelled, Fanfold};
+    ///
+    /// let token = CancelToken::new();
+    /// let mut rows = (0..).map(Ok::<u32, Cancelled>).readahead(8).fail_on(&token);
+    /// assert_eq!(rows.next(), Some(Ok(0)));
+    /// token.cancel();
+    /// assert!(rows.last().unwrap().is_err());
+    /// ```
+    #[track_caller]
+    pub fn fail_on<T, E>(mut self, token: &CancelToken) -> Self
+    where
+        P: Start<Output = Result<T, E>>,
+        E: From<Cancelled>,
+    {
+        self.0.set_last(|why| Err(why.into()));
+        self.cancel_on(token)
+    }
+
+    /// Asks the sources for no more when `token` is tripped; everything that was pulled comes out.
+    ///
+    /// A call of a source's `next()` that is under way is waited for, as it may have taken something
+    /// already; [`CancelToken::current`] is tripped in it. See [`Stage::drain_on`](crate::Stage::drain_on).
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold};
+    ///
+    /// let (stop, mut done) = (CancelToken::new(), 0);
+    /// let mut queue = (0..).readahead(8).drain_on(&stop);
+    /// while let Some(job) = queue.next() {
+    ///     assert_eq!(job, done); // none is missing
+    ///     done += 1;
+    ///     if job == 100 {
+    ///         stop.cancel();
+    ///     }
+    /// }
+    /// assert!(done > 100 && queue.is_cut_short());
+    /// ```
+    #[track_caller]
+    pub fn drain_on(self, token: &CancelToken) -> Self {
+        self.set(|plan| plan.common_mut().drains.push(token.clone()))
+    }
+
+    /// Makes it one by itself, although it starts in the middle of something; see
+    /// [`Stage::detached`](crate::Stage::detached).
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    #[track_caller]
+    pub fn detached(self) -> Self {
+        self.set(|plan| plan.common_mut().detached = true)
+    }
+
+    /// Whether it has ended before its sources did, because a token was tripped; see
+    /// [`Stage::is_cut_short`](crate::Stage::is_cut_short).
+    pub fn is_cut_short(&self) -> bool {
+        self.0.cut().is_some()
     }
 
     /// Puts it within a scope, so that it is an iterator although it borrows. The last option.
@@ -175,7 +266,8 @@ impl<P: Feed> Fed<P> {
     }
 
     /// Collects all items. Blocks until all is done, so that the sources may borrow, as all
-    /// terminal calls do.
+    /// terminal calls do. Where a token cuts it short that is what there was by then, as if it were all: see
+    /// [`cancel_on`](Self::cancel_on), and [`fail_on`](Self::fail_on) for one that says so.
     ///
     /// # Examples
     ///
@@ -245,6 +337,13 @@ pub struct Within<'scope, P: Feed> {
 impl<P: Feed> fmt::Debug for Within<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Within").field(&self.fed).finish()
+    }
+}
+
+impl<P: Feed> Within<'_, P> {
+    /// Whether it has ended before its sources did, because a token was tripped.
+    pub fn is_cut_short(&self) -> bool {
+        self.fed.is_cut_short()
     }
 }
 

@@ -13,13 +13,9 @@
 //! last ticket's drop. A push never waits: who waits for room in a queue that only he would empty
 //! waits for ever.
 //!
-//! The wait is interrupted when the stage that pulls the source ends. The bell remembers that, also
-//! if the wait was over by then, so there is a new bell, and a new wait unless it is this stage that
-//! has ended. Who rings the old one by then has pushed before that, under the lock, and is seen by
-//! the new one's first look.
+//! The wait ends when the stage that pulls the source ends; the source goes on when it is asked again.
 
 use crate::engine::bell::{Bell, Ear, Heard};
-use crate::engine::nest;
 use crate::error::{Exhausted, Refused};
 use crate::sync::{Arc, Mutex};
 use std::collections::VecDeque;
@@ -266,13 +262,8 @@ impl<T> Iterator for Feedback<T> {
                 let state = shared.lock();
                 !state.queue.is_empty() || state.alive == 0
             };
-            if self.ear.wait(ready, None) == Heard::Interrupted {
-                self.ear = Ear::new();
-                shared.lock().bell = Arc::clone(self.ear.bell());
-                // Or was it by a stage that has got its item, and has ended since?
-                if nest::is_unwanted() {
-                    return None;
-                }
+            if self.ear.wait(ready, None) == Heard::Unwanted {
+                return None;
             }
         }
     }

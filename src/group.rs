@@ -1,10 +1,12 @@
 //! Unlike tasks, a few at a time, joined at the end: what `errgroup` is in Go.
 
 use crate::config::Workers;
-use crate::engine::cancel::{self, CancelToken, Current};
+use crate::engine::cancel::CancelToken;
+use crate::engine::context::{self, Current, Plain};
 use crate::engine::erase::{Crew, with_crew};
 use crate::engine::pool::Pool;
 use crate::engine::unwind::{self, Payload, catch};
+use crate::error::Cancelled;
 use crate::sync::{Arc, Condvar, Mutex};
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,6 +18,13 @@ use std::rc::Rc;
 /// At most `limit` tasks run at once, each on a thread of its own; they may borrow what outlives
 /// the call. The first task that fails trips the group's token, which is also
 /// [`CancelToken::current`] in each task; what has not started by then never does.
+///
+/// Inside a closure of a stage, or a task of another group, the group is a part of that: its token is a child
+/// of [`CancelToken::current`], so it is tripped with it, and has its deadline. Nothing is left out for
+/// that, as there would be nobody to tell; the tasks see it by their token. A deadline of one's own is given
+/// likewise, by a [`parallel_map_on`](crate::parallel_map_on) or a stage around the group, or by a hook:
+/// `let _hook = limit.on_cancel({ let token = g.token().clone(); move || token.cancel() })`, bound outside
+/// of the group's closure so that it outlives the tasks.
 ///
 /// # Panics
 ///
@@ -112,6 +121,8 @@ struct State<E> {
     spawned: usize,
     running: usize,
     failed: bool,
+    /// Something in a task was cut short.
+    cut: bool,
     /// With the number of the task, in the order of time.
     errors: Vec<(usize, E)>,
     panic: Option<Payload>,
@@ -211,22 +222,16 @@ impl<E> State<E> {
     }
 }
 
-/// In a task of a group.
-struct InTask(CancelToken);
-
-impl Current for InTask {
-    fn token(&self) -> CancelToken {
-        self.0.clone()
-    }
-}
-
 impl<E> Shared<E> {
     fn run(&self, number: usize, task: impl FnOnce() -> Result<(), E>) {
-        let current = cancel::enter(Rc::new(InTask(self.token.clone())));
+        let frame = Plain::new(self.token.clone());
+        let entered = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
         let outcome = catch(task);
-        drop(current);
+        drop(entered);
+        let cut = frame.over();
         let mut lost = None;
         let mut state = self.state.lock();
+        state.cut |= cut;
         let failed = match outcome {
             Ok(Ok(())) => false,
             Ok(Err(error)) => {
@@ -245,7 +250,7 @@ impl<E> Shared<E> {
         lost.into_iter().for_each(unwind::bury); // not under the lock
         if failed {
             // A hook of the user's may panic.
-            let panic = self.token.trip();
+            let panic = self.token.trip(Cancelled::default());
             let lost = unwind::keep(&mut self.state.lock().panic, panic);
             lost.into_iter().for_each(unwind::bury);
         }
@@ -271,11 +276,12 @@ where
     let shared = Arc::new(Shared {
         limit,
         fails_fast,
-        token: CancelToken::new(),
+        token: CancelToken::current().child(),
         state: Mutex::new(State {
             spawned: 0,
             running: 0,
             failed: false,
+            cut: false,
             errors: Vec::new(),
             panic: None,
         }),
@@ -292,6 +298,9 @@ where
         f(&group)
     });
     let mut state = shared.state.lock();
+    if state.cut {
+        context::tell_cut();
+    }
     if let Some(payload) = state.panic.take() {
         drop(state);
         resume_unwind(payload);

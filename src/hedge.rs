@@ -9,8 +9,9 @@
 //! and nobody has taken goes with the race, whose last holder drops it.
 
 use crate::engine::bell::{Bell, Ear, Heard};
-use crate::engine::cancel::{self, CancelToken, Current, OnCancel, Rivals};
+use crate::engine::cancel::{CancelToken, OnCancel, Rivals};
 use crate::engine::census::{self, Alive};
+use crate::engine::context::{self, Current, Plain};
 use crate::engine::erase::{Crew, with_crew};
 use crate::engine::policy::HedgePolicy;
 use crate::engine::pool::Pool;
@@ -62,6 +63,7 @@ pub struct Hedge<I> {
     timeout: Option<Duration>,
     name: String,
     tokens: Vec<CancelToken>,
+    detached: bool,
     pool: Option<Pool>,
 }
 
@@ -83,6 +85,7 @@ impl<I: Iterator> Hedge<I> {
             timeout: None,
             name: "a hedge without a name".to_owned(),
             tokens: Vec::new(),
+            detached: false,
             pool: None,
         }
     }
@@ -155,6 +158,15 @@ impl<I: Iterator> Hedge<I> {
     pub fn cancel_on(mut self, token: &CancelToken) -> Self {
         self.tokens.push(token.clone());
         self
+    }
+
+    /// Makes it one by itself, although it runs in the middle of something; see
+    /// [`Stage::detached`](crate::Stage::detached).
+    pub fn detached(self) -> Self {
+        Hedge {
+            detached: true,
+            ..self
+        }
     }
 
     /// Leases the threads from `pool` instead of the [global](Pool::global) one.
@@ -322,15 +334,6 @@ fn bury(panic: Option<Payload>) {
     }
 }
 
-/// In a replica.
-struct InReplica(CancelToken);
-
-impl Current for InReplica {
-    fn token(&self) -> CancelToken {
-        self.0.clone()
-    }
-}
-
 /// The side of the caller. Its drop ends the race, however it is left.
 struct Runner<T, E> {
     race: Arc<Race<T, E>>,
@@ -476,7 +479,11 @@ fn next_at(delay: &Delay) -> Option<Instant> {
 impl<T, E> Runner<T, E> {
     fn new<I>(hedge: &Hedge<I>) -> Self {
         let ear = Ear::new();
-        let token = CancelToken::current().child();
+        let token = if hedge.detached {
+            CancelToken::new()
+        } else {
+            CancelToken::current().child()
+        };
         let bell = Arc::clone(ear.bell());
         let mut hooks = vec![token.on_cancel(move || bell.ring())];
         hooks.extend(hedge.tokens.iter().map(|outer| {
@@ -528,11 +535,19 @@ impl<T, E> Runner<T, E> {
         let alive = Alive::new(&self.name);
         lease(Box::new(move || {
             let began = Instant::now();
-            let current = cancel::enter(Rc::new(InReplica(token.clone())));
+            let frame = Plain::new(token.clone());
+            let entered = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
             let outcome = catch(|| replica(token));
-            drop(current);
+            drop(entered);
+            let cut = frame.over();
+            drop(frame);
             drop(alive); // nothing of the user's is left here but the outcome
             let outcome = match outcome {
+                Ok(Ok(answer)) if cut => {
+                    bury(unwind::discard(answer));
+                    let said = "something in it was cut short, as its token was tripped";
+                    Err(ReplicaError::Panicked(said.to_owned()))
+                }
                 Ok(Ok(answer)) => {
                     if let Some(policy) = policy {
                         policy.record(began.elapsed());
@@ -576,7 +591,7 @@ impl<T, E> Runner<T, E> {
         if !race.done.is_empty() {
             return None; // an answer that is there counts, whatever else has happened
         }
-        if heard == Heard::Interrupted || token.is_cancelled() {
+        if heard == Heard::Unwanted || token.is_cancelled() {
             return Some(HedgeError::cancelled(self.failures()));
         }
         let over = self.deadline.is_some_and(|at| at <= Instant::now());

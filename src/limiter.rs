@@ -10,7 +10,7 @@
 //!
 //! - *Joining against leaving.* Both happen under the lock, and who joins looks who is first after
 //!   that, also under the lock; so either it sees that it is first, or whoever leaves sees it.
-//! - *A waiter that gives up.* It is woken by its token's hook or by [`nest`], looks before each
+//! - *A waiter that gives up.* It is woken by its token's hook or by [`context`], looks before each
 //!   sleep, and a wake-up that comes between the look and the sleep is remembered by the sleeper.
 //! - *A newcomer against the line.* It may take a permit past the line only if nobody is in it.
 //!
@@ -32,9 +32,9 @@
 
 use crate::engine::cancel::CancelToken;
 use crate::engine::clock::{Clock, RealClock, Sleeper};
-use crate::engine::nest::{self, Interrupt};
+use crate::engine::context::{self, Interrupt};
 use crate::error::Cancelled;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
@@ -298,12 +298,10 @@ impl State {
 #[derive(Debug, Default)]
 struct Waiter {
     sleeper: Sleeper,
-    interrupted: AtomicBool,
 }
 
 impl Interrupt for Waiter {
     fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::Release);
         self.sleeper.wake();
     }
 }
@@ -474,16 +472,19 @@ impl Shared {
     }
 
     fn wait(&self, waiter: &Arc<Waiter>, token: Option<&CancelToken>) -> Result<(), Cancelled> {
-        nest::tell_outer(waiter);
+        context::tell_outer(waiter);
         let _hook = token.map(|token| {
             let sleeper = waiter.sleeper.clone();
             token.on_cancel(move || sleeper.wake())
         });
         let mut slept_until = None;
         loop {
-            let cancelled = token.is_some_and(CancelToken::is_cancelled);
-            if cancelled || waiter.interrupted.load(Ordering::Acquire) {
-                return Err(Cancelled);
+            if let Some(token) = token {
+                token.check()?;
+            }
+            if context::is_unwanted() {
+                context::tell_cut();
+                return Err(Cancelled::default());
             }
             let now = self.now();
             let mut state = self.state.lock();

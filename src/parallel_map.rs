@@ -12,6 +12,11 @@ use crate::fanfold::Fanfold;
 /// spawns a task an item, a limit, a wait and a place for the results. Nothing new is started once
 /// any item has failed; what precedes it is finished, so that it is the same error on every run.
 ///
+/// Called inside a closure of a stage, or a task of a group, it is a part of that: when that is cancelled,
+/// fails or is dropped, [`CancelToken::current`] is tripped in each `f`, and an `f` that heeds it ends the call
+/// with its error. Nothing is left out for that, as there is no error to tell of it; see
+/// [`parallel_map_on`] for one that stops by itself.
+///
 /// # Panics
 ///
 /// If `n` is 0. A panic of `f` is raised unless an error precedes it in the order of the items.
@@ -39,13 +44,16 @@ where
 {
     // All results are held in any case, so a bound would only keep items from being started.
     let stage = items.into_iter().try_par_map_ordered(n, f);
-    stage.in_flight(usize::MAX).taking_part().collect()
+    let stage = stage.in_flight(usize::MAX).taking_part();
+    stage.running_all().collect()
 }
 
 /// [`parallel_map`] under a token: gives up early when the token is tripped.
 ///
 /// Then nothing new is started, and the closures that run are waited for; let them look at
-/// [`CancelToken::current`] to end sooner.
+/// [`CancelToken::current`] to end sooner. The same holds for the token of what it is called in (a closure
+/// of a stage, a task of a group), so inside of these `parallel_map_on(&CancelToken::current(), ..)` stops
+/// with them.
 ///
 /// # Panics
 ///
@@ -53,8 +61,8 @@ where
 ///
 /// # Errors
 ///
-/// The first error of `f` by the position of its item, or [`Cancelled`] if the token was tripped
-/// before all was done.
+/// The first error of `f` by the position of its item, or [`Cancelled`], as an `E`, if the token was tripped
+/// before all was done: never a part of the results.
 ///
 /// # Examples
 ///
@@ -65,7 +73,7 @@ where
 /// let sleep = |_| CancelToken::current().sleep(std::time::Duration::from_secs(60));
 /// let stop = token.clone();
 /// std::thread::spawn(move || stop.cancel());
-/// assert_eq!(fanfold::parallel_map_on(&token, 0..8, 4, sleep), Err(Cancelled));
+/// assert_eq!(fanfold::parallel_map_on(&token, 0..8, 4, sleep), Err(Cancelled::default()));
 /// ```
 #[track_caller]
 pub fn parallel_map_on<I, O, E, F>(
@@ -81,16 +89,6 @@ where
     E: Send + From<Cancelled>,
 {
     let stage = items.into_iter().try_par_map_ordered(n, f);
-    let mut results = Vec::new();
-    let whole = stage
-        .in_flight(usize::MAX)
-        .taking_part()
-        .cancel_on(token)
-        .run_all(|result| results.push(result));
-    let results = results.into_iter().collect::<Result<Vec<O>, E>>()?;
-    if whole {
-        Ok(results)
-    } else {
-        Err(Cancelled.into())
-    }
+    let stage = stage.in_flight(usize::MAX).taking_part();
+    stage.fail_on(token).collect()
 }

@@ -82,10 +82,19 @@ where
     ///
     /// [`Late`], which names the item that was waited for.
     pub fn next_within(&mut self, time: Duration) -> Result<Option<J::Output>, Late> {
-        match self.stage.lazy().running_scoped(&self.scope) {
-            Some(running) => running.next_within(time),
-            None => Ok(None),
-        }
+        let stage = self.stage.lazy();
+        stage.ask_scoped(&self.scope, |running| running.next_within(time))
+    }
+}
+
+impl<S: Source, J: Job<S::Item>> Scoped<'_, S, J>
+where
+    S::Item: Send,
+{
+    /// Whether it has ended before its source did, because a token was tripped; see
+    /// [`Stage::is_cut_short`].
+    pub fn is_cut_short(&self) -> bool {
+        self.stage.is_cut_short()
     }
 }
 

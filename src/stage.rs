@@ -4,14 +4,13 @@
 use crate::adaptors::isolated::Isolated;
 use crate::config::Workers;
 use crate::engine::cancel::CancelToken;
-use crate::engine::consumer::Consumer;
 use crate::engine::erase::{InScope, Lazy, Scope};
 use crate::engine::job::{Job, OneToOne};
 use crate::engine::policy::HedgePolicy;
 use crate::engine::pool::Pool;
 use crate::engine::source::Source;
 use crate::engine::stage::{Opts, Plan};
-use crate::error::Late;
+use crate::error::{Cancelled, Late};
 use crate::scope::Scoped;
 use std::cmp::Ordering;
 use std::fmt;
@@ -95,10 +94,16 @@ where
     S::Item: Send,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.lazy {
-            Lazy::Idle(_) => "idle",
-            Lazy::Running(running) if !running.is_over() => "running",
-            _ => "over",
+        let state = if self.lazy.plan().is_some() {
+            "idle"
+        } else if self
+            .lazy
+            .running()
+            .is_some_and(|running| !running.is_over())
+        {
+            "running"
+        } else {
+            "over"
         };
         f.debug_struct("Stage")
             .field("name", &self.name)
@@ -125,13 +130,16 @@ where
             hedge: None,
             name: None,
             tokens: Vec::new(),
+            drains: Vec::new(),
+            detached: false,
+            runs_all: false,
             pool: None,
         };
         // A hint may lie; ours must not contradict itself, nor make `collect` ask for all memory.
         let low = if isize::try_from(low).is_ok() { low } else { 0 };
         Stage {
             hint: (high.map_or(low, |high| low.min(high)), high),
-            lazy: Lazy::Idle(Box::new(Plan {
+            lazy: Lazy::new(Box::new(Plan {
                 source,
                 job,
                 opts,
@@ -143,9 +151,9 @@ where
 
     #[track_caller]
     fn set(mut self, set: impl FnOnce(&mut Opts)) -> Self {
-        match &mut self.lazy {
-            Lazy::Idle(plan) => set(&mut plan.opts),
-            _ => panic!("options of a stage go before its first `next()`"),
+        match self.lazy.plan_mut() {
+            Some(plan) => set(&mut plan.opts),
+            None => panic!("options of a stage go before its first `next()`"),
         }
         self
     }
@@ -229,11 +237,19 @@ where
         self.set(|opts| opts.name = name)
     }
 
-    /// Ends the stage early when `token` is tripped.
+    /// Ends the stage early when `token` is tripped, without a word.
     ///
-    /// Then no new item is started. The closures that run are waited for, and what is finished
-    /// without a gap is yielded, then `None`: nothing that was done is lost. A source that blocks
-    /// is not waited for. May be called for several tokens.
+    /// Then no new item is started: what was pulled and not started is dropped. The closures that run are
+    /// waited for, and what is finished without a gap is yielded, then `None`. A source that blocks is not
+    /// waited for. May be called for several tokens.
+    ///
+    /// **An early end looks like any other end**: a `collect` gives what there was. To tell it apart, ask
+    /// [`is_cut_short`](Self::is_cut_short) of the stage, or `token.check()?` behind a terminal call; or
+    /// use [`fail_on`](Self::fail_on), which ends with an `Err`. To lose nothing that was pulled, see
+    /// [`drain_on`](Self::drain_on).
+    ///
+    /// A stage that starts inside a closure of another stage, a task of a group or the like is a part of that,
+    /// and ends early with it as with a token of its own; see [`detached`](Self::detached).
     ///
     /// # Panics
     ///
@@ -248,11 +264,137 @@ where
     /// let mut numbers = (0..).par_map_ordered(2, |x: u64| x).cancel_on(&token);
     /// assert_eq!(numbers.next(), Some(0));
     /// token.cancel();
-    /// assert!(numbers.count() < 100_000);
+    /// assert!(numbers.by_ref().count() < 100_000);
+    /// assert!(numbers.is_cut_short());
     /// ```
     #[track_caller]
     pub fn cancel_on(self, token: &CancelToken) -> Self {
         self.set(|opts| opts.tokens.push(token.clone()))
+    }
+
+    /// Ends the stage early when `token` is tripped, with an error: what is done comes out, then one
+    /// `Err`, then nothing.
+    ///
+    /// As [`cancel_on`](Self::cancel_on) otherwise. The error is made of a [`Cancelled`], which says why
+    /// ([`is_deadline`](Cancelled::is_deadline)) and where ([`seq`](Cancelled::seq)). So a
+    /// `collect::<Result<Vec<_>, _>>()` is never taken for complete when it is not. The `Err` comes also if
+    /// the stage is cut short by another token, of its own or of what it runs in. May be called for
+    /// several tokens.
+    ///
+    /// For a stage that yields `Result`s whose error is made from [`Cancelled`]; those of an
+    /// [isolated](Self::isolate) one are, as a [`Failure`](crate::Failure) that
+    /// [`is_cancelled`](crate::Failure::is_cancelled).
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Errors
+    ///
+    /// None here; in the stage, as said.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Cancelled, Fanfold};
+    /// use std::time::Duration;
+    ///
+    /// let token = CancelToken::new().with_timeout(Duration::from_millis(5));
+    /// let endless = (0..).try_par_map_ordered(2, |x: u64| Ok(x)).fail_on(&token);
+    /// let why: Cancelled = endless.collect::<Result<Vec<_>, _>>().unwrap_err();
+    /// assert!(why.is_deadline());
+    /// println!("{why}"); // the deadline has passed before item 51234 was done
+    /// ```
+    #[track_caller]
+    pub fn fail_on<T, E>(mut self, token: &CancelToken) -> Self
+    where
+        J: Job<S::Item, Output = Result<T, E>>,
+        E: From<Cancelled>,
+    {
+        self.lazy.set_last(|why| Err(why.into()));
+        self.cancel_on(token)
+    }
+
+    /// Asks the source for no more when `token` is tripped; everything that was pulled is run and yielded.
+    ///
+    /// For an orderly stop: Ctrl-C in a program that reads a queue loses nothing. A call of the source's
+    /// `next()` that is under way is waited for, as it may have taken something already;
+    /// [`CancelToken::current`] is tripped in it, so a source that heeds that comes out at once. Then the
+    /// stage [is cut short](Self::is_cut_short), and a [`fail_on`](Self::fail_on) stage says so. A second
+    /// token for [`cancel_on`](Self::cancel_on) is for who does not want to wait. In a chain it belongs to the
+    /// stage next to the source: those behind it end when it has ended. May be called for several tokens.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold};
+    ///
+    /// let (stop, mut queue) = (CancelToken::new(), 0..);
+    /// let pulled = std::sync::atomic::AtomicUsize::new(0);
+    /// let source = queue.by_ref().inspect(|_| { pulled.fetch_add(1, std::sync::atomic::Ordering::Relaxed); });
+    /// let mut done = 0;
+    /// source.par_map_ordered(4, |job: usize| job).drain_on(&stop).for_each(|job| {
+    ///     done += 1;
+    ///     if job == 100 {
+    ///         stop.cancel();
+    ///     }
+    /// });
+    /// assert_eq!(done, pulled.into_inner()); // and the next that the queue gives is the next one
+    /// assert_eq!(queue.next(), Some(done));
+    /// ```
+    #[track_caller]
+    pub fn drain_on(self, token: &CancelToken) -> Self {
+        self.set(|opts| opts.drains.push(token.clone()))
+    }
+
+    /// Makes the stage one by itself, although it starts in the middle of something.
+    ///
+    /// Without it a stage that starts inside a closure of another stage, a task of a
+    /// [`group`](crate::group()), a replica of a hedge or a sink is a part of that: it ends early when
+    /// that is cancelled, fails, is dropped or runs out of time, as if [`CancelToken::current`] had been
+    /// given to [`cancel_on`](Self::cancel_on). The link ends when the closure returns, so a stage that a closure
+    /// returns lives on in any case.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// // What was begun is put on record, also when the request is given up.
+    /// let record = |id: u32| (0..3).par_map_ordered(2, move |part| id * 10 + part).detached().count();
+    /// assert!((0..4).par_map_ordered(2, record).all(|parts| parts == 3));
+    /// ```
+    #[track_caller]
+    pub fn detached(self) -> Self {
+        self.set(|opts| opts.detached = true)
+    }
+
+    /// Whether the stage has ended before its source did, because a token was tripped.
+    ///
+    /// To be asked when the stage has said `None`; before that it is `false`. An end by an `Err` or a panic
+    /// is told by that, and is none of these.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold};
+    ///
+    /// let token = CancelToken::new();
+    /// let mut stage = (0..9).par_map_ordered(2, |x| x).cancel_on(&token);
+    /// assert_eq!(stage.by_ref().count(), 9);
+    /// token.cancel();
+    /// assert!(!stage.is_cut_short()); // nothing was missing by then
+    /// ```
+    pub fn is_cut_short(&self) -> bool {
+        self.lazy.cut().is_some()
     }
 
     /// Leases the threads from `pool` instead of the [global](Pool::global) one.
@@ -323,16 +465,21 @@ where
     /// ```
     #[track_caller]
     pub fn isolate(self) -> Stage<S, Isolated<J>> {
-        let Lazy::Idle(plan) = self.lazy else {
+        let fails = self.lazy.has_last();
+        let Some(plan) = self.lazy.into_plan() else {
             panic!("options of a stage go before its first `next()`")
         };
+        let mut lazy = Lazy::new(Box::new(Plan {
+            source: plan.source,
+            job: Isolated::new(plan.job),
+            opts: plan.opts,
+            clone: plan.clone,
+        }));
+        if fails {
+            lazy.set_last(|why| Err(why.into()));
+        }
         Stage {
-            lazy: Lazy::Idle(Box::new(Plan {
-                source: plan.source,
-                job: Isolated::new(plan.job),
-                opts: plan.opts,
-                clone: plan.clone,
-            })),
+            lazy,
             hint: self.hint,
             name: self.name,
         }
@@ -438,7 +585,7 @@ where
     where
         S::Item: Clone,
     {
-        if let Lazy::Idle(plan) = &mut self.lazy {
+        if let Some(plan) = self.lazy.plan_mut() {
             plan.clone = Some(S::Item::clone);
         }
         self.set(|opts| opts.hedge = Some(policy.clone()))
@@ -477,29 +624,35 @@ where
 
     /// How many outputs are left: true at every step, whatever is in flight.
     pub(crate) fn outputs(&self) -> (usize, Option<usize>) {
-        match &self.lazy {
-            Lazy::Idle(plan) if plan.opts.tokens.iter().any(CancelToken::is_cancelled) => {
-                J::outputs((0, self.hint.1))
-            }
-            Lazy::Idle(_) => J::outputs(self.hint),
-            Lazy::Over => (0, Some(0)),
-            Lazy::Running(running) => {
-                let (rest_low, rest_high) = running.rest_of_batch();
-                if running.is_over() {
-                    return (0, Some(0));
-                }
-                let taken = usize::try_from(running.taken()).unwrap_or(usize::MAX);
-                let known = running.items().map(|end| end as usize);
-                let low = known.unwrap_or(self.hint.0).saturating_sub(taken);
-                let high = known.or(self.hint.1).map(|high| high.saturating_sub(taken));
-                let low = if running.is_cancelled() { 0 } else { low };
-                let (low, high) = J::outputs((low, high));
-                (
-                    low.saturating_add(rest_low),
-                    high.zip(rest_high).and_then(|(a, b)| a.checked_add(b)),
-                )
-            }
+        let (low, high) = self.outputs_of_items();
+        // The last word of a stage that is cut short takes the place of an item, if there was one more.
+        let more = usize::from(self.lazy.has_last());
+        (low, high.and_then(|high| high.checked_add(more)))
+    }
+
+    fn outputs_of_items(&self) -> (usize, Option<usize>) {
+        if let Some(plan) = self.lazy.plan() {
+            let mut tokens = plan.opts.tokens.iter().chain(&plan.opts.drains);
+            let cancelled = tokens.any(CancelToken::is_cancelled);
+            return J::outputs((if cancelled { 0 } else { self.hint.0 }, self.hint.1));
         }
+        let Some(running) = self.lazy.running() else {
+            return (0, Some(0));
+        };
+        let (rest_low, rest_high) = running.rest_of_batch();
+        if running.is_over() {
+            return (0, Some(0));
+        }
+        let taken = usize::try_from(running.taken()).unwrap_or(usize::MAX);
+        let known = running.items().map(|end| end as usize);
+        let low = known.unwrap_or(self.hint.0).saturating_sub(taken);
+        let high = known.or(self.hint.1).map(|high| high.saturating_sub(taken));
+        let low = if running.is_ending() { 0 } else { low };
+        let (low, high) = J::outputs((low, high));
+        (
+            low.saturating_add(rest_low),
+            high.zip(rest_high).and_then(|(a, b)| a.checked_add(b)),
+        )
     }
 
     /// The calling thread becomes one of the `n`: for calls that deliver nothing before the end.
@@ -507,20 +660,18 @@ where
         self.set(|opts| opts.takes_part = true)
     }
 
-    /// Calls `f` with each output; whether that was all, and no cancellation cut it short.
-    pub(crate) fn run_all(self, mut f: impl FnMut(J::Output)) -> bool {
-        self.lazy.drain(|mut outputs| {
-            outputs.by_ref().for_each(&mut f);
-            !outputs.running().is_some_and(Consumer::is_cut_short)
-        })
+    /// When what it is started in ends, its closures are told so and nothing is left out.
+    pub(crate) fn running_all(self) -> Self {
+        self.set(|opts| opts.runs_all = true)
     }
 
     // ---- terminal calls
 
     /// Collects all outputs.
     ///
-    /// Blocks until all is done, so that source and closure may borrow. The same holds for all
-    /// terminal calls.
+    /// Blocks until all is done, so that source and closure may borrow. A stage that is cut short by a token
+    /// gives what there was by then, as if that were all: see [`cancel_on`](Self::cancel_on), and
+    /// [`fail_on`](Self::fail_on) for one that says so. The same holds for all terminal calls.
     ///
     /// # Examples
     ///
@@ -787,10 +938,7 @@ where
     /// assert_eq!(got, [0, 10, 20]);
     /// ```
     pub fn next_within(&mut self, time: Duration) -> Result<Option<J::Output>, Late> {
-        match self.lazy.running_owned() {
-            Some(running) => running.next_within(time),
-            None => Ok(None),
-        }
+        self.lazy.ask_owned(|running| running.next_within(time))
     }
 }
 

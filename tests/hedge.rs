@@ -466,7 +466,7 @@ fn a_failure_beside_a_claim_starts_nobody() {
                         begun.add();
                         claimed.wait();
                         failed.open();
-                        Err(Cancelled)
+                        Err(Cancelled::default())
                     }
                     _ => Ok(i),
                 }
@@ -497,7 +497,7 @@ fn a_claim_outside_of_a_race_is_a_check() {
     assert_eq!(token.claim(), Ok(()));
     assert_eq!(token.claim(), Ok(()));
     token.cancel();
-    assert_eq!(token.claim(), Err(Cancelled));
+    assert_eq!(token.claim(), Err(Cancelled::default()));
 }
 
 /// A clone, a child and the current token of a replica claim for it.

@@ -7,6 +7,7 @@ const PAGE: &str = include_str!("../docs/operators.md");
 const TOLD_WITH: &[(&str, &str)] = &[
     ("broadcast_into", "broadcast"),
     ("group_all", "group"),
+    ("is_cut_short", "cancel_on"),
     ("parallel_map_on", "parallel_map"),
     ("replica", "hedge"),
     ("route_into", "route"),

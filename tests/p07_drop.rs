@@ -523,23 +523,3 @@ fn a_panic_in_a_scope_stops_what_was_forgotten_there() {
         });
     }
 }
-
-/// A worker of the borrower waits in the lent one, whose source blocks.
-#[test]
-fn what_was_lent_ends_with_the_borrower_that_waits_in_it() {
-    for n in 1..=5 {
-        within(SOON, move || {
-            let gate = Gate::new();
-            let source = (0..5_u64).chain(blocks(&gate)).chain(5..1_000);
-            let mut lent = source.par_map_ordered(2, |i| i);
-            let _open = gate.opener();
-            fanfold::scope(|s| {
-                let mut stage = lent.by_ref().par_map_ordered(n, |i| i).within(s);
-                assert!(stage.by_ref().take(5).eq(0..5));
-                settle(); // until a worker waits for more
-            });
-            assert!(!gate.is_open(), "the end of the scope did not wait for it");
-            assert_eq!(lent.next(), None);
-        });
-    }
-}

@@ -461,7 +461,7 @@ fn a_wait_in_a_closure_ends_with_its_stage() {
             let tell = ended.clone();
             let mut stage = (0..100).par_map(n, move |_| {
                 let answer = asks.acquire();
-                if answer == Err(Cancelled) {
+                if answer == Err(Cancelled::default()) {
                     tell.add();
                 }
                 answer
@@ -488,7 +488,7 @@ fn a_tripped_token_gets_no_permit() {
     });
     assert_eq!(
         stage.cancel_on(&token).collect::<Vec<_>>(),
-        [Err(Cancelled)]
+        [Err(Cancelled::default())]
     );
     assert_eq!((0..20).take_while(|_| limiter.try_acquire()).count(), 9);
 }

@@ -3,6 +3,7 @@
 use crate::engine::erase::{Seed, Start};
 use crate::engine::hub::{Common, Event, Front, Got, LaneOpts, Rule};
 use crate::engine::unwind::Payload;
+use crate::error::Cancelled;
 use crate::fed::{Fed, Feed};
 use crate::sync::Instant;
 use std::fmt;
@@ -203,6 +204,7 @@ where
                     return self.close();
                 }
                 Got::Event(_, Event::End | Event::TimedOut) => {}
+                Got::Unwanted => return None,
                 Got::Late | Got::Over => return self.close(),
             }
         }
@@ -218,6 +220,16 @@ where
 {
     type Output = A;
     type Running = AgedIter<S, A, N, F>;
+
+    fn cut(running: &Self::Running) -> Option<Cancelled> {
+        running.front.as_ref()?.cut()
+    }
+
+    fn tell_cut(running: &Self::Running) {
+        if let Some(front) = &running.front {
+            front.tell_cut();
+        }
+    }
 
     fn start(self: Box<Self>, seed: Seed) -> Box<Self::Running> {
         let left = self.source.size_hint();

@@ -5,6 +5,7 @@ use crate::engine::erase::{Seed, Start};
 use crate::engine::hub::Common;
 use crate::engine::keyed::Front;
 use crate::engine::source::Source;
+use crate::error::Cancelled;
 use crate::fed::{Fed, Feed};
 use std::fmt;
 use std::hash::Hash;
@@ -116,6 +117,16 @@ where
 {
     type Output = O;
     type Running = KeyedIter<S, G, K, F, O>;
+
+    fn cut(running: &Self::Running) -> Option<Cancelled> {
+        running.front.as_ref()?.cut()
+    }
+
+    fn tell_cut(running: &Self::Running) {
+        if let Some(front) = &running.front {
+            front.tell_cut();
+        }
+    }
 
     fn start(self: Box<Self>, seed: Seed) -> Box<Self::Running> {
         let left = self.hint();

@@ -3,6 +3,7 @@
 use crate::engine::bell::Bell;
 use crate::engine::erase::{Seed, Start};
 use crate::engine::hub::{Common, Event, Front, Got, LaneOpts, Rule};
+use crate::error::Cancelled;
 use crate::fed::{Fed, Feed};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering};
 use std::fmt;
@@ -604,6 +605,7 @@ impl<T: Send> Iterator for MergeIter<'_, T> {
                 }
                 Got::Event(index, Event::TimedOut) => self.timed_out(index),
                 Got::Event(_, Event::End) | Got::Late => {}
+                Got::Unwanted => return None,
                 Got::Over => {
                     self.door = None;
                     return None;
@@ -616,6 +618,16 @@ impl<T: Send> Iterator for MergeIter<'_, T> {
 impl<'s, T: Send> Start for Merging<'s, T> {
     type Output = T;
     type Running = MergeIter<'s, T>;
+
+    fn cut(running: &MergeIter<'s, T>) -> Option<Cancelled> {
+        running.front.as_ref()?.cut()
+    }
+
+    fn tell_cut(running: &MergeIter<'s, T>) {
+        if let Some(front) = &running.front {
+            front.tell_cut();
+        }
+    }
 
     fn start(self: Box<Self>, seed: Seed) -> Box<MergeIter<'s, T>> {
         let left = self.hint();

@@ -2,6 +2,7 @@
 
 use crate::engine::erase::{Seed, Start};
 use crate::engine::hub::{Common, Event, Front, Got, LaneOpts, Rule};
+use crate::error::Cancelled;
 use crate::fed::{Fed, Feed};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -282,10 +283,10 @@ where
     K: Ord,
     C: Check<I::Item, K>,
 {
-    /// Gets the next item of every source that is due.
-    fn refill(&mut self) -> Result<(), Unsorted<K>> {
+    /// Gets the next item of every source that is due. `false`: nobody wants it now.
+    fn refill(&mut self) -> Result<bool, Unsorted<K>> {
         let Some(front) = &mut self.front else {
-            return Ok(());
+            return Ok(true);
         };
         while let Some(&lane) = self.due.last() {
             match front.next_of(lane) {
@@ -315,6 +316,7 @@ where
                 Got::Event(_, Event::End | Event::TimedOut) => {
                     self.due.pop();
                 }
+                Got::Unwanted => return Ok(false),
                 // Nobody wants anything more.
                 Got::Late | Got::Over => {
                     self.due.clear();
@@ -322,7 +324,7 @@ where
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Joins the threads, and drops what is left.
@@ -344,9 +346,13 @@ where
     type Item = C::Output;
 
     fn next(&mut self) -> Option<C::Output> {
-        if let Err(wrong) = self.refill() {
-            self.close();
-            return C::unsorted(wrong);
+        match self.refill() {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(wrong) => {
+                self.close();
+                return C::unsorted(wrong);
+            }
         }
         let Some(lane) = self.heads.peek().map(|head| head.lane) else {
             self.front.as_mut()?.end();
@@ -393,6 +399,16 @@ where
 {
     type Output = C::Output;
     type Running = SortedIter<I, K, F, C>;
+
+    fn cut(running: &SortedIter<I, K, F, C>) -> Option<Cancelled> {
+        running.front.as_ref()?.cut()
+    }
+
+    fn tell_cut(running: &SortedIter<I, K, F, C>) {
+        if let Some(front) = &running.front {
+            front.tell_cut();
+        }
+    }
 
     fn start(self: Box<Self>, seed: Seed) -> Box<SortedIter<I, K, F, C>> {
         let left = self.items();

@@ -3,6 +3,7 @@
 use crate::dropped::Dropped;
 use crate::engine::erase::{Seed, Start};
 use crate::engine::hub::{Common, Event, Front, Got, LaneOpts, Overflow, Rule};
+use crate::error::Cancelled;
 use crate::fed::{Fed, Feed};
 use std::panic::resume_unwind;
 
@@ -83,6 +84,16 @@ where
     type Output = I::Item;
     type Running = AheadIter<I>;
 
+    fn cut(running: &AheadIter<I>) -> Option<Cancelled> {
+        running.front.as_ref()?.cut()
+    }
+
+    fn tell_cut(running: &AheadIter<I>) {
+        if let Some(front) = &running.front {
+            front.tell_cut();
+        }
+    }
+
     fn start(self: Box<Self>, seed: Seed) -> Box<AheadIter<I>> {
         let left = self.hint();
         let mut front = Front::start(seed, self.common, "readahead", Rule::Turns, 1);
@@ -144,6 +155,7 @@ where
                 self.left.0 = 0;
                 resume_unwind(panic)
             }
+            Got::Unwanted => None,
             Got::Event(_, Event::End | Event::TimedOut) | Got::Late | Got::Over => {
                 front.end();
                 None

@@ -2,6 +2,7 @@
 
 use crate::engine::erase::{Seed, Start};
 use crate::engine::hub::{Common, Event, Front, Got, LaneOpts, Rule};
+use crate::error::Cancelled;
 use crate::fed::{Fed, Feed};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -107,6 +108,16 @@ where
     type Output = I::Item;
     type Running = RoundsIter<I>;
 
+    fn cut(running: &RoundsIter<I>) -> Option<Cancelled> {
+        running.front.as_ref()?.cut()
+    }
+
+    fn tell_cut(running: &RoundsIter<I>) {
+        if let Some(front) = &running.front {
+            front.tell_cut();
+        }
+    }
+
     fn start(self: Box<Self>, seed: Seed) -> Box<RoundsIter<I>> {
         let left = self.hint();
         let turns = (0..self.sources.len()).collect();
@@ -187,6 +198,10 @@ where
                     resume_unwind(panic)
                 }
                 Got::Event(_, Event::End | Event::TimedOut) if !self.stops => {}
+                Got::Unwanted => {
+                    self.turns.push_front(turn);
+                    return None;
+                }
                 Got::Late | Got::Over => return None,
                 Got::Event(..) => {
                     // Its drop joins the threads, and drops what they have ready.

@@ -1,5 +1,6 @@
 //! `sliding`: windows that overlap, or that leave items out between them. It needs no thread.
 
+use crate::engine::context::is_unwanted;
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
 
@@ -37,10 +38,10 @@ impl<S: Iterator> Slide<S> {
         }
     }
 
-    /// The source is not called again after its end.
+    /// The source is not called again after its end, but after a wait in it that nobody wants.
     fn ask(&mut self, f: impl FnOnce(&mut S) -> Option<S::Item>) -> Option<S::Item> {
         let item = f(self.source.as_mut()?);
-        if item.is_none() {
+        if item.is_none() && !is_unwanted() {
             self.source = None;
         }
         item
@@ -140,6 +141,9 @@ where
         let Sliding { slide, window } = self;
         while window.len() < slide.size {
             let Some(item) = slide.pull() else {
+                if slide.source.is_some() {
+                    return None; // no end: what is held is the beginning of the next window
+                }
                 // Nobody asks for the items that were in a window already.
                 let old = slide.old;
                 return Some(std::mem::take(window)).filter(|window| window.len() > old);
@@ -221,6 +225,9 @@ where
         } = self;
         while window.len() < slide.size {
             let Some(item) = slide.pull() else {
+                if slide.source.is_some() {
+                    return None;
+                }
                 let last = std::mem::take(window);
                 return (last.len() > slide.old).then(|| last.into_iter().fold(init(), f));
             };

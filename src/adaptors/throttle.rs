@@ -1,5 +1,6 @@
 //! `throttle`: at most so many items a second. It needs no thread.
 
+use crate::engine::context::is_unwanted;
 use crate::limiter::Limiter;
 
 /// A source whose items pass at a limited rate; made by [`throttle`](crate::Fanfold::throttle).
@@ -36,7 +37,8 @@ impl<S: Iterator> Iterator for Throttle<S> {
         if self.held.is_none() {
             self.held = self.source.as_mut()?.next();
             if self.held.is_none() {
-                self.source = None;
+                // Unless that was no end, but a wait in there that nobody wants.
+                self.source.take_if(|_| !is_unwanted());
                 return None;
             }
         }

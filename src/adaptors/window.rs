@@ -2,6 +2,7 @@
 
 use crate::adaptors::aged::Aged;
 use crate::adaptors::sliding::Sliding;
+use crate::engine::context::is_unwanted;
 use std::iter::FusedIterator;
 use std::time::Duration;
 
@@ -150,19 +151,24 @@ impl<S: Iterator> Batches<S> {
     /// Calls `add` with each item that the window in hand still wants, of which there are `held`.
     ///
     /// The source is not called again after its end. After a panic it is, if the caller goes on: what
-    /// is held then is the beginning of the next window.
-    fn fill(&mut self, held: &mut usize, mut add: impl FnMut(S::Item)) {
+    /// is held then is the beginning of the next window. `false`: that is so too, since a wait in the source
+    /// has ended that nobody wants.
+    fn fill(&mut self, held: &mut usize, mut add: impl FnMut(S::Item)) -> bool {
         let Some(source) = &mut self.source else {
-            return;
+            return true;
         };
         while *held < self.size {
             let Some(item) = source.next() else {
+                if is_unwanted() {
+                    return false;
+                }
                 self.source = None;
-                return;
+                return true;
             };
             *held += 1;
             add(item);
         }
+        true
     }
 
     fn hint(&self, held: usize) -> (usize, Option<usize>) {
@@ -182,13 +188,14 @@ impl<S: Iterator> Iterator for Window<S> {
     fn next(&mut self) -> Option<Vec<S::Item>> {
         let Window { batches, window } = self;
         let size = batches.size.min(FIRST);
-        batches.fill(&mut window.len(), |item| {
+        let filled = batches.fill(&mut window.len(), |item| {
             if window.capacity() == 0 {
                 window.reserve_exact(size);
             }
             window.push(item);
         });
-        Some(std::mem::take(window)).filter(|window| !window.is_empty())
+        let window = filled.then(|| std::mem::take(window))?;
+        Some(window).filter(|window| !window.is_empty())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -227,10 +234,13 @@ where
             init,
             f,
         } = self;
-        batches.fill(held, |item| {
+        let filled = batches.fill(held, |item| {
             let so_far = value.take().unwrap_or_else(&mut *init);
             *value = Some(f(so_far, item));
         });
+        if !filled {
+            return None;
+        }
         *held = 0;
         value.take()
     }

@@ -11,8 +11,12 @@
 //!
 //! A sleep that could soon be over is not worth its wake-up, so the consumer looks for a moment before
 //! it sleeps, with [`Patience`].
+//!
+//! The wait also ends when the consumer is in the source of somebody who has ended ([`context`]). To
+//! interrupt is no more than to ring: what there is to see then is that nobody
+//! [wants](context::is_unwanted) anything.
 
-use crate::engine::nest::{self, Interrupt};
+use crate::engine::context::{self, Interrupt};
 use crate::engine::spin::Patience;
 use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, bug, fence};
 
@@ -20,7 +24,6 @@ use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, bug, fen
 #[derive(Debug)]
 pub(crate) struct Bell {
     asleep: AtomicBool,
-    interrupted: AtomicBool,
     sleeper: Unparker,
 }
 
@@ -32,16 +35,10 @@ impl Bell {
             self.sleeper.unpark();
         }
     }
-
-    /// Whether the consumer was told that nobody wants what it waits for.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Acquire)
-    }
 }
 
 impl Interrupt for Bell {
     fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::Release);
         self.ring();
     }
 }
@@ -51,8 +48,8 @@ impl Interrupt for Bell {
 pub(crate) enum Heard {
     /// There is something.
     Ready,
-    /// Nobody wants it any more: see [`nest`].
-    Interrupted,
+    /// This thread is in a source whose items nobody wants any more.
+    Unwanted,
     /// It is later than that.
     Late,
 }
@@ -70,7 +67,6 @@ impl Ear {
         let parker = Parker::new();
         let bell = Arc::new(Bell {
             asleep: AtomicBool::new(false),
-            interrupted: AtomicBool::new(false),
             sleeper: parker.unparker().clone(),
         });
         Ear {
@@ -84,7 +80,7 @@ impl Ear {
         &self.bell
     }
 
-    /// Waits until `ready` says so, `until` has come, or this is interrupted. `ready` is asked
+    /// Waits until `ready` says so, `until` has come, or nobody wants it any more. `ready` is asked
     /// first, and never after it has said yes.
     pub(crate) fn wait(
         &mut self,
@@ -94,7 +90,7 @@ impl Ear {
         if ready() || self.patience.look(&mut ready) {
             return Heard::Ready;
         }
-        nest::tell_outer(&self.bell);
+        context::tell_outer(&self.bell);
         loop {
             // A swap, so that no ring that took back an earlier one can come after it.
             let looks_first = bug("says_so_after_the_last_look");
@@ -102,8 +98,9 @@ impl Ear {
             fence(Ordering::SeqCst); // pairs with the one in `Bell::ring`
             let heard = if ready() {
                 Some(Heard::Ready)
-            } else if self.bell.is_interrupted() {
-                Some(Heard::Interrupted)
+            } else if context::is_unwanted() {
+                context::tell_cut();
+                Some(Heard::Unwanted)
             } else if until.is_some_and(|until| until <= Instant::now()) {
                 Some(Heard::Late)
             } else {

@@ -1,4 +1,5 @@
-//! Stop signals: [`CancelToken`], its deadlines and hooks, and the token of the running item.
+//! Stop signals: [`CancelToken`], its deadlines and hooks, and why it was tripped. Whose token a thread is
+//! to heed is told in [`context`](crate::engine::context).
 //!
 //! # States
 //!
@@ -39,27 +40,56 @@
 //! State is stored with `Release` and loaded with `Acquire`: what was written before a token was
 //! tripped is seen by whoever sees it tripped.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 use std::mem;
 use std::panic::resume_unwind;
-use std::rc::Rc;
 use std::time::Duration;
 
-use crate::engine::lent::{Place, Words};
 use crate::engine::unwind::{self, Payload};
 use crate::error::Cancelled;
-use crate::sync::fixed;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Condvar, Instant, Mutex, Ordering, Weak};
+use crate::sync::{Arc, AtomicU32, AtomicUsize, Condvar, Instant, Mutex, Ordering, Weak};
 
-type Hook = Box<dyn FnOnce() + Send>;
+type Hook = Box<dyn FnOnce(Cancelled) + Send>;
+
+/// Why something was cancelled, once it was; what was said first stays. `SeqCst`, so that who says so and then
+/// wakes somebody can pair with a fence of his.
+#[derive(Debug)]
+pub(crate) struct Why(AtomicU32);
+
+impl Why {
+    const NOT_YET: u32 = 0;
+    const BY_CALL: u32 = 1;
+    const BY_DEADLINE: u32 = 2;
+
+    pub(crate) fn new() -> Self {
+        Why(AtomicU32::new(Self::NOT_YET))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<Cancelled> {
+        match self.0.load(Ordering::Acquire) {
+            Self::NOT_YET => None,
+            Self::BY_CALL => Some(Cancelled::BY_CALL),
+            _ => Some(Cancelled::BY_DEADLINE),
+        }
+    }
+
+    pub(crate) fn set(&self, why: Cancelled) {
+        let code = if why.is_deadline() {
+            Self::BY_DEADLINE
+        } else {
+            Self::BY_CALL
+        };
+        let order = (Ordering::SeqCst, Ordering::Relaxed);
+        let _ = (self.0).compare_exchange(Self::NOT_YET, code, order.0, order.1);
+    }
+}
 
 struct Node {
     /// Its number among all nodes, greater than its parent's.
     birth: u64,
-    tripped: AtomicBool,
+    tripped: Why,
     /// The tokens that share this node. Links of the tree and of the timer do not count.
     handles: AtomicUsize,
     deadline: Option<Instant>,
@@ -92,7 +122,7 @@ impl Node {
     ) -> Arc<Self> {
         Arc::new(Node {
             birth: birth(),
-            tripped: AtomicBool::new(false),
+            tripped: Why::new(),
             handles: AtomicUsize::new(1),
             deadline,
             rivals,
@@ -106,12 +136,19 @@ impl Node {
 
     #[inline]
     fn is_tripped(&self) -> bool {
-        self.tripped.load(Ordering::Acquire)
+        self.tripped.get().is_some()
     }
 
     #[inline]
     fn has_expired(&self) -> bool {
         self.deadline.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Why it counts as tripped, if it does.
+    #[inline]
+    fn why(&self) -> Option<Cancelled> {
+        let expired = || self.has_expired().then_some(Cancelled::BY_DEADLINE);
+        self.tripped.get().or_else(expired)
     }
 
     /// Sleeps until the node is tripped or the time has come. Tells whether it was tripped.
@@ -132,8 +169,9 @@ impl Node {
         true
     }
 
-    /// Trips a node and all below it, and runs their hooks. Returns the first panic among these.
-    fn trip(top: &Arc<Node>) -> Option<Payload> {
+    /// Trips a node and all below it, and runs their hooks. Returns the first panic among these. What has
+    /// expired before was so by its deadline, whoever comes now.
+    fn trip(top: &Arc<Node>, why: Cancelled) -> Option<Payload> {
         let mut reached = vec![Arc::clone(top)];
         let mut hooked = Vec::new();
         while let Some(node) = reached.pop() {
@@ -141,7 +179,7 @@ impl Node {
             if node.is_tripped() {
                 continue;
             }
-            node.tripped.store(true, Ordering::Release);
+            node.tripped.set(node.why().unwrap_or(why));
             node.unschedule(&mut links);
             // The oldest on top: parents before children, and elder before younger ones.
             reached.extend(mem::take(&mut links.children).into_values().rev());
@@ -160,7 +198,8 @@ impl Node {
                 // One at a time, so that a hook that is deregistered by then does not run.
                 let next = node.links.lock().hooks.pop_first();
                 let Some((_, hook)) = next else { break };
-                unwind::first(&mut panic, unwind::catch(hook).err());
+                let why = node.tripped.get().unwrap_or(why);
+                unwind::first(&mut panic, unwind::catch(|| hook(why)).err());
             }
         }
         panic
@@ -252,7 +291,7 @@ impl Node {
 /// });
 ///
 /// token.cancel();
-/// assert_eq!(worker.join().unwrap(), Err(Cancelled));
+/// assert!(worker.join().unwrap().is_err());
 /// ```
 pub struct CancelToken {
     node: Arc<Node>,
@@ -270,41 +309,6 @@ impl CancelToken {
     pub fn new() -> Self {
         CancelToken {
             node: Node::new(None, None, None),
-        }
-    }
-
-    /// Returns the token of the running item's stage.
-    ///
-    /// It is tripped when the stage fails, is dropped or is cancelled, or when the item loses a
-    /// hedge. In a stage inside another stage's closure it is the inner one's. Outside of any stage
-    /// it is a fresh token that nobody trips, so a function that asks for it works everywhere. It
-    /// is known on the thread that runs the closure only: to pass it on, clone it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use fanfold::{CancelToken, Cancelled};
-    /// use std::time::Duration;
-    ///
-    /// fn fetch(url: &str) -> Result<String, Cancelled> {
-    ///     let token = CancelToken::current();
-    ///     for attempt in 0..2 {
-    ///         token.sleep(Duration::from_millis(attempt))?; // gives up as soon as the stage does
-    ///     }
-    ///     Ok(format!("what {url} says"))
-    /// }
-    ///
-    /// assert_eq!(fetch("/a"), Ok("what /a says".to_string())); // here, outside of any stage
-    /// ```
-    pub fn current() -> Self {
-        if let Some(token) = inline_token() {
-            return token;
-        }
-        // Cloned out first: what the provider does may come back here.
-        let innermost = RUNNING.try_with(|running| running.borrow().last().cloned());
-        match innermost {
-            Ok(Some(current)) => current.token(),
-            _ => CancelToken::new(),
         }
     }
 
@@ -339,14 +343,14 @@ impl CancelToken {
     /// # Examples
     ///
     /// ```
-    /// use fanfold::{CancelToken, Cancelled};
+    /// use fanfold::CancelToken;
     /// use std::time::Duration;
     ///
     /// let token = CancelToken::new();
     /// let hurried = token.with_timeout(Duration::from_millis(5));
     ///
-    /// assert_eq!(hurried.sleep(Duration::from_secs(3600)), Err(Cancelled));
-    /// assert!(!token.is_cancelled());
+    /// let why = hurried.sleep(Duration::from_secs(3600)).unwrap_err();
+    /// assert!(why.is_deadline() && !token.is_cancelled());
     /// ```
     #[must_use = "the limit is the child's: this token does not change"]
     pub fn with_timeout(&self, time: Duration) -> CancelToken {
@@ -385,8 +389,8 @@ impl CancelToken {
             rivals,
         );
         let mut links = self.node.links.lock();
-        if self.node.is_tripped() {
-            node.tripped.store(true, Ordering::Release);
+        if let Some(why) = self.node.tripped.get() {
+            node.tripped.set(why);
         } else {
             links.children.insert(node.birth, Arc::clone(&node));
         }
@@ -416,7 +420,7 @@ impl CancelToken {
     /// assert!(token.is_cancelled());
     /// ```
     pub fn cancel(&self) {
-        match self.trip() {
+        match self.trip(Cancelled::BY_CALL) {
             Some(payload) if std::thread::panicking() => unwind::bury(payload),
             Some(payload) => resume_unwind(payload),
             None => {}
@@ -424,8 +428,8 @@ impl CancelToken {
     }
 
     /// As [`cancel`](Self::cancel), but hands the first panic of a hook back: never unwinds.
-    pub(crate) fn trip(&self) -> Option<Payload> {
-        Node::trip(&self.node)
+    pub(crate) fn trip(&self, why: Cancelled) -> Option<Payload> {
+        Node::trip(&self.node, why)
     }
 
     /// Whether the token is tripped, or its deadline has passed.
@@ -448,14 +452,14 @@ impl CancelToken {
     /// ```
     #[inline]
     pub fn is_cancelled(&self) -> bool {
-        self.node.is_tripped() || self.node.has_expired()
+        self.node.why().is_some()
     }
 
     /// Returns an error if the token is [tripped](Self::is_cancelled), to leave with `?`.
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] if it is.
+    /// [`Cancelled`] if it is, which says [why](Cancelled::is_deadline).
     ///
     /// # Examples
     ///
@@ -474,15 +478,11 @@ impl CancelToken {
     /// let token = CancelToken::new();
     /// assert_eq!(sum(&token, &[1, 2]), Ok(3));
     /// token.cancel();
-    /// assert_eq!(sum(&token, &[1, 2]), Err(Cancelled));
+    /// assert_eq!(sum(&token, &[1, 2]), Err(Cancelled::default()));
     /// ```
     #[inline]
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.is_cancelled() {
-            Err(Cancelled)
-        } else {
-            Ok(())
-        }
+        self.node.why().map_or(Ok(()), Err)
     }
 
     /// Whether this is the same token as that.
@@ -548,15 +548,17 @@ impl CancelToken {
     /// let token = CancelToken::new();
     /// assert_eq!(token.sleep(Duration::from_millis(1)), Ok(()));
     /// token.cancel();
-    /// assert_eq!(token.sleep(Duration::MAX), Err(Cancelled));
+    /// assert_eq!(token.sleep(Duration::MAX), Err(Cancelled::default()));
     /// ```
     pub fn sleep(&self, time: Duration) -> Result<(), Cancelled> {
         let end = Instant::now().checked_add(time);
         let deadline = self.node.deadline;
         // Which of the two comes first is read off them, not off the time of waking.
         let expires = deadline.is_some_and(|at| end.is_none_or(|end| at <= end));
-        if self.node.park(earliest(deadline, end)) || expires {
-            Err(Cancelled)
+        if self.node.park(earliest(deadline, end)) {
+            self.check()
+        } else if expires {
+            Err(Cancelled::BY_DEADLINE)
         } else {
             Ok(())
         }
@@ -626,10 +628,15 @@ impl CancelToken {
     /// # }
     /// ```
     pub fn on_cancel(&self, f: impl FnOnce() + Send + 'static) -> OnCancel {
+        self.on_trip(|_| f())
+    }
+
+    /// The same, for who wants to know why.
+    pub(crate) fn on_trip(&self, f: impl FnOnce(Cancelled) + Send + 'static) -> OnCancel {
         let mut links = self.node.links.lock();
-        if self.is_cancelled() {
+        if let Some(why) = self.node.why() {
             drop(links);
-            f();
+            f(why);
             return OnCancel { entry: None };
         }
         let number = links.next_hook;
@@ -691,7 +698,8 @@ impl fmt::Debug for CancelToken {
 /// drop(guard);
 /// token.cancel();
 /// ```
-#[must_use = "dropping it deregisters the hook: bind it, or `detach` it"]
+#[must_use = "dropping it deregisters the hook at once: bind it to a name (`let _hook = ..`, not `let _ = ..`), or \
+              `detach` it"]
 pub struct OnCancel {
     entry: Option<(Arc<Node>, u64)>,
 }
@@ -782,7 +790,7 @@ impl Rivals {
         let late = race.claimed.is_some() || race.won.is_some();
         drop(race);
         if late {
-            token.node.tripped.store(true, Ordering::Release); // it is new: nobody waits on it
+            token.node.tripped.set(Cancelled::BY_CALL); // it is new: nobody waits on it
         }
         (token, me)
     }
@@ -790,7 +798,7 @@ impl Rivals {
     fn claim(&self, me: usize) -> Result<(), Cancelled> {
         let mut race = self.0.lock();
         if race.won.is_some_and(|won| won != me) || *race.claimed.get_or_insert(me) != me {
-            return Err(Cancelled);
+            return Err(Cancelled::BY_CALL);
         }
         Ok(())
     }
@@ -819,45 +827,9 @@ impl Rivals {
         };
         let mut panic = None;
         for node in others {
-            unwind::first(&mut panic, Node::trip(&node));
+            unwind::first(&mut panic, Node::trip(&node, Cancelled::BY_CALL));
         }
         panic
-    }
-}
-
-/// Who knows the token of the item that a thread runs.
-pub(crate) trait Current {
-    fn token(&self) -> CancelToken;
-}
-
-thread_local! {
-    static RUNNING: RefCell<Vec<Rc<dyn Current>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Whether this thread is inside something that has a token of its own: then that is what
-/// [`CancelToken::current`] returns.
-pub(crate) fn has_current() -> bool {
-    let runs = RUNNING.try_with(|running| !running.borrow().is_empty());
-    runs.unwrap_or(false) || is_inline()
-}
-
-/// Makes `current` answer [`CancelToken::current`] on this thread until the guard is dropped.
-/// Guards are dropped in the reverse order of their making. Where the thread is so near its end
-/// that it has no memory of its own any more, this does nothing.
-pub(crate) fn enter(current: Rc<dyn Current>) -> Entered {
-    let _ = RUNNING.try_with(|running| running.borrow_mut().push(current));
-    Entered(PhantomData, InlineOf::none())
-}
-
-/// The guard of [`enter`], bound to its thread.
-#[must_use = "dropping it leaves at once"]
-#[derive(Debug)]
-pub(crate) struct Entered(PhantomData<*const ()>, #[allow(dead_code)] InlineOf);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        // Returned, so that it is dropped after the borrow has ended.
-        let _left = RUNNING.try_with(|running| running.borrow_mut().pop());
     }
 }
 
@@ -868,6 +840,7 @@ mod timer {
 
     use super::Node;
     use crate::engine::unwind;
+    use crate::error::Cancelled;
     use crate::sync::{Arc, Condvar, Instant, Mutex, fixed, spawn};
 
     struct Timer {
@@ -924,7 +897,8 @@ mod timer {
                 Some(left) if left.is_zero() => {
                     let due = timer.entries.pop_first();
                     drop(timer);
-                    if let Some(panic) = due.and_then(|(_, node)| Node::trip(&node)) {
+                    let trip = |(_, node)| Node::trip(&node, Cancelled::BY_DEADLINE);
+                    if let Some(panic) = due.and_then(trip) {
                         unwind::bury(panic);
                     }
                     TIMER.lock()
@@ -950,93 +924,13 @@ mod timer {
     pub(super) fn remove(_: Instant, _: &Node) {}
 }
 
-// ---- closures that the consumer runs itself
-//
-// They take a few nanoseconds, so what [`enter`] does is too dear for each of them. The thread only notes
-// the number of the stage, and who asks for the token looks up whether a closure of it runs.
-
-thread_local! {
-    /// Whose consumer this thread is, the innermost if there are several.
-    static INLINE: Cell<u64> = const { Cell::new(0) };
-}
-
-type InlineStages = BTreeMap<u64, (CancelToken, Arc<Words>)>;
-static INLINE_STAGES: fixed::Mutex<InlineStages> = fixed::Mutex::new(BTreeMap::new());
-
-/// The token of the stage in whose closure this thread is, if its consumer runs it.
-fn inline_token() -> Option<CancelToken> {
-    let mut stage = INLINE.get();
-    while stage != 0 {
-        let stages = INLINE_STAGES.lock();
-        let (token, words) = stages.get(&stage)?;
-        if words.seen().1 == Place::Running {
-            return Some(token.child());
-        }
-        stage = words.outer();
-    }
-    None
-}
-
-/// Whether this thread is in such a closure.
-pub(crate) fn is_inline() -> bool {
-    inline_token().is_some()
-}
-
-/// A stage whose consumer runs closures itself.
-#[derive(Debug)]
-pub(crate) struct InlineStage {
-    id: u64,
-    words: Arc<Words>,
-}
-
-impl InlineStage {
-    pub(crate) fn new(token: CancelToken, words: Arc<Words>) -> Self {
-        static NEXT: fixed::AtomicU64 = fixed::AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, fixed::Relaxed);
-        let entry = (token, Arc::clone(&words));
-        INLINE_STAGES.lock().insert(id, entry);
-        InlineStage { id, words }
-    }
-
-    /// Until the guard is dropped, this thread is its consumer.
-    #[inline]
-    pub(crate) fn enter(&self) -> InlineOf {
-        let before = InlineOf(INLINE.replace(self.id));
-        self.words.set_outer(before.0);
-        before
-    }
-}
-
-impl Drop for InlineStage {
-    fn drop(&mut self) {
-        let _token = INLINE_STAGES.lock().remove(&self.id); // dropped without the lock
-    }
-}
-
-/// Whose consumer the thread was before. Its drop says so again.
-#[derive(Debug)]
-pub(crate) struct InlineOf(u64);
-
-impl InlineOf {
-    /// From now on it is nobody's, as far as that counts.
-    pub(crate) fn none() -> Self {
-        InlineOf(INLINE.replace(0))
-    }
-}
-
-impl Drop for InlineOf {
-    #[inline]
-    fn drop(&mut self) {
-        INLINE.set(self.0);
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
     use std::thread;
 
     use super::*;
+    use crate::sync::AtomicBool;
 
     /// Far more than anything here takes, and far less than [`STUCK`].
     const PROMPT: Duration = Duration::from_secs(10);
@@ -1093,7 +987,7 @@ mod tests {
         a.cancel();
         assert!(a.is_cancelled() && below.is_cancelled());
         assert!(!root.is_cancelled() && !b.is_cancelled());
-        assert_eq!((a.check(), b.check()), (Err(Cancelled), Ok(())));
+        assert_eq!((a.check(), b.check()), (Err(Cancelled::BY_CALL), Ok(())));
         assert!(a.child().is_cancelled());
         root.clone().cancel();
         assert!(root.is_cancelled() && b.is_cancelled());
@@ -1385,14 +1279,16 @@ mod tests {
         thread::scope(|scope| {
             for time in [STUCK, Duration::MAX] {
                 let token = &token;
-                scope.spawn(move || assert_eq!(prompt(|| token.sleep(time)), Err(Cancelled)));
+                scope.spawn(move || {
+                    assert_eq!(prompt(|| token.sleep(time)), Err(Cancelled::BY_CALL));
+                });
             }
             scope.spawn(|| prompt(|| token.wait()));
             scope.spawn(|| prompt(|| root.wait()));
             thread::sleep(SHORT);
             root.cancel();
         });
-        assert_eq!(prompt(|| token.sleep(STUCK)), Err(Cancelled));
+        assert_eq!(prompt(|| token.sleep(STUCK)), Err(Cancelled::BY_CALL));
         prompt(|| token.wait());
     }
 
@@ -1402,7 +1298,7 @@ mod tests {
             let token = CancelToken::new();
             thread::scope(|scope| {
                 scope.spawn(|| token.cancel());
-                assert_eq!(prompt(|| token.sleep(STUCK)), Err(Cancelled));
+                assert_eq!(prompt(|| token.sleep(STUCK)), Err(Cancelled::BY_CALL));
             });
         }
     }
@@ -1421,11 +1317,11 @@ mod tests {
         let start = Instant::now();
         let root = CancelToken::new();
         let token = root.with_timeout(SHORT);
-        assert_eq!(prompt(|| token.sleep(STUCK)), Err(Cancelled));
+        assert_eq!(prompt(|| token.sleep(STUCK)), Err(Cancelled::BY_DEADLINE));
         assert!(start.elapsed() >= SHORT);
         assert!(token.is_cancelled() && token.child().is_cancelled());
-        assert_eq!(token.check(), Err(Cancelled));
-        assert_eq!(token.sleep(Duration::ZERO), Err(Cancelled));
+        assert_eq!(token.check(), Err(Cancelled::BY_DEADLINE));
+        assert_eq!(token.sleep(Duration::ZERO), Err(Cancelled::BY_DEADLINE));
         prompt(|| token.wait());
         prompt(|| root.with_timeout(SHORT).child().wait());
         assert!(!root.is_cancelled());
@@ -1458,7 +1354,7 @@ mod tests {
         assert_eq!(token.node.deadline, None);
         token.on_cancel(|| ()).detach();
         token.cancel();
-        assert_eq!(token.sleep(Duration::MAX), Err(Cancelled));
+        assert_eq!(token.sleep(Duration::MAX), Err(Cancelled::BY_CALL));
     }
 
     #[test]
@@ -1583,67 +1479,6 @@ mod tests {
     }
 
     #[test]
-    fn current_is_the_innermost() {
-        struct Fixed(CancelToken);
-        impl Current for Fixed {
-            fn token(&self) -> CancelToken {
-                // A provider may do the same in turn: nothing is borrowed.
-                drop(enter(Rc::new(Fixed(CancelToken::new()))));
-                self.0.clone()
-            }
-        }
-        let same = |a: &CancelToken, b: &CancelToken| Arc::ptr_eq(&a.node, &b.node);
-        let (outer, inner) = (CancelToken::new(), CancelToken::new());
-        let provider = Rc::new(Fixed(outer.clone()));
-        let entered = enter(provider.clone());
-        assert!(same(&CancelToken::current(), &outer));
-        {
-            let _entered = enter(Rc::new(Fixed(inner.clone())));
-            assert!(same(&CancelToken::current(), &inner));
-            assert!(thread::scope(|scope| {
-                let elsewhere = scope.spawn(|| !same(&CancelToken::current(), &inner));
-                elsewhere.join().unwrap()
-            }));
-        }
-        assert!(same(&CancelToken::current(), &outer));
-        drop(entered);
-        assert_eq!(Rc::strong_count(&provider), 1);
-        assert!(!same(&CancelToken::current(), &outer));
-        outer.cancel();
-        assert!(!CancelToken::current().is_cancelled());
-    }
-
-    #[test]
-    fn current_works_while_the_thread_ends() {
-        struct Last(CancelToken);
-        impl Current for Last {
-            fn token(&self) -> CancelToken {
-                CancelToken::new()
-            }
-        }
-        impl Drop for Last {
-            fn drop(&mut self) {
-                if !CancelToken::current().is_cancelled() {
-                    self.0.cancel();
-                }
-            }
-        }
-        thread_local! {
-            static EARLY: RefCell<Option<Last>> = const { RefCell::new(None) };
-        }
-        let ended = CancelToken::new();
-        let tell = ended.clone();
-        thread::spawn(move || {
-            EARLY.set(Some(Last(tell)));
-            drop(CancelToken::current());
-            EARLY.with_borrow(|_| ());
-        })
-        .join()
-        .unwrap();
-        assert!(ended.is_cancelled());
-    }
-
-    #[test]
     fn who_has_waited_waits_no_longer() {
         let token = CancelToken::new();
         let node = &token.node;
@@ -1661,7 +1496,7 @@ mod tests {
         assert!(!rivals.is_claimed());
         assert_eq!(rivals.claim(two), Ok(()));
         assert_eq!((rivals.claim(two), rivals.is_claimed()), (Ok(()), true));
-        assert_eq!(rivals.claim(one), Err(Cancelled));
+        assert_eq!(rivals.claim(one), Err(Cancelled::BY_CALL));
         let (late, _) = rivals.join(&parent, None);
         assert!(late.is_cancelled() && !first.is_cancelled());
         rivals.give_up(one);
@@ -1673,7 +1508,7 @@ mod tests {
         assert!(second.is_cancelled() && !first.is_cancelled());
         assert_eq!(
             (rivals.claim(one), rivals.claim(two)),
-            (Ok(()), Err(Cancelled))
+            (Ok(()), Err(Cancelled::BY_CALL))
         );
         rivals.give_up(one);
         let (late, _) = rivals.join(&parent, None);

@@ -13,13 +13,13 @@
 use crate::engine::barrier::Light;
 use crate::engine::cancel::OnCancel;
 use crate::engine::census::Alive;
+use crate::engine::context;
 use crate::engine::ctl::{ANY, Ctl, Here};
 use crate::engine::desk::{CONSUMER, Sight, Wake};
 use crate::engine::erase::{Seed, Stop, Team};
 use crate::engine::hedged::Hedge;
 use crate::engine::inline::{Inliner, Step};
 use crate::engine::job::Job;
-use crate::engine::nest;
 use crate::engine::puller;
 use crate::engine::run::Odd;
 use crate::engine::source::Source;
@@ -28,7 +28,7 @@ use crate::engine::stage::{Plan, Shared, TakingOf, steal};
 use crate::engine::timed::Timed;
 use crate::engine::unwind::{self, Payload, catch};
 use crate::engine::worker::{STUCK, Worker};
-use crate::error::Late;
+use crate::error::{Cancelled, Late};
 use crate::sync::{Arc, Instant, Parker};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -66,6 +66,8 @@ where
     pub(crate) inliner: Option<Inliner<S::Far>>,
     pub(crate) over: bool,
     cut_short: bool,
+    /// How many of what was taken had not been run.
+    discarded: u64,
     /// As which thread it takes part in the work.
     part: Option<usize>,
     /// Set while it does not sleep at all.
@@ -120,7 +122,7 @@ enum Look {
 enum Next {
     Head,
     Inline,
-    /// Nothing is there in time.
+    /// Nothing is there in time, or nobody wants it any more.
     Late,
     End,
 }
@@ -145,6 +147,8 @@ where
             .clone()
             .unwrap_or_else(crate::engine::pool::Pool::global);
         let cx = seed.cx();
+        let link = (!opts.detached).then(|| seed.link()).flatten();
+        let linked = link.is_some();
         let team = seed.team(pool, Arc::clone(&ctl) as Arc<dyn Stop>);
         let (far, near) = match source.place(cx) {
             Ok(far) => (Some(far), None),
@@ -156,12 +160,30 @@ where
             let hedge = hedge.map(|(policy, clone)| Hedge::new(policy, clone));
             let timed = Timed::new(opts.item_timeout, hedge);
             let ctl = Arc::clone(&ctl);
-            Arc::new(Shared::<S, J>::new(job, far, &opts, timed, ctl, crew))
+            Arc::new(Shared::<S, J>::new(
+                job, far, &opts, linked, timed, ctl, crew,
+            ))
         });
-        let hooks = opts.tokens.iter().map(|token| {
+        if let Some(link) = link {
+            let (outer, whole) = (Arc::clone(&ctl), opts.runs_all);
+            let inherited = link.on_trip(move |why| {
+                if whole {
+                    outer.warn(why);
+                } else {
+                    outer.cancel(why);
+                }
+            });
+            ctl.inherit(inherited);
+        }
+        let cancels = opts.tokens.iter().map(|token| {
             let ctl = Arc::clone(&ctl);
-            token.on_cancel(move || ctl.cancel())
+            token.on_trip(move |why| ctl.cancel(why))
         });
+        let drains = opts.drains.iter().map(|token| {
+            let ctl = Arc::clone(&ctl);
+            token.on_trip(move |why| ctl.drain(why))
+        });
+        let hooks = cancels.chain(drains);
         let mut consumer = Box::new(Consumer {
             hooks: hooks.collect(),
             over: shared.is_none(),
@@ -176,6 +198,7 @@ where
             taken: 0,
             inliner: None,
             cut_short: false,
+            discarded: 0,
             part: None,
             spin: None,
             flows: false,
@@ -217,15 +240,25 @@ where
         self.over && self.batch.is_none()
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.shared
-            .as_ref()
-            .is_some_and(|shared| shared.ctl.is_cancelled())
+    /// Whether less may come than the source has.
+    pub(crate) fn is_ending(&self) -> bool {
+        let ctl = self.shared.as_ref().map(|shared| &shared.ctl);
+        ctl.is_some_and(|ctl| ctl.is_cancelled() || ctl.is_draining())
     }
 
-    /// Whether it ended by a cancellation, before the source's end.
-    pub(crate) fn is_cut_short(&self) -> bool {
-        self.cut_short
+    /// Why it ended before its source did, if it did so by a token.
+    pub(crate) fn cut(&self) -> Option<Cancelled> {
+        let shared = self.shared.as_ref().filter(|_| self.over);
+        let ctl = &shared?.ctl;
+        let why = ctl.why().at(self.taken - self.discarded);
+        (self.cut_short || ctl.is_drained()).then_some(why)
+    }
+
+    /// It was cut short, and whoever uses it is not told so by what it yields.
+    pub(crate) fn tell_cut(&self) {
+        if let Some(shared) = &self.shared {
+            shared.ctl.cut_short();
+        }
     }
 
     /// How many outputs are left of the item that is being yielded.
@@ -332,6 +365,15 @@ where
             if self.start_inline(&shared) {
                 break Next::Inline;
             }
+            // Looked at before this thread may itself go into the source.
+            if context::is_unwanted() {
+                if announced {
+                    shared.ctl.awake();
+                }
+                context::tell_cut();
+                self.late = self.until.is_some();
+                return Next::Late;
+            }
             if self.work(&shared) || self.pull_near(&shared) {
                 continue;
             }
@@ -351,7 +393,7 @@ where
                 self.sleep(&shared);
                 announced = false;
             } else {
-                nest::tell_outer(&shared.ctl);
+                context::tell_outer(&shared.ctl);
                 self.announce(&shared);
                 announced = true;
             }
@@ -462,6 +504,10 @@ where
         if shared.ctl.is_cut() || shared.desk.lock().end.is_some() {
             return false;
         }
+        if shared.ctl.is_draining() {
+            shared.drained(&mut shared.desk.lock(), self.pulled);
+            return true;
+        }
         let want = shared
             .pace
             .len_at(self.pulled)
@@ -469,7 +515,9 @@ where
         if want == 0 {
             return false;
         }
-        let in_source = nest::in_source(shared.ctl.inside());
+        let here = Rc::new(Here::new(Arc::clone(&shared.ctl)));
+        here.set_in_source();
+        let in_source = context::in_source(Rc::clone(&here) as _, shared.ctl.inside());
         let mut filling = None;
         let mut over = None;
         let first = self.pulled;
@@ -492,7 +540,8 @@ where
             if pen.is_full() || pen.is_sealed() {
                 break;
             }
-            if self.head.as_mut().is_some_and(|head| head.is_ready()) || shared.ctl.is_cut() {
+            let ready = self.head.as_mut().is_some_and(|head| head.is_ready());
+            if ready || shared.ctl.is_cut() || shared.ctl.is_draining() {
                 break;
             }
             if !watched {
@@ -500,6 +549,7 @@ where
             }
         }
         drop(in_source);
+        over.take_if(|over| over.is_interrupted());
         let mut desk = shared.desk.lock();
         if let Some(run) = filling.and_then(|filling| shared.close(&mut desk, filling)) {
             shared.waiting.push(run);
@@ -662,6 +712,9 @@ where
     /// Stops, joins, and drops everything, each thing by itself; the first panic comes back.
     fn clear(&mut self) -> Option<Payload> {
         self.hooks.clear();
+        if let Some(shared) = &self.shared {
+            shared.ctl.disinherit();
+        }
         if let Some(team) = &self.team {
             team.join();
         }
@@ -773,6 +826,7 @@ where
             }
             Err(Odd::Discarded) => {
                 self.cut_short = true;
+                self.discarded += 1;
                 if self.is_ordered() {
                     self.stop();
                 }

@@ -15,12 +15,13 @@
 //! or by the desk's lock.
 
 use crate::engine::barrier::{Light, heavy};
-use crate::engine::cancel::{CancelToken, Current, Rivals};
+use crate::engine::cancel::{CancelToken, Rivals, Why};
 use crate::engine::census::Alive;
+use crate::engine::context::{Current, Inherited, Inside, Interrupt, Started};
 use crate::engine::erase::Stop;
 use crate::engine::lent::Words;
-use crate::engine::nest::{Inside, Interrupt};
 use crate::engine::unwind::{self, Payload};
+use crate::error::Cancelled;
 #[cfg(test)]
 use crate::sync::Parker;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering, Unparker, bug, fence};
@@ -37,6 +38,8 @@ const CALLED: u64 = u64::MAX - 2;
 const START: u64 = 16;
 /// Nobody waits for room.
 const NEVER: u64 = u64::MAX;
+/// In the place of an item's `seq`: a call of the source, which nobody wants once anything has failed.
+const SOURCE: u64 = u64::MAX - 1;
 
 #[derive(Debug)]
 struct Shown {
@@ -52,7 +55,9 @@ pub(crate) struct Ctl {
     words: CachePadded<Shown>,
     yielded: CachePadded<AtomicU64>,
     stopped: AtomicBool,
-    cancelled: AtomicBool,
+    cancelled: Why,
+    draining: Why,
+    drained: AtomicBool,
     consumer: Unparker,
     workers: Mutex<Vec<Unparker>>,
     /// The first panic that has no item's place to be raised at.
@@ -62,6 +67,8 @@ pub(crate) struct Ctl {
     items: Mutex<Vec<(u64, CancelToken)>>,
     /// What a thread of this stage waits for while it is in the source.
     inside: Arc<Inside>,
+    /// What it was started in, if it is to hear of the end of that.
+    inherited: Mutex<Option<Inherited>>,
     /// How to call a consumer that runs items itself.
     inline: Mutex<Option<Arc<Words>>>,
     alive: Mutex<Option<Alive>>,
@@ -88,13 +95,16 @@ impl Ctl {
             }),
             yielded: CachePadded::new(AtomicU64::new(0)),
             stopped: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
+            cancelled: Why::new(),
+            draining: Why::new(),
+            drained: AtomicBool::new(false),
             consumer,
             workers: Mutex::new(Vec::new()),
             stray: Mutex::new(None),
             token: CancelToken::new(),
             items: Mutex::new(Vec::new()),
             inside: Arc::default(),
+            inherited: Mutex::new(None),
             inline: Mutex::new(None),
             alive: Mutex::new(Some(alive)),
         }
@@ -131,37 +141,88 @@ impl Ctl {
     /// Item `seq` failed: nothing after it counts.
     pub(crate) fn fail(&self, seq: u64) {
         self.lower_cut(seq + 1);
-        self.trip_items_past(seq);
+        self.trip_items_past(seq, Cancelled::default());
         self.inside.interrupt();
     }
 
     /// Nothing new is started; what runs is finished and yielded.
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(&self, why: Cancelled) {
         self.lower_cut(0);
-        self.cancelled.store(true, Ordering::SeqCst);
+        self.cancelled.set(why);
         heavy(); // pairs with the light ones in `Hand::publish` and `Owning::start`
-        self.stray(self.token.trip());
+        self.warn(why);
         self.inside.interrupt();
         self.call_consumer();
         self.consumer.unpark();
     }
 
+    /// Trips the token of all that runs and will run, and no more.
+    pub(crate) fn warn(&self, why: Cancelled) {
+        self.stray(self.token.trip(why));
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+        self.cancelled.get().is_some()
+    }
+
+    /// The source is asked for no more; everything that was pulled is run and yielded. Who is in the source
+    /// hears of it by the token there, and sees it when he comes out, like everybody who comes to pull.
+    pub(crate) fn drain(&self, why: Cancelled) {
+        self.draining.set(why);
+        fence(Ordering::SeqCst); // pairs with the one in `awake`
+        self.words.alarm.fetch_min(0, Ordering::Release);
+        self.trip_items_past(SOURCE - 1, why);
+    }
+
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
+    /// That was the reason why the source was asked for no more. Under the desk's lock.
+    pub(crate) fn set_drained(&self) {
+        self.drained.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    /// Why it ended before its source did.
+    pub(crate) fn why(&self) -> Cancelled {
+        let why = self.cancelled.get().or_else(|| self.draining.get());
+        why.unwrap_or_default()
+    }
+
+    pub(crate) fn inherit(&self, from: Inherited) {
+        *self.inherited.lock() = Some(from);
+    }
+
+    /// It is over, and hears no more of what it was started in.
+    pub(crate) fn disinherit(&self) {
+        let inherited = self.inherited.lock().take();
+        drop(inherited);
+    }
+
+    /// It was cut short, and whoever uses it is not told so by what it yields.
+    pub(crate) fn cut_short(&self) {
+        if let Some(inherited) = &*self.inherited.lock() {
+            inherited.cut_short();
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
-    fn trip_items_past(&self, seq: u64) {
+    fn trip_items_past(&self, seq: u64, why: Cancelled) {
         let past: Vec<CancelToken> = {
             let items = self.items.lock();
             let past = items.iter().filter(|(other, _)| *other > seq);
             past.map(|(_, token)| token.clone()).collect()
         };
         for token in past {
-            self.stray(token.trip());
+            self.stray(token.trip(why));
         }
     }
 
@@ -205,7 +266,8 @@ impl Ctl {
         }
         // Somebody may have lowered both since `cut` was read, and the store has undone half of it.
         fence(Ordering::SeqCst); // pairs with the one in `lower_cut`
-        self.words.alarm.fetch_min(self.cut(), Ordering::Release);
+        let alarm = if self.is_draining() { 0 } else { self.cut() };
+        self.words.alarm.fetch_min(alarm, Ordering::Release);
     }
 
     /// Wakes the consumer if it sleeps. The caller has just changed something under the desk's lock,
@@ -244,7 +306,8 @@ impl Ctl {
     #[inline]
     pub(crate) fn is_pull_over(&self, first: u64) -> bool {
         // The light barrier that pairs with the heavy one in `sleep_for` is in `Pen::push`.
-        self.is_alarmed(u64::MAX - 1) && (self.is_cut() || self.is_starving(first))
+        self.is_alarmed(u64::MAX - 1)
+            && (self.is_cut() || self.is_draining() || self.is_starving(first))
     }
 
     /// Whether the consumer sleeps for an item from `first` on.
@@ -351,7 +414,7 @@ impl Stop for Ctl {
     fn stop(&self) {
         self.lower_cut(0);
         self.stopped.store(true, Ordering::SeqCst);
-        self.stray(self.token.trip());
+        self.warn(Cancelled::default());
         self.inside.interrupt();
         self.consumer.unpark();
         for worker in &*self.workers.lock() {
@@ -375,6 +438,7 @@ pub(crate) struct Here {
     /// Whether there is a token: read each item.
     asked: Cell<bool>,
     token: RefCell<Option<CancelToken>>,
+    started: Started,
 }
 
 impl Here {
@@ -387,7 +451,14 @@ impl Here {
             racer: Cell::new(usize::MAX),
             asked: Cell::new(false),
             token: RefCell::new(None),
+            started: Started::default(),
         }
+    }
+
+    /// No item, but the source is about to be called.
+    pub(crate) fn set_in_source(&self) {
+        self.seq.set(SOURCE);
+        self.deadline.set(None);
     }
 
     /// The item that is about to run.
@@ -414,21 +485,27 @@ impl Here {
         self.deadline.set(at);
     }
 
-    /// The item has run; its token, if it asked for one, is no longer of interest.
+    /// The item has run; its token, if it asked for one, is no longer of interest. Whether what it gave is
+    /// no result, since something that it was made of was cut short.
     #[inline]
-    pub(crate) fn item_over(&self) {
-        if self.asked.get() {
-            self.forget_token();
-        }
+    pub(crate) fn item_over(&self) -> bool {
+        self.asked.get() && self.forget_token()
     }
 
+    /// The same for what has come out of the source: whether nobody had better have it.
     #[cold]
-    fn forget_token(&self) {
+    pub(crate) fn forget_token(&self) -> bool {
         self.asked.set(false);
         if let Some(token) = self.token.take() {
             let mut items = self.ctl.items.lock();
             items.retain(|(_, other)| !other.is(&token));
         }
+        if !self.started.over() {
+            return false;
+        }
+        // Where only the token was tripped and everything is run, it is for the outer one to know.
+        self.ctl.cut_short();
+        self.ctl.cut() <= self.seq.get()
     }
 }
 
@@ -450,19 +527,25 @@ impl Current for Here {
         let seq = self.seq.get();
         self.ctl.items.lock().push((seq, token.clone()));
         // A failure before the push did not find the token, but has set the cut before it looked.
-        if self.ctl.cut() <= seq {
-            self.ctl.stray(token.trip());
+        let in_vain = seq == SOURCE && (self.ctl.is_cut() || self.ctl.is_draining());
+        if self.ctl.cut() <= seq || in_vain {
+            self.ctl.stray(token.trip(self.ctl.why()));
         }
         *self.token.borrow_mut() = Some(token.clone());
         self.asked.set(true);
         token
     }
+
+    fn started(&self) -> &Started {
+        &self.started
+    }
 }
 
-/// Nobody wants the items of this stage any more: it is the source of another, which has ended.
+/// Nobody wants what the consumer waits for: it is in the source of another stage, which has ended. The
+/// stage may be lent, so it stays as it is.
 impl Interrupt for Ctl {
     fn interrupt(&self) {
-        self.cancel();
+        self.consumer.unpark();
     }
 }
 
@@ -550,7 +633,7 @@ mod tests {
         parker.park();
         ctl.wait_for_room(1);
         parker.park();
-        ctl.cancel();
+        ctl.cancel(Cancelled::default());
         parker.park();
         assert!(ctl.is_cancelled() && !ctl.is_stopped());
         ctl.stop();

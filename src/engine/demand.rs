@@ -1,25 +1,33 @@
 //! Who still wants the items of a source that several share.
 //!
 //! A reader may be pulled inside the source of a stage. When that stage ends it interrupts what
-//! waits in there ([`nest`]), and its token is tripped; but what the reader is in at that moment
-//! belongs to the other readers too, and what is told that nobody wants its items ends. So a visit
-//! to the shared source shields it: what waits inside is told, and the token in there is tripped,
-//! only when the last reader that wanted items has gone, be it dropped or interrupted.
+//! waits in there ([`context`]), and its token is tripped; but what the reader is in at that moment
+//! belongs to the other readers too. So a visit to the shared source shields it: what waits inside is told,
+//! and the token in there is tripped, only when the last reader that wanted items has gone, be it dropped or
+//! interrupted.
 //!
 //! A reader that was interrupted wants items again when it is asked again, on whosever behalf; then
 //! there is a new token, and a new inside.
+//!
+//! What the readers were made in (a closure, say) may end before they do: then they are cancelled, all
+//! together. Nothing more is pulled, and each ends when it has taken what is there for it.
 
-use crate::engine::cancel::{self, CancelToken, Current};
-use crate::engine::nest::{self, InSource, Inside, Interrupt};
+use crate::engine::bell::Bell;
+use crate::engine::cancel::{CancelToken, Why};
+use crate::engine::context::{self, Current, Entered, Inherited, Inside, Interrupt, Link, Plain};
 use crate::engine::unwind::{self, Payload};
+use crate::error::Cancelled;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use std::rc::Rc;
 
 /// What all readers of a source have in common, without its types.
 #[derive(Debug)]
 pub(crate) struct Demand {
-    /// On whose behalf the readers were made.
-    maker: Option<CancelToken>,
+    /// Those of the readers.
+    bells: Vec<Arc<Bell>>,
+    cancelled: Why,
+    /// What the readers were made in.
+    inherited: Mutex<Option<Inherited>>,
     state: Mutex<State>,
 }
 
@@ -35,41 +43,79 @@ struct State {
 }
 
 impl Demand {
-    /// For so many readers, which want items.
-    pub(crate) fn new(count: usize) -> Arc<Self> {
-        Arc::new(Demand {
-            maker: cancel::has_current().then(CancelToken::current),
+    /// For the readers with these bells, which want items, and a link to what they are made in.
+    pub(crate) fn new(bells: Vec<Arc<Bell>>, link: Option<Link>) -> Arc<Self> {
+        let demand = Arc::new(Demand {
+            cancelled: Why::new(),
+            inherited: Mutex::new(None),
             state: Mutex::new(State {
-                count,
+                count: bells.len(),
                 token: None,
                 inside: Arc::default(),
                 stray: None,
             }),
-        })
+            bells,
+        });
+        if let Some(link) = link {
+            let outer = Arc::downgrade(&demand); // which holds the hook
+            let cancel = move |why| {
+                if let Some(demand) = outer.upgrade() {
+                    demand.cancel(why);
+                }
+            };
+            *demand.inherited.lock() = Some(link.on_trip(cancel));
+        }
+        demand
+    }
+
+    /// Nothing more is to be pulled.
+    fn cancel(&self, why: Cancelled) {
+        self.cancelled.set(why);
+        let (inside, token) = self.within();
+        inside.interrupt();
+        self.stray(token.and_then(|token| token.trip(why)));
+        for bell in &self.bells {
+            bell.ring();
+        }
+    }
+
+    /// Why nothing more is to be pulled, if that is so.
+    pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        self.cancelled.get()
+    }
+
+    /// A reader was cut short, and whoever uses it is not told so by what it yields.
+    pub(crate) fn tell_cut(&self) {
+        if let Some(inherited) = &*self.inherited.lock() {
+            inherited.cut_short();
+        }
+    }
+
+    fn within(&self) -> (Arc<Inside>, Option<CancelToken>) {
+        let state = self.state.lock();
+        (Arc::clone(&state.inside), state.token.clone())
     }
 
     /// Marks this thread as being in the shared source. `None`: there is nothing to shield it from.
     pub(crate) fn visit(&self) -> Option<Visit> {
-        if self.maker.is_none() && !nest::is_in_source() && !cancel::has_current() {
+        if self.inherited.lock().is_none() && !context::is_inside() {
             return None;
         }
         let (inside, token, count) = {
             let mut state = self.state.lock();
-            let fresh = || {
-                let maker = self.maker.as_ref();
-                maker.map_or_else(CancelToken::new, CancelToken::child)
-            };
-            let token = state.token.get_or_insert_with(fresh).clone();
+            let token = state.token.get_or_insert_default().clone();
             (Arc::clone(&state.inside), token, state.count)
         };
-        if count == 0 {
-            // The last one left while there was no token to trip.
-            self.stray(token.trip());
+        let over = (count == 0).then_some(Cancelled::default());
+        if let Some(why) = self.cancelled().or(over) {
+            // That was said while there was no token to trip.
+            inside.interrupt();
+            self.stray(token.trip(why));
         }
-        let in_source = nest::in_source(&inside);
+        let frame = Plain::new(token);
         Some(Visit {
-            _current: cancel::enter(Rc::new(InShared(token))),
-            _in_source: in_source,
+            _entered: context::in_shared_source(Rc::clone(&frame) as Rc<dyn Current>, &inside),
+            frame,
             inside,
         })
     }
@@ -95,7 +141,7 @@ impl Demand {
             (Arc::clone(&state.inside), state.token.clone())
         };
         inside.interrupt();
-        self.stray(token.and_then(|token| token.trip()));
+        self.stray(token.and_then(|token| token.trip(Cancelled::default())));
     }
 
     /// One more.
@@ -108,20 +154,10 @@ impl Demand {
     }
 }
 
-/// Answers [`CancelToken::current`] inside the shared source.
-struct InShared(CancelToken);
-
-impl Current for InShared {
-    fn token(&self) -> CancelToken {
-        self.0.clone()
-    }
-}
-
 /// A stay in the shared source.
 pub(crate) struct Visit {
-    // Dropped in the reverse order of their making.
-    _current: cancel::Entered,
-    _in_source: InSource,
+    _entered: Entered,
+    frame: Rc<Plain>,
     inside: Arc<Inside>,
 }
 
@@ -129,6 +165,11 @@ impl Visit {
     /// Whether the source was told that nobody wants its items: then its `None` may be no end.
     pub(crate) fn is_over(&self) -> bool {
         self.inside.is_over()
+    }
+
+    /// The source has answered: whether with something that was made of what was cut short.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        self.frame.over()
     }
 }
 
@@ -157,7 +198,7 @@ impl Wish {
             self.demand.join();
             self.wants.store(true, Ordering::Release);
         }
-        nest::tell_outer(self); // it may be over, and say so at once
+        context::tell_outer(self); // it may be over, and say so at once
         self.wants()
     }
 

@@ -20,8 +20,10 @@
 #![allow(unsafe_code)]
 
 use crate::engine::census;
+use crate::engine::context::{self, Link};
 use crate::engine::pool::{Pool, Task};
 use crate::engine::spin::Spin;
+use crate::error::Cancelled;
 use crate::sync::{Arc, Condvar, Mutex};
 use std::marker::PhantomData;
 
@@ -136,9 +138,20 @@ impl Drop for Team {
 #[derive(Debug)]
 pub struct Seed {
     cx: Cx,
+    /// It is run to its end here and now.
+    drains: bool,
 }
 
 impl Seed {
+    /// The link to what this thread is in the middle of, if the stage is to have one.
+    pub(crate) fn link(&self) -> Option<Link> {
+        if self.drains {
+            context::link()
+        } else {
+            context::link_of_iterator()
+        }
+    }
+
     /// In what context an inner stage has to start.
     pub(crate) fn cx(&self) -> Cx {
         self.cx.clone()
@@ -294,6 +307,14 @@ pub trait Start {
         running.fold(init, f)
     }
 
+    /// Why it has ended before its sources did, if it did so by a token.
+    #[doc(hidden)]
+    fn cut(running: &Self::Running) -> Option<Cancelled>;
+
+    /// It was cut short, and whoever uses it is not told so by what it yields.
+    #[doc(hidden)]
+    fn tell_cut(running: &Self::Running);
+
     #[doc(hidden)]
     #[allow(clippy::unnecessary_box_returns)] // large, and built where it stays
     /// Starts. All threads are leased through the seed's team, which `Running` owns.
@@ -301,36 +322,125 @@ pub trait Start {
 }
 
 /// A stage: not yet started, running, or over. Boxed, as both parts may hold large items inline.
-#[derive(Debug)]
-pub(crate) enum Lazy<P: Start> {
+enum State<P: Start> {
     Idle(Box<P>),
     Running(Box<P::Running>),
     Over,
 }
 
+/// A stage that starts when it is asked for its first output.
+pub(crate) struct Lazy<P: Start> {
+    state: State<P>,
+    /// What it yields last of all if it was cut short.
+    last: Option<fn(Cancelled) -> P::Output>,
+}
+
 impl<P: Start> Lazy<P> {
-    /// # Safety
-    ///
-    /// Whatever `P` borrows must outlive the join of the team: see the head of this file.
-    unsafe fn running(&mut self, cx: &Cx) -> Option<&mut P::Running> {
-        if let Lazy::Idle(_) = self {
-            if let Lazy::Idle(plan) = std::mem::replace(self, Lazy::Over) {
-                *self = Lazy::Running(plan.start(Seed { cx: cx.clone() }));
-            }
+    pub(crate) fn new(plan: Box<P>) -> Self {
+        Lazy {
+            state: State::Idle(plan),
+            last: None,
         }
-        match self {
-            Lazy::Running(running) => Some(running),
+    }
+
+    /// What it is before it starts; `None`: it has started.
+    pub(crate) fn plan(&self) -> Option<&P> {
+        match &self.state {
+            State::Idle(plan) => Some(plan),
             _ => None,
         }
     }
 
-    /// A stage that borrows nothing, started; `None`: it is over.
-    pub(crate) fn running_owned(&mut self) -> Option<&mut P::Running>
-    where
-        P: 'static,
-    {
-        // SAFETY: `P: 'static` borrows nothing that ends.
-        unsafe { self.running(&Cx::NONE) }
+    pub(crate) fn plan_mut(&mut self) -> Option<&mut P> {
+        match &mut self.state {
+            State::Idle(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn into_plan(self) -> Option<Box<P>> {
+        match self.state {
+            State::Idle(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// What it is while it runs.
+    pub(crate) fn running(&self) -> Option<&P::Running> {
+        match &self.state {
+            State::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set_last(&mut self, last: fn(Cancelled) -> P::Output) {
+        self.last = Some(last);
+    }
+
+    /// Whether it may yield one thing more than its items give.
+    pub(crate) fn has_last(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Why it has ended before its sources did, if it did so by a token.
+    pub(crate) fn cut(&self) -> Option<Cancelled> {
+        P::cut(self.running()?)
+    }
+
+    /// # Safety
+    ///
+    /// Whatever `P` borrows must outlive the join of the team: see the head of this file.
+    unsafe fn start(&mut self, cx: &Cx, drains: bool) -> Option<&mut P::Running> {
+        if let State::Idle(_) = self.state {
+            if let State::Idle(plan) = std::mem::replace(&mut self.state, State::Over) {
+                let seed = Seed {
+                    cx: cx.clone(),
+                    drains,
+                };
+                self.state = State::Running(plan.start(seed));
+            }
+        }
+        match &mut self.state {
+            State::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    /// It has nothing more to yield, for now or for good.
+    #[cold]
+    #[inline(never)]
+    fn last_word(&mut self) -> Option<P::Output> {
+        let why = self.cut()?;
+        if let Some(last) = self.last.take() {
+            return Some(last(why));
+        }
+        P::tell_cut(self.running()?);
+        None
+    }
+
+    #[inline]
+    fn next_of_running(&mut self) -> Option<P::Output> {
+        let State::Running(running) = &mut self.state else {
+            return None;
+        };
+        match running.next() {
+            None => self.last_word(),
+            some => some,
+        }
+    }
+
+    /// What it yields when `f` has asked the running part for it, which may have nothing more.
+    fn ask<E>(
+        &mut self,
+        f: impl FnOnce(&mut P::Running) -> Result<Option<P::Output>, E>,
+    ) -> Result<Option<P::Output>, E> {
+        let State::Running(running) = &mut self.state else {
+            return Ok(None);
+        };
+        match f(running)? {
+            None => Ok(self.last_word()),
+            some => Ok(some),
+        }
     }
 
     /// The next output of a stage that borrows nothing.
@@ -339,32 +449,34 @@ impl<P: Start> Lazy<P> {
     where
         P: 'static,
     {
-        if let Lazy::Running(running) = self {
-            return running.next();
+        if let State::Idle(_) = self.state {
+            // SAFETY: `P: 'static` borrows nothing that ends.
+            unsafe { self.start(&Cx::NONE, false) };
         }
-        self.running_owned()?.next()
+        self.next_of_running()
+    }
+
+    /// The same, by another way to ask.
+    pub(crate) fn ask_owned<E>(
+        &mut self,
+        f: impl FnOnce(&mut P::Running) -> Result<Option<P::Output>, E>,
+    ) -> Result<Option<P::Output>, E>
+    where
+        P: 'static,
+    {
+        // SAFETY: as in `next_owned`.
+        unsafe { self.start(&Cx::NONE, false) };
+        self.ask(f)
     }
 
     /// Runs `f` over all outputs, and joins.
     pub(crate) fn drain<R>(mut self, f: impl FnOnce(Outputs<'_, P>) -> R) -> R {
         // SAFETY: `self` is this frame's own. It is dropped, and so joined, before the frame is
-        // left, also on unwind, and `f` gets no more than a reference to the running part.
-        let result = f(Outputs(unsafe { self.running(&Cx::NONE) }));
+        // left, also on unwind, and `f` gets no more than a reference to it.
+        unsafe { self.start(&Cx::NONE, true) };
+        let result = f(Outputs(&mut self));
         drop(self); // now: if it panics, the result is dropped, and behind the return it would be leaked
         result
-    }
-
-    /// A stage within a scope, started; `None`: it is over.
-    pub(crate) fn running_scoped<'scope>(
-        &mut self,
-        scope: &InScope<'scope>,
-    ) -> Option<&mut P::Running>
-    where
-        P: 'scope,
-    {
-        // SAFETY: `P` outlives `'scope`, and the scope's end, which lies within `'scope`, joins
-        // every team that is registered with it, this one and those of inner stages.
-        unsafe { self.running(&scope.cx) }
     }
 
     /// The next output of a stage within a scope.
@@ -373,47 +485,61 @@ impl<P: Start> Lazy<P> {
     where
         P: 'scope,
     {
-        if let Lazy::Running(running) = self {
-            return running.next();
+        if let State::Idle(_) = self.state {
+            // SAFETY: `P` outlives `'scope`, and the scope's end, which lies within `'scope`, joins
+            // every team that is registered with it, this one and those of inner stages.
+            unsafe { self.start(&scope.cx, false) };
         }
-        self.running_scoped(scope)?.next()
+        self.next_of_running()
+    }
+
+    /// The same, by another way to ask.
+    pub(crate) fn ask_scoped<'scope, E>(
+        &mut self,
+        scope: &InScope<'scope>,
+        f: impl FnOnce(&mut P::Running) -> Result<Option<P::Output>, E>,
+    ) -> Result<Option<P::Output>, E>
+    where
+        P: 'scope,
+    {
+        // SAFETY: as in `next_scoped`.
+        unsafe { self.start(&scope.cx, false) };
+        self.ask(f)
     }
 
     /// The next output of a stage that is the source of another.
     #[inline]
     pub(crate) fn next_inner(&mut self, cx: &Cx) -> Option<P::Output> {
-        if let Lazy::Running(running) = self {
-            return running.next();
+        if let State::Idle(_) = self.state {
+            // SAFETY: `cx` comes from `Source::place`, which only the start of an outer stage calls.
+            // Whatever this stage borrows, the outer one borrows too (it is a part of it), and the
+            // outer one was started through a door that keeps the promise: its join is followed by the
+            // drop of its source, which joins this team; if it is leaked, the scope in `cx` joins both.
+            unsafe { self.start(cx, false) };
         }
-        // SAFETY: `cx` comes from `Source::place`, which only the start of an outer stage calls.
-        // Whatever this stage borrows, the outer one borrows too (it is a part of it), and the
-        // outer one was started through a door that keeps the promise: its join is followed by the
-        // drop of its source, which joins this team; if it is leaked, the scope in `cx` joins both.
-        unsafe { self.running(cx) }?.next()
+        self.next_of_running()
     }
 }
 
 /// All outputs of a stage that is being drained.
-pub(crate) struct Outputs<'a, P: Start>(Option<&'a mut P::Running>);
-
-impl<P: Start> Outputs<'_, P> {
-    pub(crate) fn running(&self) -> Option<&P::Running> {
-        self.0.as_deref()
-    }
-}
+pub(crate) struct Outputs<'a, P: Start>(&'a mut Lazy<P>);
 
 impl<P: Start> Iterator for Outputs<'_, P> {
     type Item = P::Output;
 
     #[inline]
     fn next(&mut self) -> Option<P::Output> {
-        self.0.as_mut()?.next()
+        self.0.next_of_running()
     }
 
-    fn fold<A, F: FnMut(A, P::Output) -> A>(self, init: A, f: F) -> A {
-        match self.0 {
-            Some(running) => P::fold(running, init, f),
-            None => init,
+    fn fold<A, F: FnMut(A, P::Output) -> A>(self, init: A, mut f: F) -> A {
+        let State::Running(running) = &mut self.0.state else {
+            return init;
+        };
+        let value = P::fold(running, init, &mut f);
+        match self.0.last_word() {
+            Some(last) => f(value, last),
+            None => value,
         }
     }
 }

@@ -145,8 +145,9 @@ where
             let state = &mut worker.state;
             let outcome = catch(|| job.run(state.get_or_insert_with(|| job.state()), copy.item));
             let late = timed.is_some_and(|timed| timed.is_over(since));
+            let in_vain = worker.here.item_over();
             match outcome {
-                Ok((batch, false)) if !late => {
+                Ok((batch, false)) if !late && !in_vain => {
                     self.record(hedge, began.elapsed());
                     success = Some(batch);
                 }
@@ -168,9 +169,6 @@ where
             }
             false
         };
-        if wanted {
-            worker.here.item_over();
-        }
         match (won, wanted) {
             (true, _) => {}
             (false, true) => hedge.policy.end(false),

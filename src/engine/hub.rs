@@ -34,16 +34,21 @@
 //!   anything but that for 0 when it comes out. So either the item counts, or the source is dropped.
 //! - *Stop.* Servers look after each item, and leave the feeder where others wait; the consumer drops
 //!   those, and all that is left in the lanes, after it has joined the threads.
+//! - *Drain.* Servers look before each pull, and take what they find for the source's end. One that is parked
+//!   is called when the consumer makes room, as ever.
+//! - *Wait in vain.* The consumer may wait in the source of somebody who ends. Then its wait is over
+//!   ([context]), and nothing else: it goes on when it is asked again.
 
 use crate::dropped::Dropped;
 use crate::engine::bell::{Bell, Ear, Heard};
-use crate::engine::cancel::{self, CancelToken, OnCancel};
+use crate::engine::cancel::{CancelToken, OnCancel, Why};
 use crate::engine::census::Alive;
+use crate::engine::context::{self, Current, Inherited, Inside, Plain};
 use crate::engine::erase::{Crew, Seed, Stop, Team};
-use crate::engine::nest::{self, Inside, Interrupt};
 use crate::engine::pool::Pool;
 use crate::engine::spin::Patience;
 use crate::engine::unwind::{self, Payload, catch};
+use crate::error::Cancelled;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, Steal, bug,
 };
@@ -97,11 +102,16 @@ pub struct Common {
     pub(crate) name: Option<String>,
     pub(crate) pool: Option<Pool>,
     pub(crate) tokens: Vec<CancelToken>,
+    /// Those on which the sources are asked for no more.
+    pub(crate) drains: Vec<CancelToken>,
+    /// It hears nothing of what it is started in.
+    pub(crate) detached: bool,
 }
 
 impl Common {
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.tokens.iter().any(CancelToken::is_cancelled)
+        let tokens = self.tokens.iter().chain(&self.drains);
+        tokens.into_iter().any(CancelToken::is_cancelled)
     }
 }
 
@@ -135,6 +145,8 @@ pub(crate) enum Got<T> {
     Event(usize, Event<T>),
     /// It is later than that.
     Late,
+    /// Nobody wants it now; there may be more.
+    Unwanted,
     /// No lane will give anything more.
     Over,
 }
@@ -158,6 +170,7 @@ struct Lane<I: Iterator> {
     /// A feeder that waits for room, and since when, in ns of the hub's clock.
     parked: Mutex<Option<(Feeder<I>, u64)>>,
     token: CancelToken,
+    inside: Arc<Inside>,
     /// Since when a server is in the source, in ns of the hub's clock and never 0; 0: it is not.
     since: AtomicU64,
 }
@@ -174,14 +187,24 @@ enum Pulled {
     More,
     Last,
     /// The source was given up meanwhile.
-    Unwanted,
+    GivenUp,
+    /// On the consumer's thread: nobody wants the answer now, so the source is to be asked later.
+    Later,
 }
 
 /// The untyped part.
 struct Words {
     stopped: AtomicBool,
+    /// That was for this reason, if it was for one.
+    cancelled: Why,
+    draining: Why,
+    /// A source was taken for ended for that.
+    drained: AtomicBool,
     token: CancelToken,
-    inside: Arc<Inside>,
+    /// Those of all sources.
+    insides: Mutex<Vec<Arc<Inside>>>,
+    /// What it was started in.
+    inherited: Mutex<Option<Inherited>>,
     bell: Arc<Bell>,
     alive: Mutex<Option<Alive>>,
     stray: Mutex<Option<Payload>>,
@@ -189,11 +212,30 @@ struct Words {
 
 impl Words {
     /// Nothing more is to be pulled; what is there may be taken.
-    fn cancel(&self) {
+    fn cancel(&self, why: Cancelled) {
+        self.cancelled.set(why);
+        self.halt(why);
+    }
+
+    fn halt(&self, why: Cancelled) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.stray(self.token.trip());
-        self.inside.interrupt();
-        self.bell.interrupt();
+        self.stray(self.token.trip(why));
+        let insides = self.insides.lock().clone();
+        for inside in insides {
+            inside.interrupt();
+        }
+        self.bell.ring();
+    }
+
+    /// Nothing more is to be asked for; what comes of what was asked is to be waited for.
+    fn drain(&self, why: Cancelled) {
+        self.draining.set(why);
+        self.stray(self.token.trip(why));
+        self.bell.ring();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
     }
 
     fn stray(&self, panic: Option<Payload>) {
@@ -206,20 +248,11 @@ impl Words {
 
 impl Stop for Words {
     fn stop(&self) {
-        self.cancel();
+        self.halt(Cancelled::default());
     }
 
     fn joined(&self) {
         drop(self.alive.lock().take());
-    }
-}
-
-/// Answers [`CancelToken::current`] inside a source.
-struct InLane(CancelToken);
-
-impl cancel::Current for InLane {
-    fn token(&self) -> CancelToken {
-        self.0.clone()
     }
 }
 
@@ -349,7 +382,7 @@ where
     /// one item.
     fn pull(self: &Arc<Self>, mut feeder: Feeder<I>, once: bool) {
         let lane = Arc::clone(&feeder.lane);
-        let _current = cancel::enter(Rc::new(InLane(lane.token.clone())));
+        let frame = Plain::new(lane.token.clone());
         loop {
             let is_full = lane.opts.overflow == Overflow::Block && !lane.has_room();
             let room = || lane.has_room() || self.is_stopped();
@@ -363,8 +396,18 @@ where
                 self.unserved.push(feeder);
                 return;
             }
-            match self.pull_one(&mut feeder) {
+            let pulled = if self.words.is_draining() {
+                self.words.drained.store(true, Ordering::Relaxed);
+                Pulled::Last
+            } else {
+                self.pull_one(&mut feeder, &frame)
+            };
+            match pulled {
                 Pulled::More => {}
+                Pulled::Later => {
+                    self.unserved.push(feeder);
+                    return;
+                }
                 Pulled::Last => {
                     // Its drop is user code.
                     if let Some(panic) = unwind::discard(feeder.source) {
@@ -373,7 +416,7 @@ where
                     self.push(&lane, Event::End);
                     return;
                 }
-                Pulled::Unwanted => {
+                Pulled::GivenUp => {
                     self.words.stray(unwind::discard(feeder.source));
                     return;
                 }
@@ -385,15 +428,16 @@ where
         }
     }
 
-    fn pull_one(self: &Arc<Self>, feeder: &mut Feeder<I>) -> Pulled {
+    fn pull_one(self: &Arc<Self>, feeder: &mut Feeder<I>, frame: &Rc<Plain>) -> Pulled {
         let lane = &feeder.lane;
         if lane.opts.timeout.is_some() {
             lane.since.store(self.clock(), Ordering::SeqCst);
         }
         let item = {
-            let _in_source = nest::in_source(&self.words.inside);
+            let _entered = context::in_source(Rc::clone(frame) as Rc<dyn Current>, &lane.inside);
             catch(|| feeder.source.next())
         };
+        let in_vain = frame.over() && self.is_stopped();
         if let Some(limit) = lane.opts.timeout {
             let order = Ordering::SeqCst;
             let given_up = lane
@@ -401,7 +445,7 @@ where
                 .fetch_update(order, order, |since| (since != GIVEN_UP).then_some(0));
             let Ok(since) = given_up else {
                 self.words.stray(unwind::discard(item));
-                return Pulled::Unwanted;
+                return Pulled::GivenUp;
             };
             if self.clock().saturating_sub(since) > nanos(limit) {
                 // Nobody was there to give it up in time: it is all the same.
@@ -413,10 +457,15 @@ where
             }
         }
         match item {
+            Ok(Some(item)) if in_vain => {
+                self.words.stray(unwind::discard(item));
+                Pulled::More
+            }
             Ok(Some(item)) => {
                 self.push_item(lane, item);
                 Pulled::More
             }
+            Ok(None) if context::is_unwanted() => Pulled::Later,
             Ok(None) => Pulled::Last,
             Err(panic) => {
                 self.push(lane, Event::Panic(panic));
@@ -466,6 +515,8 @@ pub(crate) struct Front<I: Iterator> {
     hooks: Vec<OnCancel>,
     team: Team,
     over: bool,
+    /// It is over before all its sources were.
+    cut_short: bool,
     hub: Arc<Hub<I>>,
     lanes: Vec<Arc<Lane<I>>>,
     /// Lanes that have not told their end.
@@ -502,19 +553,33 @@ where
         let ear = Ear::new();
         let words = Arc::new(Words {
             stopped: AtomicBool::new(false),
+            cancelled: Why::new(),
+            draining: Why::new(),
+            drained: AtomicBool::new(false),
             token: CancelToken::new(),
-            inside: Arc::default(),
+            insides: Mutex::default(),
+            inherited: Mutex::default(),
             bell: Arc::clone(ear.bell()),
             alive: Mutex::new(Some(Alive::new(common.name.as_deref().unwrap_or(name)))),
             stray: Mutex::new(None),
         });
         let pool = common.pool.unwrap_or_else(Pool::global);
+        let link = (!common.detached).then(|| seed.link()).flatten();
         let team = seed.team(pool, Arc::clone(&words) as Arc<dyn Stop>)?;
-        let hooks = common.tokens.iter().map(|token| {
+        if let Some(link) = link {
+            let outer = Arc::clone(&words);
+            let inherited = link.on_trip(move |why| outer.cancel(why));
+            *words.inherited.lock() = Some(inherited);
+        }
+        let cancels = common.tokens.iter().map(|token| {
             let words = Arc::clone(&words);
-            token.on_cancel(move || words.cancel())
+            token.on_trip(move |why| words.cancel(why))
         });
-        let hooks = hooks.collect();
+        let drains = common.drains.iter().map(|token| {
+            let words = Arc::clone(&words);
+            token.on_trip(move |why| words.drain(why))
+        });
+        let hooks = cancels.chain(drains).collect();
         let hub = Arc::new(Hub {
             words,
             unserved: Injector::new(),
@@ -529,6 +594,7 @@ where
             hooks,
             team,
             over: false,
+            cut_short: false,
             hub,
             lanes: Vec::new(),
             open: 0,
@@ -544,13 +610,20 @@ where
         let index = self.lanes.len();
         self.timed |= opts.timeout.is_some();
         self.ready.lane(&opts);
+        let words = &self.hub.words;
+        let inside = Arc::<Inside>::default();
+        words.insides.lock().push(Arc::clone(&inside));
+        if self.hub.is_stopped() {
+            inside.interrupt(); // who stopped it may have been there before
+        }
         let lane = Arc::new(Lane {
             index,
             opts,
             queue: Injector::new(),
             len: AtomicUsize::new(0),
             parked: Mutex::new(None),
-            token: self.hub.words.token.child(),
+            token: words.token.child(),
+            inside,
             since: AtomicU64::new(0),
         });
         self.lanes.push(Arc::clone(&lane));
@@ -590,7 +663,13 @@ where
             if more() {
                 return Got::Late;
             }
+            let growing = growing && !self.hub.words.is_draining();
             if self.open == 0 && !growing {
+                break;
+            }
+            // Looked at before the arrivals are looked at for the last time.
+            let stopped = self.hub.is_stopped();
+            if stopped && self.hub.arrivals.is_empty() {
                 break;
             }
             if let Some(got) = self.wait(None, until, &more) {
@@ -605,8 +684,13 @@ where
     pub(crate) fn next_of(&mut self, index: usize) -> Got<I::Item> {
         while !self.over {
             while steal(&self.hub.arrivals).is_some() {}
+            let stopped = self.hub.is_stopped();
             if let Some(event) = self.take(index, false) {
                 return Got::Event(index, event);
+            }
+            if stopped {
+                self.end();
+                break;
             }
             if let Some(got) = self.wait(Some(index), None, &|| false) {
                 return got;
@@ -620,10 +704,27 @@ where
     pub(crate) fn end(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
             self.hooks.clear();
+            let stopped = self.hub.is_stopped();
+            let drained = self.hub.words.drained.load(Ordering::Relaxed);
+            self.cut_short = drained || stopped && self.open > 0;
             let given_up = |lane: &Arc<Lane<I>>| lane.since.load(Ordering::SeqCst) == GIVEN_UP;
-            if !self.ear.bell().is_interrupted() && !self.lanes.iter().any(given_up) {
+            if !stopped && !self.lanes.iter().any(given_up) {
                 self.team.join();
             }
+        }
+    }
+
+    /// Why it ended before all its sources did, if it did.
+    pub(crate) fn cut(&self) -> Option<Cancelled> {
+        let words = &self.hub.words;
+        let why = words.cancelled.get().or_else(|| words.draining.get());
+        why.filter(|_| self.cut_short)
+    }
+
+    /// It was cut short, and whoever uses it is not told so by what it yields.
+    pub(crate) fn tell_cut(&self) {
+        if let Some(inherited) = &*self.hub.words.inherited.lock() {
+            inherited.cut_short();
         }
     }
 
@@ -674,19 +775,19 @@ where
         if self.serves_itself() {
             return None;
         }
-        let (hub, lanes) = (&self.hub, &self.lanes);
+        let (hub, lanes, open) = (&self.hub, &self.lanes, self.open);
         let check = self.timed.then(|| self.next_check()).flatten();
         let limit = until.into_iter().chain(check).min();
-        let ready = || match lane {
-            Some(index) => lanes[index].len() > 0,
-            None => !hub.arrivals.is_empty() || more(),
+        let ready = || {
+            let there = match lane {
+                Some(index) => lanes[index].len() > 0,
+                None => !hub.arrivals.is_empty() || more(),
+            };
+            there || hub.is_stopped() || open == 0 && hub.words.is_draining()
         };
         match self.ear.wait(ready, limit) {
             Heard::Ready => None,
-            Heard::Interrupted => {
-                self.end();
-                Some(Got::Over)
-            }
+            Heard::Unwanted => Some(Got::Unwanted),
             Heard::Late if until.is_some_and(|until| until <= Instant::now()) => Some(Got::Late),
             Heard::Late => {
                 self.check = limit;
@@ -698,6 +799,9 @@ where
 
     /// Where no thread could be started the consumer pulls, an item at a time.
     fn serves_itself(&mut self) -> bool {
+        if context::is_unwanted() {
+            return false;
+        }
         let alone = self.hub.crowded.load(Ordering::Relaxed) && *self.hub.servers.lock() == 0;
         if !alone || self.hub.is_stopped() {
             return false;
@@ -744,7 +848,10 @@ where
                 let order = Ordering::SeqCst;
                 let given_up = lane.since.compare_exchange(since, GIVEN_UP, order, order);
                 if given_up.is_ok() {
-                    self.hub.words.stray(lane.token.trip());
+                    self.hub
+                        .words
+                        .stray(lane.token.trip(Cancelled::BY_DEADLINE));
+                    lane.inside.interrupt();
                     self.hub.push(lane, Event::TimedOut);
                     self.hub.push(lane, Event::End);
                 }
@@ -757,6 +864,7 @@ where
 impl<I: Iterator> Drop for Front<I> {
     fn drop(&mut self) {
         self.hooks.clear();
+        drop(self.hub.words.inherited.lock().take());
         self.team.join();
         let mut panic = self.hub.words.stray.lock().take();
         while let Some(feeder) = steal(&self.hub.unserved) {
@@ -877,6 +985,7 @@ mod models {
             len: AtomicUsize::new(0),
             parked: Mutex::new(None),
             token: CancelToken::new(),
+            inside: Arc::default(),
             since: AtomicU64::new(0),
         })
     }

@@ -21,15 +21,15 @@
 //! and if that is taken while a closure runs, until this closure is over.
 //!
 //! Not for stages without an order (there a consumer that is in a long closure would hold up results
-//! that need not wait for it), that a token of the user's may cancel (a consumer that is inside a blocked source
-//! could not hear of it), with states (there are `n` of them, on `n` threads), whose panics are values, whose
+//! that need not wait for it), that a token of the user's may cancel, or what they were started in (a consumer
+//! that is inside a blocked source could not hear of it), with states (there are `n` of them, on `n` threads), whose panics are values, whose
 //! items are timed,
 //! on a pool of the user's (who wants the closures on those threads), or where the light barrier is not
 //! free.
 
 use crate::engine::barrier::Light;
-use crate::engine::cancel::InlineStage;
 use crate::engine::consumer::Consumer;
+use crate::engine::context::{self, InlineStage};
 use crate::engine::cost::{Pace, Samples};
 use crate::engine::desk::Inline;
 use crate::engine::job::Job;
@@ -44,7 +44,8 @@ pub(crate) fn is_allowed<S: Source, J: Job<S::Item>>(opts: &Opts) -> bool {
     let asked_for_threads = opts.pool.is_some() || opts.eager || opts.takes_part;
     let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     let plain = opts.ordered && !J::STATEFUL && !J::CATCHES && !is_timed;
-    plain && opts.tokens.is_empty() && !asked_for_threads && Light::new().free().is_some()
+    let tokens = opts.tokens.is_empty() && opts.drains.is_empty();
+    plain && tokens && !asked_for_threads && Light::new().free().is_some()
 }
 
 /// What a watcher saw.
@@ -299,6 +300,10 @@ where
             Step::Last(batch) => {
                 self.stop();
                 Some(batch)
+            }
+            Step::End if context::is_unwanted() => {
+                self.leave_inline();
+                None
             }
             Step::End => {
                 if let Some(shared) = self.shared.clone() {

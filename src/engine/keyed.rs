@@ -53,21 +53,25 @@
 //!   results of one key never overtake one another.
 //! - *End.* The puller that finds the source's end says so on the board and rings; the consumer is over
 //!   when nothing is held any more. A source's panic is kept until then.
+//! - *Drain.* Who comes to pull and finds that it drains takes that for the source's end.
+//! - *Wait in vain.* The consumer may wait in the source of somebody who ends. Then its wait is over
+//!   ([context]), and nothing else: it goes on when it is asked again.
 //! - *Stop.* After `stopped` is set nothing is pulled and nothing started: it is looked at under the
 //!   lock, and within a turn before each item. The consumer is over when nobody runs closures and it has
 //!   taken what is done. Who comes back from closures and sees the stop rings; who stops rings behind it.
 
 use crate::engine::bell::{Bell, Ear, Heard};
-use crate::engine::cancel::{self, CancelToken, OnCancel};
+use crate::engine::cancel::{CancelToken, OnCancel, Why};
 use crate::engine::census::Alive;
+use crate::engine::context::{self, Current, Inherited, Inside, Started};
 use crate::engine::cost::Pace;
 use crate::engine::erase::{Crew, Seed, Stop, Team};
 use crate::engine::hub::Common;
-use crate::engine::nest::{self, Inside};
 use crate::engine::pool::Pool;
 use crate::engine::source::Source;
 use crate::engine::spin::Patience;
 use crate::engine::unwind::{self, Payload, catch};
+use crate::error::Cancelled;
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, Mutex, MutexGuard, Ordering, Parker, Unparker, bug,
 };
@@ -307,6 +311,8 @@ struct Intake<I, G, K> {
 /// What came of a pull.
 enum Pulled<T> {
     Item(usize, T),
+    /// On the consumer's thread: nobody wants the answer now.
+    Later,
     End,
     Panic(Payload),
 }
@@ -394,10 +400,19 @@ impl<I, G, K> Intake<I, G, K> {
 /// The untyped part.
 struct Words {
     stopped: AtomicBool,
+    /// That was for this reason, if it was for one.
+    cancelled: Why,
+    draining: Why,
+    /// The source was taken for ended for that.
+    drained: AtomicBool,
     /// The consumer sleeps, and does not nap.
     starves: AtomicBool,
     token: CancelToken,
+    /// That in the source.
+    source: CancelToken,
     inside: Arc<Inside>,
+    /// What it was started in.
+    inherited: Mutex<Option<Inherited>>,
     bell: Arc<Bell>,
     workers: Mutex<Vec<Unparker>>,
     alive: Mutex<Option<Alive>>,
@@ -406,11 +421,17 @@ struct Words {
 
 impl Words {
     fn new(ear: &Ear, alive: Option<Alive>) -> Self {
+        let token = CancelToken::new();
         Words {
             stopped: AtomicBool::new(false),
+            cancelled: Why::new(),
+            draining: Why::new(),
+            drained: AtomicBool::new(false),
             starves: AtomicBool::new(false),
-            token: CancelToken::new(),
+            source: token.child(),
+            token,
             inside: Arc::default(),
+            inherited: Mutex::default(),
             bell: Arc::clone(ear.bell()),
             workers: Mutex::new(Vec::new()),
             alive: Mutex::new(alive),
@@ -419,12 +440,23 @@ impl Words {
     }
 
     /// Nothing more is to be pulled or started; what is done may be taken.
-    fn halt(&self) {
+    fn cancel(&self, why: Cancelled) {
+        self.cancelled.set(why);
+        self.halt(why);
+    }
+
+    /// Nothing more is to be pulled.
+    fn drain(&self, why: Cancelled) {
+        self.draining.set(why);
+        self.stray(self.source.trip(why));
+    }
+
+    fn halt(&self, why: Cancelled) {
         self.stopped.store(true, Ordering::SeqCst);
         for worker in &*self.workers.lock() {
             worker.unpark();
         }
-        self.stray(self.token.trip());
+        self.stray(self.token.trip(why));
         self.inside.interrupt();
         self.bell.ring();
     }
@@ -442,7 +474,7 @@ impl Words {
 
 impl Stop for Words {
     fn stop(&self) {
-        self.halt();
+        self.halt(Cancelled::default());
     }
 
     fn joined(&self) {
@@ -455,27 +487,35 @@ struct Here {
     stage: CancelToken,
     /// That of this very call, made when it is asked for.
     call: RefCell<Option<CancelToken>>,
+    started: Started,
 }
 
 impl Here {
-    fn new(words: &Words) -> Rc<Self> {
+    fn new(stage: &CancelToken) -> Rc<Self> {
         Rc::new(Here {
-            stage: words.token.clone(),
+            stage: stage.clone(),
             call: RefCell::new(None),
+            started: Started::default(),
         })
     }
 
-    fn call_over(&self) {
-        if self.call.borrow().is_some() {
+    /// Whether what it gave is no result, since something that it was made of was cut short.
+    fn call_over(&self) -> bool {
+        self.call.borrow().is_some() && {
             drop(self.call.take());
+            self.started.over()
         }
     }
 }
 
-impl cancel::Current for Here {
+impl Current for Here {
     fn token(&self) -> CancelToken {
         let mut call = self.call.borrow_mut();
         call.get_or_insert_with(|| self.stage.child()).clone()
+    }
+
+    fn started(&self) -> &Started {
+        &self.started
     }
 }
 
@@ -550,7 +590,9 @@ struct Worker<T, O> {
     thread: usize,
     parker: Parker,
     patience: Patience,
+    /// In closures, and in the source.
     here: Rc<Here>,
+    in_source: Rc<Here>,
     /// What it has taken of a lane.
     hand: VecDeque<T>,
     tray: Tray<O>,
@@ -566,7 +608,8 @@ impl<T, O> Worker<T, O> {
             thread,
             parker: Parker::new(),
             patience: Patience::new(),
-            here: Here::new(words),
+            here: Here::new(&words.token),
+            in_source: Here::new(&words.source),
             hand: VecDeque::new(),
             tray: Tray::default(),
             turns: 0,
@@ -669,7 +712,7 @@ where
         // A stop after this wakes it, and one before is seen by it.
         let unparker = worker.parker.unparker().clone();
         self.words.workers.lock().push(unparker);
-        let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
+        let _here = context::in_closure(Rc::clone(&worker.here) as Rc<dyn Current>);
         let mut board = self.board.lock();
         board.coming = false;
         loop {
@@ -738,7 +781,7 @@ where
         worker.rings |= self.words.is_stopped() && !bug("last_one_is_silent");
         if failed {
             drop(board);
-            self.words.halt();
+            self.words.halt(Cancelled::default());
             board = self.board.lock();
         }
         board
@@ -754,9 +797,12 @@ where
         let mut failed = false;
         while let Some(item) = worker.hand.pop_front() {
             let result = catch(|| (self.f)(item));
-            worker.here.call_over();
+            let in_vain = worker.here.call_over() && self.words.is_stopped();
             failed = result.is_err();
-            worker.tray.lock().push_back(result);
+            match result {
+                Ok(output) if in_vain => self.words.stray(unwind::discard(output)),
+                result => worker.tray.lock().push_back(result),
+            }
             if failed || worker.hand.is_empty() || self.words.is_stopped() {
                 break;
             }
@@ -787,7 +833,7 @@ where
         board.forget_idle(&mut intake.forgotten);
         drop(board);
         self.ring(worker);
-        let pulled = self.pull(&mut intake, &worker.here);
+        let pulled = self.pull(&mut intake, &worker.in_source);
         let mut board = self.board.lock();
         match self.admit(&mut board, pulled) {
             Ok(()) => {
@@ -802,15 +848,25 @@ where
         }
     }
 
-    fn pull<J>(&self, intake: &mut Intake<J, G, K>, here: &Here) -> Pulled<I::Item>
+    fn pull<J>(&self, intake: &mut Intake<J, G, K>, here: &Rc<Here>) -> Pulled<I::Item>
     where
         J: Iterator<Item = I::Item>,
     {
         self.words.stray(intake.forget());
-        let _in_source = nest::in_source(&self.words.inside);
-        let pulled = intake.pull();
+        if self.words.draining.get().is_some() {
+            self.words.drained.store(true, Ordering::Relaxed);
+            return Pulled::End;
+        }
+        let pulled = {
+            let here = Rc::clone(here) as Rc<dyn Current>;
+            let _entered = context::in_source(here, &self.words.inside);
+            intake.pull()
+        };
         here.call_over();
-        pulled
+        match pulled {
+            Pulled::End if context::is_unwanted() => Pulled::Later,
+            pulled => pulled,
+        }
     }
 
     /// Puts what was pulled into its lane. `Err`: nothing is to be pulled any more, and nobody wants
@@ -827,6 +883,7 @@ where
                 board.admit(lane, item);
                 Ok(())
             }
+            Pulled::Later => Ok(()),
             Pulled::End => {
                 board.ended = true;
                 Err(None)
@@ -997,7 +1054,7 @@ where
         self.shared.act(wake);
     }
 
-    /// Waits until there is something to take or this is over. `false`: nobody wants it any more.
+    /// Waits until there is something to take or this is over. `false`: nobody wants it now.
     fn wait(&mut self) -> bool {
         let shared = &self.shared;
         if shared.held.is_hungry() && shared.held.count() < shared.bound() {
@@ -1026,7 +1083,7 @@ where
             // In a model time does not pass, and a nap would hide a wake-up that is missing.
             !cfg!(loom) && now.elapsed() < FLOW
         };
-        heard != Heard::Interrupted
+        heard != Heard::Unwanted
     }
 }
 
@@ -1040,6 +1097,8 @@ where
     team: Team,
     words: Arc<Words>,
     over: bool,
+    /// It is over before its source was.
+    cut_short: bool,
     /// A source that stays on this thread.
     near: Option<Box<Intake<S::Near, G, K>>>,
     /// `None` only while it is dropped.
@@ -1081,6 +1140,7 @@ where
         let words = Arc::new(Words::new(&ear, Some(Alive::new(name))));
         let pool = common.pool.unwrap_or_else(Pool::global);
         let cx = seed.cx();
+        let link = (!common.detached).then(|| seed.link()).flatten();
         let team = seed.team(pool, Arc::clone(&words) as Arc<dyn Stop>)?;
         let (far, near) = match source.place(cx) {
             Ok(far) => (Some(Box::new(Intake::new(far, key))), None),
@@ -1096,15 +1156,25 @@ where
             pace: CachePadded::new(Pace::new(width, in_flight, item_bytes)),
             crew: team.crew().clone(),
         });
-        let hooks = common.tokens.iter().map(|token| {
+        if let Some(link) = link {
+            let outer = Arc::clone(&words);
+            let inherited = link.on_trip(move |why| outer.cancel(why));
+            *words.inherited.lock() = Some(inherited);
+        }
+        let cancels = common.tokens.iter().map(|token| {
             let words = Arc::clone(&words);
-            token.on_cancel(move || words.halt())
+            token.on_trip(move |why| words.cancel(why))
+        });
+        let drains = common.drains.iter().map(|token| {
+            let words = Arc::clone(&words);
+            token.on_trip(move |why| words.drain(why))
         });
         let front = Front {
-            hooks: hooks.collect(),
+            hooks: cancels.chain(drains).collect(),
             team,
             words,
             over: false,
+            cut_short: false,
             near,
             taker: Some(Taker::new(Arc::clone(&shared), ear)),
         };
@@ -1125,13 +1195,16 @@ where
                 }
                 Found::Over => self.end(),
                 Found::Nothing => {
+                    // Looked at before this thread may itself go into the source.
+                    if context::is_unwanted() {
+                        context::tell_cut();
+                        return None;
+                    }
                     if self.pull_near() || self.work_alone() {
                         continue;
                     }
-                    let wanted = self.taker.as_mut().is_some_and(Taker::wait);
-                    if !wanted {
-                        self.over = true;
-                        self.words.halt();
+                    if !self.taker.as_mut().is_some_and(Taker::wait) {
+                        return None;
                     }
                 }
             }
@@ -1154,11 +1227,7 @@ where
         }
         board.forget_idle(&mut intake.forgotten);
         drop(board);
-        let pulled = {
-            let here = Here::new(&shared.words);
-            let _here = cancel::enter(Rc::clone(&here) as Rc<dyn cancel::Current>);
-            shared.pull(intake, &here)
-        };
+        let pulled = shared.pull(intake, &Here::new(&shared.words.source));
         let mut board = shared.board.lock();
         let admitted = shared.admit(&mut board, pulled);
         let wake = shared.call(&mut board);
@@ -1184,10 +1253,10 @@ where
             return false;
         }
         let mut worker = Worker::new(0, &shared.words);
-        let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
         match shared.look(&board) {
             Sight::Run => {
-                let _closure = nest::in_closure();
+                let here = Rc::clone(&worker.here) as Rc<dyn Current>;
+                let _here = context::in_closure(here);
                 // One, as it must deliver.
                 drop(shared.run_next(&mut worker, board, 1));
             }
@@ -1205,6 +1274,12 @@ where
         self.over = true;
         self.hooks.clear();
         let words = Arc::clone(&self.words);
+        let taker = self.taker.as_ref();
+        let left = taker.is_none_or(|taker| {
+            let ended = taker.shared.board.lock().ended;
+            !ended || taker.shared.held.count() > taker.yielded
+        });
+        self.cut_short = left || words.drained.load(Ordering::Relaxed);
         if !words.is_stopped() {
             self.team.join();
         }
@@ -1212,6 +1287,24 @@ where
         let panic = taker.and_then(|taker| taker.shared.board.lock().panic.take());
         if let Some(panic) = panic.or_else(|| words.stray.lock().take()) {
             resume_unwind(panic);
+        }
+    }
+
+    /// Why it ended before its source did, if it did so by a token.
+    pub(crate) fn cut(&self) -> Option<Cancelled> {
+        let why = || {
+            self.words
+                .cancelled
+                .get()
+                .or_else(|| self.words.draining.get())
+        };
+        self.cut_short.then(why).flatten()
+    }
+
+    /// It was cut short, and whoever uses it is not told so by what it yields.
+    pub(crate) fn tell_cut(&self) {
+        if let Some(inherited) = &*self.words.inherited.lock() {
+            inherited.cut_short();
         }
     }
 
@@ -1237,6 +1330,7 @@ where
 {
     fn drop(&mut self) {
         self.hooks.clear();
+        drop(self.words.inherited.lock().take());
         self.team.join();
         let mut panic = self.words.stray.lock().take();
         if let Some(intake) = self.near.take() {

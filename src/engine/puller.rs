@@ -1,13 +1,14 @@
 //! The side of the source: whoever is in it pulls runs, for itself or for others.
 
+use crate::engine::context;
 use crate::engine::desk::{Open, Wake};
 use crate::engine::job::Job;
-use crate::engine::nest;
 use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, FillingOf, Origin, OwningOf, Shared};
 use crate::engine::unwind::{Payload, catch};
 use crate::engine::worker::{Guard, Refused, Worker};
 use crate::sync::{Arc, Instant, MutexGuard, yield_now};
+use std::rc::Rc;
 
 /// How often to try for the source before giving up, if pulls are short.
 const SPINS: usize = 200;
@@ -19,6 +20,14 @@ pub(crate) enum Next<I> {
     Item(I),
     End,
     Panicked(Payload),
+}
+
+impl<I> Next<I> {
+    /// Whether this is no end: what the source waited for, it did not wait out, as nobody wants the stage's own
+    /// results for now. Asked outside of the source.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Next::End) && context::is_unwanted()
+    }
 }
 
 /// Pulls one item.
@@ -98,6 +107,16 @@ where
         if origin.ended || self.ctl.is_cut() || !self.waiting.is_empty() {
             return None;
         }
+        if self.ctl.is_draining() {
+            origin.ended = true;
+            let seq = origin.seq;
+            let mut desk = self.desk.lock();
+            self.drained(&mut desk, seq);
+            drop(origin); // as in `leave_source`
+            drop(desk);
+            self.ctl.wake_consumer();
+            return None;
+        }
         let mut room = self.room(origin.seq);
         if room == 0 {
             let wake_at = self.ask_for_room(origin.seq);
@@ -110,22 +129,28 @@ where
         }
         let want = self.pace.len_at(origin.seq).min(room).min(worker.most);
         let began = Instant::now();
-        let in_source = nest::in_source(self.ctl.inside());
+        worker.here.set_in_source();
+        let in_source = context::in_source(Rc::clone(&worker.here) as _, self.ctl.inside());
         let first = origin.seq;
         let (run, failed, desk) = match next(&mut origin) {
             Next::Item(item) if want == 1 => {
+                drop(in_source);
                 let mut desk = self.desk.lock();
                 let run = self.single(&mut desk, first, item);
                 (Some(run), None, desk)
             }
-            Next::Item(item) => self.fill(&mut origin, first, item, want),
+            Next::Item(item) => self.fill(&mut origin, in_source, first, item, want),
             over => {
+                drop(in_source);
+                origin.ended = !over.is_interrupted();
                 let mut desk = self.desk.lock();
-                let failed = self.source_over(&mut desk, first, over);
+                let failed = (origin.ended)
+                    .then(|| self.source_over(&mut desk, first, over))
+                    .flatten();
                 (None, failed, desk)
             }
         };
-        drop(in_source);
+        worker.here.forget_token();
         let len = (origin.seq - first).max(1);
         worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);
         let pulled = self.leave_source(worker, origin, desk, run);
@@ -141,6 +166,7 @@ where
     fn fill<'a>(
         self: &'a Arc<Self>,
         origin: &mut MutexGuard<'a, Origin<S::Far>>,
+        in_source: context::Entered,
         first: u64,
         item: S::Item,
         want: usize,
@@ -159,6 +185,8 @@ where
             self.fill_from(|| at_hand.iter.as_mut()?.next(), &mut filling, item)
         });
         let over = pulled.unwrap_or_else(|payload| Some(Next::Panicked(payload)));
+        drop(in_source);
+        let over = over.filter(|over| !over.is_interrupted());
         origin.ended = over.is_some();
         origin.seq = first + filling.len() as u64;
         let mut desk = self.desk.lock();
@@ -269,6 +297,12 @@ where
             desk.end = Some(seq);
             None
         }
+    }
+
+    /// The source is asked for no more, as the stage drains.
+    pub(crate) fn drained(&self, desk: &mut DeskOf<S, J>, seq: u64) {
+        desk.end = Some(seq);
+        self.ctl.set_drained();
     }
 
     fn leave_source<'a>(

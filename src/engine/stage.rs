@@ -19,6 +19,7 @@ use crate::engine::source::Source;
 use crate::engine::timed::Timed;
 use crate::engine::unwind::{self, Payload};
 use crate::engine::worker;
+use crate::error::Cancelled;
 use crate::sync::{Arc, Injector, Mutex, MutexGuard, Steal};
 use crossbeam_utils::CachePadded;
 use std::time::Duration;
@@ -39,6 +40,13 @@ pub(crate) struct Opts {
     pub(crate) hedge: Option<HedgePolicy>,
     pub(crate) name: Option<String>,
     pub(crate) tokens: Vec<CancelToken>,
+    /// Those on which the source is asked for no more.
+    pub(crate) drains: Vec<CancelToken>,
+    /// It hears nothing of what it is started in.
+    pub(crate) detached: bool,
+    /// When what it is started in ends, its closures are told and nothing is left out: there is nobody who
+    /// could be told that something is missing.
+    pub(crate) runs_all: bool,
     pub(crate) pool: Option<Pool>,
 }
 
@@ -65,6 +73,14 @@ where
 
     fn fold<A>(running: &mut Consumer<S, J>, init: A, f: impl FnMut(A, J::Output) -> A) -> A {
         running.fold_all(init, f)
+    }
+
+    fn cut(running: &Consumer<S, J>) -> Option<Cancelled> {
+        running.cut()
+    }
+
+    fn tell_cut(running: &Consumer<S, J>) {
+        running.tell_cut();
     }
 }
 
@@ -126,6 +142,7 @@ where
         job: J,
         far: Option<S::Far>,
         opts: &Opts,
+        linked: bool,
         timed: Option<Timed<S::Item>>,
         ctl: Arc<Ctl>,
         crew: Crew,
@@ -134,7 +151,7 @@ where
         let pace = Pace::new(opts.width, opts.in_flight, slot_bytes).expecting(opts.total);
         Shared {
             job,
-            may_inline: inline::is_allowed::<S, J>(opts),
+            may_inline: !linked && inline::is_allowed::<S, J>(opts),
             takes_part: opts.takes_part,
             // A state must exist `n` times and no more; and where nothing is delivered before the
             // end, the source is waited for in any case, and others will look after what it gave.

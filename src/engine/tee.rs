@@ -40,7 +40,8 @@
 use crate::dropped::Dropped;
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::census::Alive;
-use crate::engine::demand::{Demand, Wish};
+use crate::engine::context::Link;
+use crate::engine::demand::{Demand, Visit, Wish};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::error::said;
 use crate::sync::{Arc, Mutex, bug};
@@ -389,8 +390,9 @@ pub(crate) struct Port<I: Iterator, D> {
     wish: Arc<Wish>,
     ear: Ear,
     dropped: Dropped,
-    /// It has come to its end.
+    /// It has come to its end, and that was before the source's.
     over: bool,
+    cut_short: bool,
     /// What is to be dropped, and who is to be rung for, as soon as there is no lock: empty
     /// otherwise.
     spilt: Vec<I::Item>,
@@ -407,7 +409,13 @@ impl<I: Iterator, D> std::fmt::Debug for Port<I, D> {
 }
 
 /// Makes the readers. Nothing is pulled before one of them is asked.
-pub(crate) fn ports<I, D>(source: I, deal: D, readers: usize, opts: Opts) -> Vec<Port<I, D>>
+pub(crate) fn ports<I, D>(
+    source: I,
+    deal: D,
+    readers: usize,
+    opts: Opts,
+    link: Option<Link>,
+) -> Vec<Port<I, D>>
 where
     I: Iterator,
     D: Deal<I::Item>,
@@ -417,6 +425,7 @@ where
         _ => opts.buffer,
     };
     let ears: Vec<Ear> = (0..readers).map(|_| Ear::new()).collect();
+    let bells = ears.iter().map(|ear| Arc::clone(ear.bell())).collect();
     let lane = |ear: &Ear| Lane {
         queue: VecDeque::new(),
         bound,
@@ -445,7 +454,7 @@ where
         alive: None,
     };
     let tee = Arc::new(Tee {
-        demand: Demand::new(readers),
+        demand: Demand::new(bells, link),
         opts,
         state: Mutex::new(state),
     });
@@ -456,6 +465,7 @@ where
         ear,
         dropped,
         over: false,
+        cut_short: false,
         spilt: Vec::new(),
         rung: Vec::new(),
     };
@@ -516,6 +526,17 @@ impl<I: Iterator, D> Port<I, D> {
         panic
     }
 
+    /// This reader ends before the source does.
+    fn cut(&mut self) {
+        self.cut_short = true;
+        self.tee.demand.tell_cut();
+        self.close();
+    }
+
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.cut_short
+    }
+
     /// This reader is at its end.
     fn close(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
@@ -533,8 +554,14 @@ impl<I: Iterator, D: Deal<I::Item>> Port<I, D> {
         while !self.over {
             let (step, bell) = self.tee.state.lock().step(self.me);
             ring(bell);
+            let cancelled = self.tee.demand.cancelled().is_some();
             match step {
                 Step::Item(item) => return Some(item),
+                Step::Lead(origin) if cancelled => {
+                    self.bring_home(origin);
+                    self.cut();
+                }
+                Step::Wait if cancelled => self.cut(),
                 Step::End(End::Source) => self.close(),
                 Step::End(End::Panic(_, message)) => {
                     self.close();
@@ -545,13 +572,10 @@ impl<I: Iterator, D: Deal<I::Item>> Port<I, D> {
                         return None;
                     }
                     let (tee, me) = (&self.tee, self.me);
-                    let ready = || tee.state.lock().is_ready(me);
-                    if self.ear.wait(ready, None) == Heard::Interrupted {
-                        // Perhaps by what it was in long ago; if not, it will hear so again.
-                        self.ear = Ear::new();
-                        let mut state = tee.state.lock();
-                        state.call(me);
-                        state.lanes[me].bell = Arc::clone(self.ear.bell());
+                    let cancelled = || tee.demand.cancelled().is_some();
+                    let ready = || tee.state.lock().is_ready(me) || cancelled();
+                    if self.ear.wait(ready, None) == Heard::Unwanted {
+                        tee.state.lock().call(me);
                     }
                 }
                 Step::Lead(origin) if !self.wish.is_asked() => {
@@ -572,8 +596,13 @@ impl<I: Iterator, D: Deal<I::Item>> Port<I, D> {
         let visit = self.tee.demand.visit();
         loop {
             let item = match catch(|| origin.source.next()) {
+                Ok(Some(item)) if visit.as_ref().is_some_and(Visit::is_in_vain) => {
+                    self.bring_home(origin);
+                    raise(unwind::discard(item));
+                    return Led::Home;
+                }
                 Ok(Some(item)) => item,
-                Ok(None) if visit.as_ref().is_some_and(|visit| visit.is_over()) => {
+                Ok(None) if visit.as_ref().is_some_and(Visit::is_over) => {
                     self.bring_home(origin);
                     return Led::Home;
                 }
@@ -700,7 +729,9 @@ impl<I: Iterator, D: Deal<I::Item>> Port<I, D> {
         let hint = catch(|| origin.source.size_hint());
         self.bring_home(origin);
         let (low, high) = hint.unwrap_or_else(|panic| resume_unwind(panic));
-        let all_come = D::EACH && matches!(self.tee.opts.skew, Skew::Block | Skew::Grow(_));
+        let all_come = D::EACH
+            && matches!(self.tee.opts.skew, Skew::Block | Skew::Grow(_))
+            && self.tee.demand.cancelled().is_none();
         let low = if all_come { low } else { 0 };
         (
             here.saturating_add(low),
@@ -783,7 +814,7 @@ mod models {
         stops: Option<usize>,
     ) {
         loom::model(move || {
-            let mut ports = ports(source.iter().copied(), deal(), 2, OPTS);
+            let mut ports = ports(source.iter().copied(), deal(), 2, OPTS, None);
             let (second, mut first) = (ports.pop(), ports.pop().expect("two"));
             let reader = loom::thread::spawn(move || {
                 let mut second = second.expect("two");
@@ -804,7 +835,7 @@ mod models {
     #[test]
     fn loom_tee_lead_passes_on() {
         loom::model(|| {
-            let mut ports = ports([1, 0].into_iter(), ByParity, 2, OPTS);
+            let mut ports = ports([1, 0].into_iter(), ByParity, 2, OPTS, None);
             let (second, mut first) = (ports.pop(), ports.pop().expect("two"));
             let reader = loom::thread::spawn(move || {
                 let mut second = second.expect("two");

@@ -175,7 +175,12 @@ where
         let outcome = catch(|| job.run(state.get_or_insert_with(|| job.state()), item));
         // Later than the start in any case, so that no two items of a run have the same.
         *now = timed.now().max(since + 2);
+        let in_vain = worker.here.item_over();
         let mut what = match outcome {
+            Ok((batch, false)) if in_vain => {
+                ctl.stray(unwind::discard(batch));
+                Err(Odd::Discarded)
+            }
             Ok((batch, false)) => {
                 if let Some(hedge) = hedge {
                     self.record(hedge, Duration::from_nanos(*now - since));
@@ -199,7 +204,6 @@ where
                 match run.run().race().lock().failed(what) {
                     Failed::Counts(counts) | Failed::Over(counts) => what = counts,
                     Failed::Left => {
-                        worker.here.item_over();
                         worker.here.set_race(None);
                         return Ran::Left;
                     }
@@ -210,7 +214,6 @@ where
         if hedge.is_some() {
             self.end_race(run, worker, mine);
         }
-        worker.here.item_over();
         if mine {
             Ran::On(self.publish_all(run, seq, what))
         } else {

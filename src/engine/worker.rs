@@ -5,18 +5,17 @@
 //! something new to pull); the source; unclaimed items inside other workers' runs; what a puller
 //! that is stuck in the source holds. Then it watches or sleeps (see `desk.rs`).
 
-use crate::engine::cancel;
+use crate::engine::context::{self, Current};
 use crate::engine::cost::PARTS;
 use crate::engine::ctl::Here;
 use crate::engine::desk::{CONSUMER, Desk, Inline, Sight, Wake};
 use crate::engine::inline::Seen;
 use crate::engine::job::Job;
-use crate::engine::nest;
 use crate::engine::run::{self, Claim, Odd, Share};
 use crate::engine::source::Source;
 use crate::engine::stage::{DeskOf, OwningOf, Shared, TakingOf};
 use crate::engine::unwind::{self, Payload, catch};
-use crate::error::Failure;
+use crate::error::{Cancelled, Failure};
 use crate::sync::{Arc, Instant, MutexGuard, Parker, yield_now};
 use std::rc::Rc;
 use std::time::Duration;
@@ -121,7 +120,7 @@ where
     S::Item: Send,
 {
     let here = Rc::new(Here::new(Arc::clone(&shared.ctl)));
-    let current = cancel::enter(Rc::clone(&here) as Rc<dyn cancel::Current>);
+    let current = context::in_closure(Rc::clone(&here) as Rc<dyn Current>);
     let mut worker = Worker::new(thread, here);
     let unparker = worker.parker.unparker().clone();
     shared.ctl.register(unparker.clone());
@@ -135,7 +134,7 @@ where
     if let Err(bug) = bug {
         // Not the user's, whose panics have been caught: ours. The consumer must not wait for ever.
         shared.ctl.stray(Some(bug));
-        shared.ctl.cancel();
+        shared.ctl.cancel(Cancelled::default());
     }
     shared.ctl.stray(worker.retire());
     drop(current);
@@ -535,13 +534,18 @@ where
         let mut item = hand.take();
         // Made where its panic is that of the item, which is dropped by it.
         let state = worker.state.get_or_insert_with(|| job.state());
-        let claim = loop {
+        loop {
             let seq = first + hand.index() as u64;
             here.set_seq(seq);
             let (batch, last) = job.run(state, item);
+            let in_vain = here.item_over();
             if last {
                 ctl.fail(seq);
                 break self.publish(run, Err(Odd::Last(batch)));
+            }
+            if in_vain {
+                ctl.stray(unwind::discard(batch));
+                break self.publish(run, Err(Odd::Discarded));
             }
             if arrives {
                 self.arrive(arrival);
@@ -558,11 +562,8 @@ where
                     break claim; // what lies past a cut is dealt with where this begins
                 }
             }
-            here.item_over();
             item = hand.take();
-        };
-        here.item_over();
-        claim
+        }
     }
 
     /// Publishes out of the loop what is given for the claimed item.
@@ -600,13 +601,12 @@ where
         payload: Payload,
     ) -> Claim {
         let seq = run.seq();
+        worker.here.item_over();
         let what = self.panicked(seq, payload);
         if what.is_err() {
             self.ctl.fail(seq);
         }
-        let claim = self.publish(run, what);
-        worker.here.item_over();
-        claim
+        self.publish(run, what)
     }
 
     /// What stands at the place of an item whose closure panicked.
@@ -632,8 +632,7 @@ where
             found |= sought.is_ok();
             desk = match sought {
                 Ok(run) => {
-                    let _closure = nest::in_closure();
-                    let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
+                    let _here = context::in_closure(Rc::clone(&worker.here) as Rc<dyn Current>);
                     self.execute(run, &mut worker)
                 }
                 Err(desk) => desk,
