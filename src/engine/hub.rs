@@ -699,7 +699,11 @@ where
     /// Where no thread could be started the consumer pulls, an item at a time.
     fn serves_itself(&mut self) -> bool {
         let alone = self.hub.crowded.load(Ordering::Relaxed) && *self.hub.servers.lock() == 0;
-        if !alone || self.hub.is_stopped() {
+        if !alone {
+            return false;
+        }
+        cancel::keep_time();
+        if self.hub.is_stopped() {
             return false;
         }
         let Some(feeder) = steal(&self.hub.unserved) else {

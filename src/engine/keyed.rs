@@ -1179,6 +1179,7 @@ where
             return false;
         };
         let shared = &taker.shared;
+        cancel::keep_time();
         let board = shared.board.lock();
         if board.threads > 0 || board.can_grow {
             return false;

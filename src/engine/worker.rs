@@ -632,6 +632,7 @@ where
             found |= sought.is_ok();
             desk = match sought {
                 Ok(run) => {
+                    cancel::keep_time();
                     let _closure = nest::in_closure();
                     let _here = cancel::enter(Rc::clone(&worker.here) as Rc<dyn cancel::Current>);
                     self.execute(run, &mut worker)
