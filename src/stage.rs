@@ -643,10 +643,7 @@ where
         if running.is_over() {
             return (0, Some(0));
         }
-        let taken = usize::try_from(running.taken()).unwrap_or(usize::MAX);
-        let known = running.items().map(|end| end as usize);
-        let low = known.unwrap_or(self.hint.0).saturating_sub(taken);
-        let high = known.or(self.hint.1).map(|high| high.saturating_sub(taken));
+        let (low, high) = left(self.hint, running.items(), running.taken());
         let low = if running.is_ending() { 0 } else { low };
         let (low, high) = J::outputs((low, high));
         (
@@ -985,4 +982,36 @@ where
     J: Job<S::Item> + 'static,
     J::Output: 'static,
 {
+}
+
+/// How many items are left of those that the source had, or hinted at. Where a `usize` has 32 bits there may
+/// be more than it holds, and a stage may have taken more.
+fn left(
+    (low, high): (usize, Option<usize>),
+    items: Option<u64>,
+    taken: u64,
+) -> (usize, Option<usize>) {
+    if let Some(items) = items {
+        let left = usize::try_from(items.saturating_sub(taken));
+        return (left.unwrap_or(usize::MAX), left.ok());
+    }
+    let taken = usize::try_from(taken).unwrap_or(usize::MAX);
+    let high = high.map(|high| high.saturating_sub(taken));
+    (low.saturating_sub(taken), high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left;
+
+    #[test]
+    fn what_is_left_after_more_than_32_bits() {
+        let many = (1 << 32) + 9;
+        assert_eq!(left((0, None), Some(many), many - 3), (3, Some(3)));
+        assert_eq!(left((9, None), None, 4), (5, None));
+        assert_eq!(left((9, Some(20)), None, many), (0, Some(0)));
+        let all = usize::try_from(many);
+        let want = (all.unwrap_or(usize::MAX), all.ok());
+        assert_eq!(left((0, None), Some(many), 0), want);
+    }
 }

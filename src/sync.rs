@@ -7,6 +7,7 @@
 #[cfg(not(loom))]
 mod imp {
     pub(crate) use crossbeam_deque::{Injector, Steal};
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
     #[cfg(all(target_os = "linux", not(fanfold_fence)))]
     pub(crate) use std::sync::atomic::AtomicU8;
@@ -96,6 +97,11 @@ mod imp {
             guard: MutexGuard<'a, T>,
             limit: Duration,
         ) -> MutexGuard<'a, T> {
+            #[cfg(target_family = "wasm")]
+            if super::alone::is_alone() {
+                super::alone::sleep(limit);
+                return guard; // nobody else is there to want the lock
+            }
             self.0
                 .wait_timeout(guard, limit)
                 .unwrap_or_else(PoisonError::into_inner)
@@ -211,43 +217,6 @@ mod imp {
         }
     }
 
-    /// The parker of crossbeam, of a mutex and a condition variable.
-    #[derive(Debug)]
-    pub(crate) struct Parker(Unparker);
-
-    #[derive(Clone, Debug)]
-    pub(crate) struct Unparker(Arc<(Mutex<bool>, Condvar)>);
-
-    impl Parker {
-        pub(crate) fn new() -> Self {
-            Parker(Unparker(Arc::new((Mutex::new(false), Condvar::new()))))
-        }
-
-        pub(crate) fn unparker(&self) -> &Unparker {
-            &self.0
-        }
-
-        pub(crate) fn park(&self) {
-            let (token, there) = &*self.0.0;
-            let mut token = token.lock();
-            while !std::mem::take(&mut *token) {
-                token = there.wait(token);
-            }
-        }
-
-        pub(crate) fn park_timeout(&self, _: Duration) {
-            *self.0.0.0.lock() = false;
-            loom::thread::yield_now();
-        }
-    }
-
-    impl Unparker {
-        pub(crate) fn unpark(&self) {
-            *self.0.0.lock() = true;
-            self.0.1.notify_one();
-        }
-    }
-
     /// Stands in for crossbeam's queue, whose atomics loom cannot see.
     #[derive(Debug)]
     pub(crate) struct Injector<T>(Mutex<VecDeque<T>>);
@@ -282,6 +251,78 @@ mod imp {
 }
 
 pub(crate) use imp::*;
+
+#[cfg(any(loom, target_family = "wasm"))]
+pub(crate) use parker::{Parker, Unparker};
+
+/// The parker of crossbeam, of our own mutex and condition variable.
+#[cfg(any(loom, target_family = "wasm"))]
+mod parker {
+    use super::imp::{Arc, Condvar, Mutex, yield_now};
+    use std::time::Duration;
+
+    #[derive(Debug)]
+    pub(crate) struct Parker(Unparker);
+
+    #[derive(Clone, Debug)]
+    pub(crate) struct Unparker(Arc<(Mutex<bool>, Condvar)>);
+
+    impl Parker {
+        pub(crate) fn new() -> Self {
+            Parker(Unparker(Arc::new((Mutex::new(false), Condvar::new()))))
+        }
+
+        pub(crate) fn unparker(&self) -> &Unparker {
+            &self.0
+        }
+
+        pub(crate) fn park(&self) {
+            let (token, there) = &*self.0.0;
+            let mut token = token.lock();
+            while !std::mem::take(&mut *token) {
+                token = there.wait(token);
+            }
+        }
+
+        pub(crate) fn park_timeout(&self, limit: Duration) {
+            let (token, there) = &*self.0.0;
+            let mut token = token.lock();
+            if !cfg!(loom) && !*token {
+                token = there.wait_timeout(token, limit);
+            }
+            *token = false;
+            drop(token);
+            yield_now(); // in a model, where no time passes, all there is of a nap
+        }
+    }
+
+    impl Unparker {
+        pub(crate) fn unpark(&self) {
+            *self.0.0.lock() = true;
+            self.0.1.notify_one();
+        }
+    }
+}
+
+/// Waits where there are no threads: those of `std` panic, even with a limit.
+#[cfg(all(target_family = "wasm", not(loom)))]
+mod alone {
+    use super::fixed::OnceLock;
+    use std::time::Duration;
+
+    /// Whether no thread can be started here. Asked, as what says so at compile time (`atomics`) cannot be
+    /// seen by a stable compiler.
+    pub(super) fn is_alone() -> bool {
+        static ALONE: OnceLock<bool> = OnceLock::new();
+        *ALONE.get_or_init(|| super::spawn("fanfold-probe", None, || ()).is_err())
+    }
+
+    /// At most an hour, as a wait may end early, and a sleep of more than there are nanoseconds in a `u64`
+    /// panics.
+    pub(super) fn sleep(limit: Duration) {
+        std::thread::sleep(limit.min(Duration::from_secs(3600)));
+    }
+}
 
 /// For the few process-wide tables, which no model contains: `std`'s also under loom.
 pub(crate) mod fixed {

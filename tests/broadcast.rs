@@ -801,7 +801,7 @@ fn results_that_nobody_gets_are_dropped_once_even_if_they_panic() {
 
 #[test]
 fn without_a_thread_the_sinks_run_one_after_the_other() {
-    let none = Pool::builder().stack_size(usize::MAX / 2).build();
+    let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
     for k in 1..=9 {
         let pool = none.clone();
         within(SOON, move || {

@@ -17,7 +17,7 @@ use support::{
 
 /// No thread can have such a stack.
 fn barren() -> Pool {
-    Pool::builder().stack_size(usize::MAX / 2).build()
+    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
 }
 
 /// The values of each key, in the order in which they came.

@@ -755,9 +755,9 @@ fn check(kind: &Kind, run: &Run, seen: &Seen, want: &[u64]) {
     }
 }
 
-/// No thread can have a stack of a tebibyte times 64.
+/// No thread can have a stack of three quarters of all addresses.
 fn barren() -> Pool {
-    Pool::builder().stack_size(1 << 46).build()
+    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
 }
 
 /// With one, two and three workers, and with none but the consumer.

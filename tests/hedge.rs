@@ -690,7 +690,7 @@ fn a_panic_of_the_iterator_passes_through_and_trips_the_tokens() {
 #[test]
 fn without_threads_they_run_here_one_after_the_other() {
     within(SOON, || {
-        let pool = Pool::builder().stack_size(usize::MAX / 2).build();
+        let pool = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
         let here = std::thread::current().id();
         let replicas = (0..4).map(|i| {
             move |_: CancelToken| {

@@ -652,7 +652,7 @@ fn a_local_source_has_it() {
 #[test]
 fn without_threads_it_is_judged_afterwards() {
     within(SOON, || {
-        let pool = Pool::builder().stack_size(usize::MAX / 2).build();
+        let pool = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
         let got: Vec<_> = (0..4)
             .par_map_ordered(2, |i| {
                 if i == 2 {

@@ -123,7 +123,7 @@ impl Case {
 
     /// No thread can have a stack of a tebibyte times 64.
     fn pool(&self) -> Option<Pool> {
-        (self.seed % 8 == 7).then(|| Pool::builder().stack_size(1 << 46).build())
+        (self.seed % 8 == 7).then(|| Pool::builder().stack_size(usize::MAX / 4 * 3).build())
     }
 }
 

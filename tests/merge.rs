@@ -465,7 +465,9 @@ fn two_thousand_sources() {
                 assert!(i < 2_000);
             })
         });
-        let mut merged = merge(sources);
+        // Stacks for which 32 bits of addresses are enough.
+        let pool = Pool::builder().stack_size(256 << 10).build();
+        let mut merged = merge(sources).on(&pool);
         let report = merged.report();
         assert_eq!(report.live(), 2_000);
         assert_eq!(merged.by_ref().count(), 10_000);
@@ -476,7 +478,7 @@ fn two_thousand_sources() {
 
 #[test]
 fn without_a_thread_the_consumer_pulls_them_all() {
-    let none = Pool::builder().stack_size(usize::MAX / 2).build();
+    let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
     within(SOON, move || {
         let mut all: Vec<u32> = merge([0..40, 40..50, 50..60]).on(&none).collect();
         all.sort_unstable();

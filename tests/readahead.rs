@@ -375,7 +375,7 @@ fn a_stage_inside_its_source_ends_with_it() {
 
 #[test]
 fn without_a_thread_the_consumer_pulls() {
-    let none = Pool::builder().stack_size(usize::MAX / 2).build();
+    let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
     within(SOON, move || {
         let me = std::thread::current().id();
         let source = (0..100).inspect(move |_| assert_eq!(std::thread::current().id(), me));
@@ -394,7 +394,7 @@ fn without_a_thread_the_consumer_pulls() {
 
 #[test]
 fn without_a_thread_a_cancellation_ends_it_too() {
-    let none = Pool::builder().stack_size(usize::MAX / 2).build();
+    let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
     within(SOON, move || {
         let token = CancelToken::new();
         let mut ahead = (0..).readahead(8).on(&none).cancel_on(&token);

@@ -396,7 +396,7 @@ fn a_panic_of_a_sink_is_raised_when_all_have_ended() {
 
 #[test]
 fn without_a_thread_the_sinks_run_one_after_the_other() {
-    let none = Pool::builder().stack_size(usize::MAX / 2).build();
+    let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
     for k in 1..=9 {
         let pool = none.clone();
         within(SOON, move || {

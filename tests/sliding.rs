@@ -166,7 +166,7 @@ fn size_hint_is_exact_at_every_step() {
     }
     let endless = (0_u64..).window(4).sliding(2);
     assert_eq!(endless.size_hint().1, None);
-    assert!(endless.size_hint().0 > 1 << 60);
+    assert!(endless.size_hint().0 > usize::MAX / 4);
 }
 
 #[test]

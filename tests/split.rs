@@ -498,7 +498,7 @@ fn a_panic_of_the_source_comes_out_of_the_sinks_with_its_payload() {
 
 #[test]
 fn without_a_thread_one_sink_runs_after_the_other() {
-    let none = Pool::builder().stack_size(usize::MAX / 2).build();
+    let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
     within(SOON, move || {
         let first = Counter::new();
         let split = (0..10_000).split(even).buffer(1).on(&none);

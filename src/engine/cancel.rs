@@ -833,6 +833,12 @@ impl Rivals {
     }
 }
 
+/// Trips the tokens that are due, where the thread that does so could not be started: for consumers that
+/// work alone, between two items. No lock may be held.
+pub(crate) fn keep_time() {
+    timer::keep_time();
+}
+
 /// The thread that trips tokens with hooks at their deadlines.
 #[cfg(not(loom))]
 mod timer {
@@ -841,7 +847,9 @@ mod timer {
     use super::Node;
     use crate::engine::unwind;
     use crate::error::Cancelled;
-    use crate::sync::{Arc, Condvar, Instant, Mutex, fixed, spawn};
+    use crate::sync::{
+        Arc, AtomicBool, Condvar, Instant, Mutex, MutexGuard, Ordering, fixed, spawn,
+    };
 
     struct Timer {
         /// In which process the thread runs: a forked child needs one of its own.
@@ -858,6 +866,8 @@ mod timer {
         entries: BTreeMap::new(),
     });
     static EARLIER: Condvar = Condvar::new();
+    /// Whether there are entries and perhaps no thread.
+    static LACKS_THREAD: AtomicBool = AtomicBool::new(false);
 
     pub(super) fn add(at: Instant, node: &Arc<Node>) {
         let mut timer = TIMER.lock();
@@ -867,6 +877,8 @@ mod timer {
             // If it fails, the entry stays, and the next one tries again.
             let started = spawn("fanfold-timer", None, run);
             timer.started = started.is_ok().then_some(here);
+            // Relaxed: a hint for `keep_time`, which takes the lock.
+            LACKS_THREAD.store(started.is_err(), Ordering::Relaxed);
         } else if timer.looks.is_none_or(|looks| at < looks) {
             EARLIER.notify_one();
         }
@@ -894,17 +906,34 @@ mod timer {
             let left = first.map(|at| at.saturating_duration_since(Instant::now()));
             timer = match left {
                 None => EARLIER.wait(timer),
-                Some(left) if left.is_zero() => {
-                    let due = timer.entries.pop_first();
-                    drop(timer);
-                    let trip = |(_, node)| Node::trip(&node, Cancelled::BY_DEADLINE);
-                    if let Some(panic) = due.and_then(trip) {
-                        unwind::bury(panic);
-                    }
-                    TIMER.lock()
-                }
+                Some(left) if left.is_zero() => trip_first(timer),
                 Some(left) => EARLIER.wait_timeout(timer, left),
             };
+        }
+    }
+
+    fn trip_first(mut timer: MutexGuard<'static, Timer>) -> MutexGuard<'static, Timer> {
+        let due = timer.entries.pop_first();
+        drop(timer);
+        let trip = |(_, node)| Node::trip(&node, Cancelled::BY_DEADLINE);
+        if let Some(panic) = due.and_then(trip) {
+            unwind::bury(panic);
+        }
+        TIMER.lock()
+    }
+
+    pub(super) fn keep_time() {
+        if !LACKS_THREAD.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut timer = TIMER.lock();
+        let now = Instant::now();
+        let is_due = |timer: &Timer| {
+            let first = timer.entries.first_key_value();
+            timer.started.is_none() && first.is_some_and(|(&(at, _), _)| at <= now)
+        };
+        while is_due(&timer) {
+            timer = trip_first(timer);
         }
     }
 }
@@ -922,6 +951,8 @@ mod timer {
     }
 
     pub(super) fn remove(_: Instant, _: &Node) {}
+
+    pub(super) fn keep_time() {}
 }
 
 #[cfg(all(test, not(loom)))]

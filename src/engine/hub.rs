@@ -41,7 +41,7 @@
 
 use crate::dropped::Dropped;
 use crate::engine::bell::{Bell, Ear, Heard};
-use crate::engine::cancel::{CancelToken, OnCancel, Why};
+use crate::engine::cancel::{self, CancelToken, OnCancel, Why};
 use crate::engine::census::Alive;
 use crate::engine::context::{self, Current, Inherited, Inside, Plain};
 use crate::engine::erase::{Crew, Seed, Stop, Team};
@@ -803,7 +803,11 @@ where
             return false;
         }
         let alone = self.hub.crowded.load(Ordering::Relaxed) && *self.hub.servers.lock() == 0;
-        if !alone || self.hub.is_stopped() {
+        if !alone {
+            return false;
+        }
+        cancel::keep_time();
+        if self.hub.is_stopped() {
             return false;
         }
         let Some(feeder) = steal(&self.hub.unserved) else {

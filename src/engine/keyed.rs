@@ -61,7 +61,7 @@
 //!   taken what is done. Who comes back from closures and sees the stop rings; who stops rings behind it.
 
 use crate::engine::bell::{Bell, Ear, Heard};
-use crate::engine::cancel::{CancelToken, OnCancel, Why};
+use crate::engine::cancel::{self, CancelToken, OnCancel, Why};
 use crate::engine::census::Alive;
 use crate::engine::context::{self, Current, Inherited, Inside, Started};
 use crate::engine::cost::Pace;
@@ -1248,6 +1248,7 @@ where
             return false;
         };
         let shared = &taker.shared;
+        cancel::keep_time();
         let board = shared.board.lock();
         if board.threads > 0 || board.can_grow {
             return false;

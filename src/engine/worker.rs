@@ -5,6 +5,7 @@
 //! something new to pull); the source; unclaimed items inside other workers' runs; what a puller
 //! that is stuck in the source holds. Then it watches or sleeps (see `desk.rs`).
 
+use crate::engine::cancel;
 use crate::engine::context::{self, Current};
 use crate::engine::cost::PARTS;
 use crate::engine::ctl::Here;
@@ -632,6 +633,7 @@ where
             found |= sought.is_ok();
             desk = match sought {
                 Ok(run) => {
+                    cancel::keep_time();
                     let _here = context::in_closure(Rc::clone(&worker.here) as Rc<dyn Current>);
                     self.execute(run, &mut worker)
                 }
