@@ -719,10 +719,10 @@ where
                 GIVEN_UP => None,
                 // Not in the source: it may enter it at any time.
                 0 => now.checked_add(limit),
-                since => self
-                    .hub
-                    .born
-                    .checked_add(Duration::from_nanos(since) + limit),
+                since => {
+                    let since = self.hub.born.checked_add(Duration::from_nanos(since))?;
+                    since.checked_add(limit) // `None`: never, or in some centuries
+                }
             }
         });
         deadlines.min()
