@@ -311,6 +311,9 @@ where
     /// A feeder has to be served.
     fn serve(self: &Arc<Self>, feeder: Feeder<I>) {
         self.unserved.push(feeder);
+        if self.is_stopped() {
+            return; // it is for the drop
+        }
         let mut servers = self.servers.lock();
         if *servers >= self.limit.load(Ordering::Relaxed) {
             self.crowded.store(true, Ordering::Relaxed);
@@ -601,18 +604,32 @@ where
         Got::Over
     }
 
-    /// The next of this lane.
+    /// The next of this lane. `Over`: it was stopped, and gives nothing more; others may have something.
     pub(crate) fn next_of(&mut self, index: usize) -> Got<I::Item> {
-        while !self.over {
+        loop {
             while steal(&self.hub.arrivals).is_some() {}
             if let Some(event) = self.take(index, false) {
                 return Got::Event(index, event);
+            }
+            if self.over {
+                return Got::Over;
             }
             if let Some(got) = self.wait(Some(index), None, &|| false) {
                 return got;
             }
         }
-        Got::Over
+    }
+
+    /// Nothing more is wanted. A source that blocks is not waited for: that is for the drop to do, which
+    /// also drops what is there.
+    pub(crate) fn stop(&mut self) {
+        self.over = true;
+        self.hub.words.stop();
+    }
+
+    /// Whether no source is pulled any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.hub.is_stopped()
     }
 
     /// Nothing more will come. Joins the threads, unless one may be stuck in a source that nobody
