@@ -38,7 +38,7 @@
 use crate::dropped::Dropped;
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::cancel::{self, CancelToken, OnCancel};
-use crate::engine::census::Alive;
+use crate::engine::census::{Alive, Held};
 use crate::engine::erase::{Crew, Seed, Stop, Team};
 use crate::engine::nest::{self, Inside, Interrupt};
 use crate::engine::pool::Pool;
@@ -194,6 +194,13 @@ impl Words {
         self.stray(self.token.trip());
         self.inside.interrupt();
         self.bell.interrupt();
+    }
+
+    /// The consumer has been told that nothing more comes.
+    fn over(&self, held: Arc<dyn Held>) {
+        if let Some(alive) = &*self.alive.lock() {
+            alive.over(held);
+        }
     }
 
     fn stray(&self, panic: Option<Payload>) {
@@ -625,6 +632,7 @@ where
     pub(crate) fn stop(&mut self) {
         self.over = true;
         self.hub.words.stop();
+        self.hub.words.over(self.team.crew().held());
     }
 
     /// Whether no source is pulled any more.
@@ -641,6 +649,7 @@ where
             if !self.ear.bell().is_interrupted() && !self.lanes.iter().any(given_up) {
                 self.team.join();
             }
+            self.hub.words.over(self.team.crew().held());
         }
     }
 

@@ -59,7 +59,7 @@
 
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::cancel::{self, CancelToken, OnCancel};
-use crate::engine::census::Alive;
+use crate::engine::census::{self, Alive};
 use crate::engine::cost::Pace;
 use crate::engine::erase::{Crew, Seed, Stop, Team};
 use crate::engine::hub::Common;
@@ -431,6 +431,13 @@ impl Words {
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// The consumer has been told that nothing more comes.
+    fn over(&self, held: Arc<dyn census::Held>) {
+        if let Some(alive) = &*self.alive.lock() {
+            alive.over(held);
+        }
     }
 
     fn stray(&self, panic: Option<Payload>) {
@@ -1121,6 +1128,7 @@ where
                 Found::Result(Ok(output)) => return Some(output),
                 Found::Result(Err(panic)) => {
                     self.over = true;
+                    self.words.over(self.team.crew().held());
                     resume_unwind(panic);
                 }
                 Found::Over => self.end(),
@@ -1132,6 +1140,7 @@ where
                     if !wanted {
                         self.over = true;
                         self.words.halt();
+                        self.words.over(self.team.crew().held());
                     }
                 }
             }
@@ -1208,6 +1217,7 @@ where
         if !words.is_stopped() {
             self.team.join();
         }
+        words.over(self.team.crew().held());
         let taker = self.taker.as_ref();
         let panic = taker.and_then(|taker| taker.shared.board.lock().panic.take());
         if let Some(panic) = panic.or_else(|| words.stray.lock().take()) {
