@@ -462,8 +462,9 @@ pub trait Fanfold: Sized {
     ///
     /// The order stays. Lazy: nothing is pulled before the first `next()`. An item is there for the
     /// consumer the moment the source has given it. At most `k` items are pulled and not yet taken;
-    /// then the source waits (a quick one until half of them are), or what [`overflow`](Readahead::overflow) says happens. It decouples a
-    /// consumer that pauses from a source that could go on.
+    /// then the source waits, or what [`overflow`](Readahead::overflow) says happens. A quick source waits
+    /// until half of them are taken, so a consumer that pauses finds more than half of `k` items. It
+    /// decouples a consumer that pauses from a source that could go on.
     ///
     /// # Panics
     ///

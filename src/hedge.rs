@@ -8,7 +8,7 @@
 //! tokens of the others; what they bring after that they drop themselves, and what they have brought
 //! and nobody has taken goes with the race, whose last holder drops it.
 
-use crate::engine::bell::{Bell, Ear, Heard};
+use crate::engine::bell::{Bell, Ear};
 use crate::engine::cancel::{CancelToken, OnCancel, Rivals};
 use crate::engine::census::{self, Alive};
 use crate::engine::context::{self, Current, Plain};
@@ -203,7 +203,7 @@ impl<I: Iterator> Hedge<I> {
     ///
     /// The tokens are also tripped with [`CancelToken::current`] of the caller: in a closure of a stage
     /// with that stage. Where no thread can be started, a replica runs here, and the next one after it; then
-    /// no time is kept.
+    /// the [time](Self::timeout) is looked at in between.
     ///
     /// # Panics
     ///
@@ -422,21 +422,19 @@ where
                 Err(why) => {
                     runner.rivals.give_up(number);
                     runner.failures.push((number, why));
-                    if more && !runner.rivals.is_claimed() {
+                    // However quickly they fail, they come to an end with the whole.
+                    if more && !runner.rivals.is_claimed() && !runner.is_over() {
                         more = runner.start_next(next(runner), &lease);
                     }
                     slow_at = next_at(delay);
                 }
             }
         }
-        if runner.running == 0 {
-            let failures = runner.failures();
-            // They may have failed because they were told to stop, and been heard first.
-            return Err(if runner.token.is_cancelled() {
-                HedgeError::cancelled(failures)
-            } else {
-                HedgeError::all_failed(failures)
-            });
+        if runner.running == 0 || runner.is_over() {
+            if !runner.race.done.is_empty() {
+                continue; // an answer that is there counts, whatever else has happened
+            }
+            return Err(runner.end(more));
         }
         let slow =
             more && !runner.rivals.is_claimed() && slow_at.is_some_and(|at| at <= Instant::now());
@@ -460,9 +458,7 @@ where
             continue;
         }
         let wake_at = slow_at.filter(|_| more && !runner.rivals.is_claimed());
-        if let Some(error) = runner.wait(wake_at) {
-            return Err(error);
-        }
+        runner.wait(wake_at);
     }
 }
 
@@ -581,21 +577,38 @@ impl<T, E> Runner<T, E> {
         }
     }
 
-    /// Waits for news, or for the time of the next replica. `Some`: it is no use to wait any longer.
-    fn wait(&mut self, slow_at: Option<Instant>) -> Option<HedgeError<E>> {
+    /// Waits for news, for the time of the next replica, or for the end of the whole.
+    fn wait(&mut self, slow_at: Option<Instant>) {
         let (race, token) = (&self.race, &self.token);
         let until = slow_at.into_iter().chain(self.deadline).min();
-        let heard = self
-            .ear
+        self.ear
             .wait(|| !race.done.is_empty() || token.is_cancelled(), until);
-        if !race.done.is_empty() {
-            return None; // an answer that is there counts, whatever else has happened
+    }
+
+    /// Whether it is no use to wait any longer, or to start anything.
+    fn is_over(&self) -> bool {
+        self.is_unwanted() || self.is_late()
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.token.is_cancelled() || context::is_unwanted()
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// What came of it without an answer. `more`: there may be other replicas.
+    fn end(&mut self, more: bool) -> HedgeError<E> {
+        let (failures, running) = (self.failures(), self.running > 0);
+        // They may have failed because they were told to stop, and been heard first.
+        if self.is_unwanted() {
+            HedgeError::cancelled(failures)
+        } else if running || more && self.is_late() {
+            HedgeError::timed_out(failures)
+        } else {
+            HedgeError::all_failed(failures)
         }
-        if heard == Heard::Unwanted || token.is_cancelled() {
-            return Some(HedgeError::cancelled(self.failures()));
-        }
-        let over = self.deadline.is_some_and(|at| at <= Instant::now());
-        over.then(|| HedgeError::timed_out(self.failures()))
     }
 
     /// By the numbers of the replicas.

@@ -249,6 +249,51 @@ fn the_whole_has_a_time_out() {
     });
 }
 
+/// However quickly they fail: where no thread can be started each has failed before the caller looks.
+#[test]
+fn no_replica_is_started_after_the_end() {
+    for by_token in [false, true] {
+        for delay in [None, Some(Duration::ZERO), Some(LONG)] {
+            for threads in [false, true] {
+                within(SOON, move || {
+                    let (pulled, token) = (Counter::new(), CancelToken::new());
+                    let replicas = std::iter::repeat_with({
+                        let (pulled, token) = (pulled.clone(), token.clone());
+                        move || {
+                            if pulled.add() == 5 {
+                                if by_token {
+                                    token.cancel();
+                                } else {
+                                    std::thread::sleep(3 * SHORT);
+                                }
+                            }
+                            |_: CancelToken| Err::<(), _>(1)
+                        }
+                    });
+                    let pool = if threads {
+                        Pool::global()
+                    } else {
+                        Pool::builder().stack_size(usize::MAX / 2).build()
+                    };
+                    let mut hedge = replicas.hedge().on(&pool).cancel_on(&token);
+                    if let Some(delay) = delay {
+                        hedge = hedge.after(delay);
+                    }
+                    let error = if by_token {
+                        hedge.run().unwrap_err()
+                    } else {
+                        hedge.timeout(SHORT).run().unwrap_err()
+                    };
+                    assert_eq!(error.is_cancelled(), by_token, "{error}");
+                    assert_eq!(error.is_timeout(), !by_token, "{error}");
+                    let pulled = pulled.get();
+                    assert!(pulled <= 5, "{pulled} after {delay:?}");
+                });
+            }
+        }
+    }
+}
+
 #[test]
 fn a_replica_is_told_that_the_time_is_over() {
     within(SOON, || {

@@ -336,6 +336,36 @@ fn a_panic_of_the_source() {
     }
 }
 
+/// P6: after a panic nothing is pulled, though the stage is not dropped.
+#[test]
+fn nothing_is_pulled_after_a_panic() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (pulled, trap) = (Arc::new(AtomicUsize::new(0)), Trap::new());
+            let source = {
+                let pulled = Arc::clone(&pulled);
+                (0..usize::MAX).inspect(move |i| pulled.store(*i, Relaxed))
+            };
+            let closure = {
+                let trap = trap.clone();
+                move |i| {
+                    if trap.springs(i) {
+                        bang(i as u64);
+                    }
+                    run(i)
+                }
+            };
+            let mut stage = source.par_map_ordered(n, closure);
+            until_inline(&mut stage);
+            trap.set();
+            while caught(|| stage.next()).is_ok() {}
+            assert_eq!(stage.next(), None);
+            fanfold::testing::assert_quiescent();
+            assert_eq!(pulled.load(Relaxed), trap.at());
+        });
+    }
+}
+
 #[test]
 fn the_first_error_ends_it() {
     for n in 1..=9 {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use fanfold::{Unsorted, merge_sorted_by_key};
+use fanfold::{CancelToken, Unsorted, merge_sorted_by_key};
 use quickcheck::quickcheck;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,6 +61,65 @@ fn an_item_whose_turn_has_come_waits_for_no_source() {
         let mut merged = merge_sorted_by_key(sources, |x| *x).unchecked();
         let _open = gate.opener();
         assert_eq!(merged.next(), Some(1));
+    });
+}
+
+#[test]
+fn an_error_waits_for_no_source() {
+    within(SOON, || {
+        let gate = Gate::new();
+        type Boxed = Box<dyn Iterator<Item = u64> + Send>;
+        let sources: [Boxed; 2] = [
+            Box::new([3, 1].into_iter()),
+            Box::new(std::iter::once(9).chain(blocks(&gate))),
+        ];
+        let mut merged = merge_sorted_by_key(sources, |x| *x).buffer(4);
+        let _open = gate.opener();
+        assert_eq!(merged.next(), Some(Ok(3)));
+        let error = merged.next().and_then(Result::err).expect("an error");
+        assert_eq!((error.before, error.after), (3, 1));
+        for _ in 0..3 {
+            assert_eq!(merged.next(), None);
+            assert_eq!(merged.size_hint(), (0, Some(0)));
+        }
+    });
+}
+
+/// A source that is stopped counts as one that has ended.
+#[test]
+fn what_is_there_is_merged_when_a_token_is_tripped() {
+    within(SOON, || {
+        type Boxed = Box<dyn Iterator<Item = u64> + Send>;
+        let (gate, token, there) = (Gate::new(), CancelToken::new(), Counter::new());
+        let ready = |first: u64| -> Boxed {
+            let (there, gate) = (there.clone(), gate.clone());
+            let rest = std::iter::from_fn(move || {
+                there.add(); // what is before this has been handed over
+                gate.wait();
+                None
+            });
+            Box::new((first..10).step_by(2).chain(rest))
+        };
+        let sources = [ready(0), Box::new(blocks(&gate)) as Boxed, ready(1)];
+        let merged = merge_sorted_by_key(sources, |x| *x).unchecked();
+        let mut merged = merged.cancel_on(&token);
+        let _open = gate.opener();
+        let canceller = std::thread::spawn({
+            let there = there.clone();
+            move || {
+                there.wait_for(2);
+                token.cancel();
+            }
+        });
+        let mut got = Vec::new();
+        while let Some(item) = merged.next() {
+            got.push(item);
+            let most = merged.size_hint().1;
+            assert!(most.is_none_or(|most| most >= 10 - got.len()));
+        }
+        assert!(got.into_iter().eq(0..10));
+        assert_eq!((merged.next(), merged.size_hint()), (None, (0, Some(0))));
+        canceller.join().expect("no panic");
     });
 }
 

@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{
-    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, settle, within,
+    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, panics_at,
+    payload, settle, within,
 };
 
 #[test]
@@ -122,6 +123,94 @@ fn quiescent_after_a_chain_a_nest_and_a_scope() {
             assert_quiescent();
         });
     }
+}
+
+/// Everything that says `None` before its source has ended, each held on to.
+#[test]
+fn quiescent_after_an_early_end_that_is_not_dropped() {
+    for n in 1..=5 {
+        within(SOON, move || {
+            let mut failed = (0..).try_par_map_ordered(n, |i| if i == 20 { Err(i) } else { Ok(i) });
+            assert_eq!(failed.by_ref().count(), 21);
+            assert_quiescent();
+            let mut bad = (0..).par_map_ordered(n, |i| if i == 20 { bang(i) } else { i });
+            assert_eq!(caught(|| bad.by_ref().count()), Err(20));
+            assert_eq!(bad.next(), None);
+            assert_quiescent();
+            let mut bad = panics_at(20, &Counter::new()).par_map(n, |i| i);
+            assert_eq!(caught(|| bad.by_ref().count()), Err(20));
+            assert_eq!(bad.next(), None);
+            assert_quiescent();
+
+            let token = CancelToken::new();
+            let mut stage = (0..).par_map_ordered(n, |i| i).cancel_on(&token);
+            let mut ahead = (0..).readahead(n).cancel_on(&token);
+            let mut merged = fanfold::merge([0.., 5..]).cancel_on(&token);
+            let mut turns = fanfold::round_robin([0.., 5..]).cancel_on(&token);
+            let mut keyed = (0..).par_map_by_key(n, |i| i % 3, |i| i).cancel_on(&token);
+            assert_eq!(stage.next(), Some(0));
+            assert_eq!(ahead.next(), Some(0));
+            assert!(merged.next().is_some() && turns.next().is_some());
+            assert!(keyed.next().is_some());
+            token.cancel();
+            for count in [
+                stage.by_ref().count(),
+                ahead.by_ref().count(),
+                merged.by_ref().count(),
+                turns.by_ref().count(),
+                keyed.by_ref().count(),
+            ] {
+                assert!(count < 1_000_000);
+            }
+            assert_quiescent();
+
+            let mut short = fanfold::round_robin([0..1, 0..9]).stop_at_first_end();
+            assert_eq!(short.by_ref().count(), 2);
+            let mut wrong = fanfold::merge_sorted_by_key([vec![2, 1], vec![3, 4]], |x| *x);
+            assert!(wrong.by_ref().last().is_some_and(|last| last.is_err()));
+            assert_eq!(wrong.next(), None);
+            let mut timely = (0..3).par_map_ordered(n, |i| i);
+            while !matches!(timely.next_within(SOON), Ok(None)) {}
+            assert_quiescent();
+        });
+    }
+}
+
+/// A closure or a source that is still at it after an early end is a leak until it returns.
+#[test]
+fn what_still_runs_after_an_early_end_is_named() {
+    within(SOON, || {
+        let (gate, asked) = (Gate::new(), Gate::new());
+        let mut late = (0..1)
+            .par_map_ordered(2, {
+                let gate = gate.clone();
+                move |_| gate.wait()
+            })
+            .item_timeout(Duration::from_millis(5))
+            .named("a closure");
+        let _open = gate.opener();
+        assert!(payload(|| late.next()).is_err());
+        assert_eq!(late.next(), None);
+        let token = CancelToken::new();
+        let source = std::iter::from_fn({
+            let (gate, asked) = (gate.clone(), asked.clone());
+            move || (asked.open(), gate.wait(), None::<u8>).2
+        });
+        let mut silent = source.readahead(2).cancel_on(&token).named("a source");
+        let canceller = std::thread::spawn(move || {
+            asked.wait();
+            token.cancel();
+        });
+        assert_eq!(silent.next(), None);
+        canceller.join().expect("no panic");
+        let said = message(assert_quiescent);
+        assert!(
+            said.contains("a closure") && said.contains("a source"),
+            "{said}"
+        );
+        gate.open();
+        assert_quiescent();
+    });
 }
 
 #[test]

@@ -3,13 +3,15 @@
 
 mod support;
 
-use fanfold::{CancelToken, Fanfold, Pool, Workers};
+use fanfold::{
+    CancelToken, Cancelled, Fanfold, HedgePolicy, Merge, Pool, SourceOptions, Workers, replica,
+};
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::process::Command;
 use std::time::Duration;
 use support::{
-    Counter, Lying, Meter, SOON, Script, bang, caught, dawdle, message, panics_at, within,
+    Counter, Lying, Meter, SOON, Script, bang, caught, dawdle, message, panics_at, settle, within,
 };
 
 #[track_caller]
@@ -338,6 +340,65 @@ fn workers_that_wait_are_many() {
 #[test]
 fn workers_that_never_compute_are_no_number() {
     assert_names_the_fix(|| Workers::io(Duration::from_secs(1), Duration::ZERO));
+}
+
+// ---- times without an end
+
+/// Items that come so late that whoever wants them sleeps for them.
+fn late() -> impl Iterator<Item = u32> + Clone + Send {
+    (0..3).inspect(|_| settle())
+}
+
+/// No sum of times overflows, wherever one may be said.
+#[test]
+fn a_time_of_ages_is_no_limit() {
+    const AGES: Duration = Duration::MAX;
+    within(SOON, || {
+        let policies = [
+            HedgePolicy::after(AGES),
+            HedgePolicy::after(Duration::ZERO).floor(AGES),
+            HedgePolicy::after(AGES).cap(AGES),
+        ];
+        for policy in &policies {
+            assert!(late().par_map_ordered(2, |i| i).hedged(policy).eq(0..3));
+            assert!(late().par_map(2, |i| i).hedged(policy).eq(0..3));
+            let replicas = || [1, 2].map(|i| replica(move |_| (settle(), Ok::<_, ()>(i)).1));
+            let hedge = replicas().into_iter().hedge();
+            assert_eq!(hedge.after_percentile(policy).run(), Ok(1));
+            let hedge = replicas().into_iter().hedge().after(AGES).timeout(AGES);
+            assert_eq!(hedge.run(), Ok(1));
+            policy.record(AGES);
+        }
+        let timed = || late().par_map_ordered(2, |i| i).item_timeout(AGES);
+        assert!(timed().eq(0..3) && timed().unordered().count() == 3);
+        assert!(timed().hedged(&policies[0]).isolate().count() == 3);
+        let mut stage = timed();
+        for i in 0..3 {
+            assert_eq!(stage.next_within(AGES).ok(), Some(Some(i)));
+        }
+        assert!(stage.next_within(AGES).is_ok_and(|end| end.is_none()));
+        let patient = || SourceOptions::new().timeout(AGES);
+        let merged = Merge::builder().source_with(late(), patient());
+        let mut merged = merged.source_with(late(), patient());
+        let report = merged.report();
+        assert_eq!(merged.count(), 6);
+        assert_eq!(report.timed_out().len(), 0);
+        assert!(late().window(2).max_age(AGES).eq([vec![0, 1], vec![2]]));
+        let pool = Pool::builder().idle_time(AGES).build();
+        assert!(late().par_map_ordered(2, |i| i).on(&pool).eq(0..3));
+        settle(); // the threads come to idle
+        assert!(late().par_map_ordered(2, |i| i).on(&pool).eq(0..3));
+        drop(pool);
+        let token = CancelToken::new().with_timeout(AGES);
+        let _hook = token.on_cancel(|| ());
+        let sleeper = std::thread::spawn({
+            let token = token.clone();
+            move || (token.sleep(AGES), token.wait()).0
+        });
+        settle();
+        token.cancel();
+        assert_eq!(sleeper.join().expect("no panic"), Err(Cancelled::default()));
+    });
 }
 
 const VARIABLE: &str = "FANFOLD_TEST_WORKERS";

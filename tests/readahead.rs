@@ -34,8 +34,8 @@ fn as_many_as_was_said_are_pulled_ahead_and_no_more() {
             let mut ahead = counted(0.., &pulled).readahead(k);
             for taken in 1..=100 {
                 assert!(ahead.next().is_some());
-                // A source that has just filled the buffer is called back for half of it.
-                pulled.wait_for(taken + if k <= 2 { k } else { k / 2 });
+                // A source that has just filled the buffer is called back when half of it is free.
+                pulled.wait_for(taken + k / 2 + 1);
                 if taken % 20 == 0 {
                     settle();
                 }

@@ -67,6 +67,60 @@ fn the_others_read_ahead_while_one_is_waited_for() {
 }
 
 #[test]
+fn the_end_of_the_first_waits_for_no_source() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let short: Boxed = Box::new(0..1);
+        let long: Boxed = Box::new((5..7).chain(blocks(&gate)));
+        let mut robin = round_robin([short, long]).stop_at_first_end();
+        let _open = gate.opener();
+        assert_eq!((robin.next(), robin.next()), (Some(0), Some(5)));
+        for _ in 0..3 {
+            assert_eq!((robin.next(), robin.size_hint()), (None, (0, Some(0))));
+        }
+    });
+}
+
+/// A source that is stopped counts as one that has ended.
+#[test]
+fn what_is_there_is_yielded_when_a_token_is_tripped() {
+    for stops in [false, true] {
+        within(SOON, move || {
+            let (gate, token, there) = (Gate::new(), CancelToken::new(), Gate::new());
+            let silent: Boxed = Box::new(blocks(&gate));
+            let ready: Boxed = Box::new((0..10).chain(std::iter::from_fn({
+                let (there, gate) = (there.clone(), gate.clone());
+                move || {
+                    there.open(); // what is before this has been handed over
+                    gate.wait();
+                    None
+                }
+            })));
+            let robin = round_robin([ready, silent]).cancel_on(&token);
+            let mut robin = if stops {
+                robin.stop_at_first_end()
+            } else {
+                robin
+            };
+            let _open = gate.opener();
+            let canceller = std::thread::spawn(move || {
+                there.wait();
+                token.cancel();
+            });
+            let (mut got, want) = (Vec::new(), if stops { 1 } else { 10 });
+            while let Some(item) = robin.next() {
+                got.push(item);
+                let most = robin.size_hint().1;
+                assert!(most.is_none_or(|most| most >= want - got.len()));
+            }
+            assert!(got.into_iter().eq(0..want as u64));
+            assert_eq!((robin.next(), robin.size_hint()), (None, (0, Some(0))));
+            canceller.join().expect("no panic");
+        });
+    }
+}
+
+#[test]
 fn a_panic_comes_at_its_turn_and_the_others_go_on() {
     within(SOON, || {
         let sources = (1..=3).map(|k| panics_at(k, &Counter::new()).take(4));

@@ -22,7 +22,7 @@ const NAME: &str = "merge_sorted_by_key";
 /// Of items with equal keys that of the earlier source comes first, so the order is the same on
 /// every run. Of each source at most [`buffer`](MergeSorted::buffer) items are pulled and not yet taken, and one
 /// more is compared. To yield an item, one of each source must be there: a source that is silent holds
-/// up the others. Lazy: nothing is pulled before the first `next()`. `key` is called once an item, on
+/// up the others. After a [cancellation](MergeSorted::cancel_on) what is there is merged. Lazy: nothing is pulled before the first `next()`. `key` is called once an item, on
 /// the consumer's thread.
 ///
 /// # Panics
@@ -257,7 +257,7 @@ impl<K: Ord, T> Eq for Head<K, T> {}
 /// is due is asked only when another item is wanted: so an item whose turn has come waits for no
 /// source, its own included (`itertools::kmerge_by` asks the source first).
 pub struct SortedIter<I: Iterator, K, F, C> {
-    /// `None`: it has failed.
+    /// `None`: the scope was over before it began.
     front: Option<Front<I>>,
     due: Vec<usize>,
     heads: BinaryHeap<Head<K, I::Item>>,
@@ -313,23 +313,21 @@ where
                     self.left.0 = 0;
                     resume_unwind(panic)
                 }
-                Got::Event(_, Event::End | Event::TimedOut) => {
+                // One that was stopped has ended too: the others go on with what is there.
+                Got::Event(_, Event::End | Event::TimedOut) | Got::Late | Got::Over => {
                     self.due.pop();
                 }
                 Got::Unwanted => return Ok(false),
-                // Nobody wants anything more.
-                Got::Late | Got::Over => {
-                    self.due.clear();
-                    self.heads.clear();
-                }
             }
         }
         Ok(true)
     }
 
-    /// Joins the threads, and drops what is left.
+    /// Gives nothing more. The join is left to the drop: a source may block.
     fn close(&mut self) {
-        self.front = None;
+        if let Some(front) = &mut self.front {
+            front.stop();
+        }
         self.due.clear();
         self.heads.clear();
     }
@@ -454,11 +452,15 @@ where
     }
 
     fn left(running: &SortedIter<I, K, F, C>) -> (usize, Option<usize>) {
+        let (held, (low, high)) = (running.heads.len(), running.left);
         let Some(front) = &running.front else {
             return (0, Some(0));
         };
-        let (held, (low, high)) = (running.heads.len(), running.left);
+        if running.due.is_empty() && held == 0 {
+            return (0, Some(0));
+        }
+        let low = if front.is_stopped() { 0 } else { low };
         let high = high.and_then(|high| high.checked_add(held));
-        outputs::<I, K, C>(front.hint((low.saturating_add(held), high)))
+        outputs::<I, K, C>((low.saturating_add(held), high))
     }
 }

@@ -57,7 +57,7 @@ where
     I::Item: Send,
 {
     /// Ends when it is the turn of a source that has ended; the items that others have ready are
-    /// dropped.
+    /// dropped with it. A source that blocks is not waited for until the drop.
     ///
     /// # Panics
     ///
@@ -92,7 +92,7 @@ where
 /// What a [`RoundRobin`] is while it runs.
 #[derive(Debug)]
 pub struct RoundsIter<I: Iterator> {
-    /// `None`: it was stopped.
+    /// `None`: the scope was over before it began.
     front: Option<Front<I>>,
     /// The lanes that have not ended, in the order of their turns.
     turns: VecDeque<usize>,
@@ -162,8 +162,13 @@ where
     }
 
     fn left(running: &RoundsIter<I>) -> (usize, Option<usize>) {
-        let front = running.front.as_ref();
-        front.map_or((0, Some(0)), |front| front.hint(running.left))
+        let (low, high) = running.left;
+        match &running.front {
+            Some(front) if !running.turns.is_empty() => {
+                (if front.is_stopped() { 0 } else { low }, high)
+            }
+            _ => (0, Some(0)),
+        }
     }
 }
 
@@ -197,15 +202,16 @@ where
                     self.left.0 = 0;
                     resume_unwind(panic)
                 }
-                Got::Event(_, Event::End | Event::TimedOut) if !self.stops => {}
                 Got::Unwanted => {
                     self.turns.push_front(turn);
                     return None;
                 }
-                Got::Late | Got::Over => return None,
-                Got::Event(..) => {
-                    // Its drop joins the threads, and drops what they have ready.
-                    self.front = None;
+                // One that was stopped has ended too: the others go on with what is there.
+                Got::Event(..) | Got::Late | Got::Over if !self.stops => {}
+                Got::Event(..) | Got::Late | Got::Over => {
+                    // The join is left to the drop, as another source may block.
+                    front.stop();
+                    self.turns.clear();
                     return None;
                 }
             }

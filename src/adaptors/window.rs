@@ -83,7 +83,8 @@ impl<S: Iterator> Window<S> {
     /// The age runs from when the source gave the item. So a window comes out in time although
     /// the source blocks: it is pulled on a thread of its own, ahead of the consumer by `size` items, and
     /// 1,024, at most. Each window holds what the source gave until it closed, however late the consumer
-    /// comes. Lazy; takes the options of [`Fed`](crate::Fed).
+    /// comes; a consumer that is so many items behind holds up the source, whose items may then come too
+    /// late for a window that would have been fuller. Lazy; takes the options of [`Fed`](crate::Fed).
     ///
     /// # Panics
     ///

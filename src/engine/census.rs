@@ -2,13 +2,34 @@
 //!
 //! A stage belongs to the thread that started it; one that is started by a worker belongs to the
 //! thread that started the worker's stage. So tests that run side by side do not see one another.
+//!
+//! One that has said its last word and was not joined (a panic, an error, a token, a time-out) runs as long
+//! as a thread holds something of it, and no longer.
 
 use crate::sync::fixed::{AtomicU64, Mutex, Relaxed};
+use crate::sync::{Arc, Instant};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
-static ALIVE: Mutex<BTreeMap<u64, (u64, String)>> = Mutex::new(BTreeMap::new());
+static ALIVE: Mutex<BTreeMap<u64, Entry>> = Mutex::new(BTreeMap::new());
+
+/// Threads that have been told to leave have this long to do so.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+struct Entry {
+    root: u64,
+    name: String,
+    /// It is over, and this is what threads hold of it.
+    over: Option<Arc<dyn Held>>,
+}
+
+/// What threads hold of a stage.
+pub(crate) trait Held: Send + Sync {
+    /// Whether a thread still holds something then; waits no longer than until none does.
+    fn is_held_at(&self, time: Instant) -> bool;
+}
 
 thread_local! {
     static ROOT: Cell<u64> = const { Cell::new(0) };
@@ -44,15 +65,27 @@ impl Drop for Entered {
     }
 }
 
-/// A stage that runs, until it is dropped.
+/// A stage that runs, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Alive(u64);
 
 impl Alive {
     pub(crate) fn new(name: &str) -> Self {
         let id = unique();
-        ALIVE.lock().insert(id, (root(), name.to_owned()));
+        let entry = Entry {
+            root: root(),
+            name: name.to_owned(),
+            over: None,
+        };
+        ALIVE.lock().insert(id, entry);
         Alive(id)
+    }
+
+    /// Nothing more comes of it: it only runs while threads hold something.
+    pub(crate) fn over(&self, held: Arc<dyn Held>) {
+        if let Some(entry) = ALIVE.lock().get_mut(&self.0) {
+            entry.over = Some(held);
+        }
     }
 }
 
@@ -62,14 +95,19 @@ impl Drop for Alive {
     }
 }
 
-/// The names of the stages that run on behalf of this thread.
+/// The names of the stages that run on behalf of this thread. Those that are about to end are waited for.
 pub(crate) fn alive() -> Vec<String> {
     let here = root();
-    ALIVE
+    let own: Vec<_> = ALIVE
         .lock()
         .values()
-        .filter(|(root, _)| *root == here)
-        .map(|(_, name)| name.clone())
+        .filter(|entry| entry.root == here)
+        .map(|entry| (entry.name.clone(), entry.over.clone()))
+        .collect();
+    let until = Instant::now() + PATIENCE;
+    own.into_iter()
+        .filter(|(_, over)| over.as_ref().is_none_or(|held| held.is_held_at(until)))
+        .map(|(name, _)| name)
         .collect()
 }
 

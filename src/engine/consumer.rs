@@ -705,7 +705,7 @@ where
     pub(crate) fn stop(&mut self) {
         self.over = true;
         if let Some(shared) = &self.shared {
-            shared.ctl.stop();
+            shared.stop();
         }
     }
 

@@ -16,7 +16,7 @@
 
 use crate::engine::barrier::{Light, heavy};
 use crate::engine::cancel::{CancelToken, Rivals, Why};
-use crate::engine::census::Alive;
+use crate::engine::census::{Alive, Held};
 use crate::engine::context::{Current, Inherited, Inside, Interrupt, Started};
 use crate::engine::erase::Stop;
 use crate::engine::lent::Words;
@@ -395,6 +395,13 @@ impl Ctl {
     /// A worker says how to wake it. `stop` after this wakes it, `stop` before is seen by it.
     pub(crate) fn register(&self, worker: Unparker) {
         self.workers.lock().push(worker);
+    }
+
+    /// The stage has said its last word, though threads may hold something of it.
+    pub(crate) fn over(&self, held: Arc<dyn Held>) {
+        if let Some(alive) = &*self.alive.lock() {
+            alive.over(held);
+        }
     }
 
     /// Keeps a panic that has no item's place; the consumer raises the first when the stage ends.

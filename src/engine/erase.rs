@@ -24,7 +24,7 @@ use crate::engine::context::{self, Link};
 use crate::engine::pool::{Pool, Task};
 use crate::engine::spin::Spin;
 use crate::error::Cancelled;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Instant, Mutex};
 use std::marker::PhantomData;
 
 /// Counts the threads that hold something of a stage.
@@ -54,6 +54,20 @@ impl Latch {
         while *count > 0 {
             count = self.zero.wait(count);
         }
+    }
+}
+
+impl census::Held for Latch {
+    fn is_held_at(&self, time: Instant) -> bool {
+        let mut count = self.count.lock();
+        while *count > 0 {
+            let left = time.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            count = self.zero.wait_timeout(count, left);
+        }
+        false
     }
 }
 
@@ -99,6 +113,13 @@ impl Crew {
             let _here = census::enter(root);
             task();
         }))
+    }
+}
+
+impl Crew {
+    /// What its threads hold of the stage.
+    pub(crate) fn held(&self) -> Arc<dyn census::Held> {
+        Arc::clone(&self.latch) as _
     }
 }
 

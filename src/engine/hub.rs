@@ -42,7 +42,7 @@
 use crate::dropped::Dropped;
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::cancel::{self, CancelToken, OnCancel, Why};
-use crate::engine::census::Alive;
+use crate::engine::census::{Alive, Held};
 use crate::engine::context::{self, Current, Inherited, Inside, Plain};
 use crate::engine::erase::{Crew, Seed, Stop, Team};
 use crate::engine::pool::Pool;
@@ -238,6 +238,13 @@ impl Words {
         self.draining.get().is_some()
     }
 
+    /// The consumer has been told that nothing more comes.
+    fn over(&self, held: Arc<dyn Held>) {
+        if let Some(alive) = &*self.alive.lock() {
+            alive.over(held);
+        }
+    }
+
     fn stray(&self, panic: Option<Payload>) {
         if panic.is_some() {
             let lost = unwind::keep(&mut self.stray.lock(), panic);
@@ -344,6 +351,9 @@ where
     /// A feeder has to be served.
     fn serve(self: &Arc<Self>, feeder: Feeder<I>) {
         self.unserved.push(feeder);
+        if self.is_stopped() {
+            return; // it is for the drop
+        }
         let mut servers = self.servers.lock();
         if *servers >= self.limit.load(Ordering::Relaxed) {
             self.crowded.store(true, Ordering::Relaxed);
@@ -680,23 +690,36 @@ where
         Got::Over
     }
 
-    /// The next of this lane.
+    /// The next of this lane. `Over`: it was stopped, and gives nothing more; others may have something.
     pub(crate) fn next_of(&mut self, index: usize) -> Got<I::Item> {
-        while !self.over {
+        loop {
             while steal(&self.hub.arrivals).is_some() {}
             let stopped = self.hub.is_stopped();
             if let Some(event) = self.take(index, false) {
                 return Got::Event(index, event);
             }
-            if stopped {
-                self.end();
-                break;
+            if self.over || stopped {
+                return Got::Over;
             }
             if let Some(got) = self.wait(Some(index), None, &|| false) {
                 return got;
             }
         }
-        Got::Over
+    }
+
+    /// Nothing more is wanted. A source that blocks is not waited for: that is for the drop to do, which
+    /// also drops what is there.
+    pub(crate) fn stop(&mut self) {
+        self.over = true;
+        self.hooks.clear();
+        self.cut_short = self.hub.is_stopped() && self.open > 0;
+        self.hub.words.stop();
+        self.hub.words.over(self.team.crew().held());
+    }
+
+    /// Whether no source is pulled any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.hub.is_stopped()
     }
 
     /// Nothing more will come. Joins the threads, unless one may be stuck in a source that nobody
@@ -711,6 +734,7 @@ where
             if !stopped && !self.lanes.iter().any(given_up) {
                 self.team.join();
             }
+            self.hub.words.over(self.team.crew().held());
         }
     }
 
@@ -827,10 +851,10 @@ where
                 GIVEN_UP => None,
                 // Not in the source: it may enter it at any time.
                 0 => now.checked_add(limit),
-                since => self
-                    .hub
-                    .born
-                    .checked_add(Duration::from_nanos(since) + limit),
+                since => {
+                    let since = self.hub.born.checked_add(Duration::from_nanos(since))?;
+                    since.checked_add(limit) // `None`: never, or in some centuries
+                }
             }
         });
         deadlines.min()

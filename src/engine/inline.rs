@@ -231,7 +231,7 @@ where
             return Step::Called;
         };
         let _consumer = inliner.stage.enter();
-        let unwinding = Unwinding(&mut self.over);
+        let unwinding = Unwinding(&mut self.over, shared);
         let count = self.taken;
         let mut visits = inliner.hand.visits();
         let visited = visits.visit(count, Iterator::next);
@@ -271,7 +271,7 @@ where
         let (job, mut visits) = (&shared.job, inliner.hand.visits());
         let mut state = job.state();
         let _consumer = inliner.stage.enter();
-        let unwinding = Unwinding(&mut self.over);
+        let unwinding = Unwinding(&mut self.over, shared);
         let mut count = self.taken;
         let step = loop {
             let item = match visits.visit(count, Iterator::next) {
@@ -394,11 +394,18 @@ where
     }
 }
 
-/// If a closure or the source panics, nothing follows.
-struct Unwinding<'a>(&'a mut bool);
+/// If a closure or the source panics, nothing follows: the stage is stopped.
+struct Unwinding<'a, S: Source, J: Job<S::Item>>(&'a mut bool, &'a Shared<S, J>)
+where
+    S::Item: Send;
 
-impl Drop for Unwinding<'_> {
+impl<S: Source, J: Job<S::Item>> Drop for Unwinding<'_, S, J>
+where
+    S::Item: Send,
+{
+    #[cold]
     fn drop(&mut self) {
         *self.0 = true;
+        self.1.stop();
     }
 }

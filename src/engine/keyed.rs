@@ -62,7 +62,7 @@
 
 use crate::engine::bell::{Bell, Ear, Heard};
 use crate::engine::cancel::{self, CancelToken, OnCancel, Why};
-use crate::engine::census::Alive;
+use crate::engine::census::{self, Alive};
 use crate::engine::context::{self, Current, Inherited, Inside, Started};
 use crate::engine::cost::Pace;
 use crate::engine::erase::{Crew, Seed, Stop, Team};
@@ -463,6 +463,13 @@ impl Words {
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// The consumer has been told that nothing more comes.
+    fn over(&self, held: Arc<dyn census::Held>) {
+        if let Some(alive) = &*self.alive.lock() {
+            alive.over(held);
+        }
     }
 
     fn stray(&self, panic: Option<Payload>) {
@@ -1191,6 +1198,7 @@ where
                 Found::Result(Ok(output)) => return Some(output),
                 Found::Result(Err(panic)) => {
                     self.over = true;
+                    self.words.over(self.team.crew().held());
                     resume_unwind(panic);
                 }
                 Found::Over => self.end(),
@@ -1284,6 +1292,7 @@ where
         if !words.is_stopped() {
             self.team.join();
         }
+        words.over(self.team.crew().held());
         let taker = self.taker.as_ref();
         let panic = taker.and_then(|taker| taker.shared.board.lock().panic.take());
         if let Some(panic) = panic.or_else(|| words.stray.lock().take()) {

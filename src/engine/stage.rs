@@ -7,7 +7,7 @@ use crate::engine::consumer::Consumer;
 use crate::engine::cost::Pace;
 use crate::engine::ctl::Ctl;
 use crate::engine::desk::{Desk, Wake};
-use crate::engine::erase::{Crew, Seed, Start};
+use crate::engine::erase::{Crew, Seed, Start, Stop};
 use crate::engine::hedged::{CloneItem, CopyOf, Hedge};
 use crate::engine::inline;
 use crate::engine::job::Job;
@@ -279,6 +279,12 @@ where
                 None
             }
         }
+    }
+
+    /// Nothing more is started, nor yielded.
+    pub(crate) fn stop(&self) {
+        self.ctl.stop();
+        self.ctl.over(self.crew.held());
     }
 
     /// Takes a whole run that nobody owns.
