@@ -25,14 +25,16 @@ use std::time::Duration;
 ///
 /// **Owned** parts (`Send + 'static`) make it an ordinary `Iterator`: every adaptor of `std`,
 /// `itertools` and `indicatif` chains on, and so does the next stage. **Borrowed** parts work in
-/// two ways: through the terminal calls below, which block until all is done, and within a
-/// [`scope`](crate::scope).
+/// two ways: through the terminal calls below, which block until all is done, with no more than further stages
+/// (`par_..`) in between, and within a [`scope`](crate::scope), where everything chains on.
 ///
 /// **Memory**: at most [`in_flight`](Self::in_flight) items are pulled from the source and not yet
 /// yielded, finished ones that wait for their turn included.
 ///
-/// **Drop** stops admission, waits for the closures that run (at most `n`), and drops every item
-/// and result exactly once; what has not started never does.
+/// **Drop** stops admission, waits for the closures that run (at most `n`) and for a source that is in its
+/// `next()`, and drops every item and result exactly once; what has not started never does. Closures and
+/// sources that look at [`CancelToken::current`] hear of it. A stage that is lent (`by_ref`) is not touched
+/// by the drop of who borrowed it, and goes on behind it.
 ///
 /// # Panics
 ///
@@ -63,8 +65,10 @@ use std::time::Duration;
 ///   |            argument requires that `docs` is borrowed for `'static`
 /// ```
 ///
-/// (For a parameter it is E0521, "borrowed data escapes outside of function". Where the compiler
-/// suggests `move`, that does not help: what is moved is still a borrow.) The two ways out:
+/// For a parameter it is E0521, "borrowed data escapes outside of function"; for what a function returns
+/// as `impl Iterator<Item = T> + 'a` it is "lifetime may not live long enough .. returning this value requires that
+/// `'a` must outlive `'static`", without a number. Where the compiler suggests `move`, that does not help:
+/// what is moved is still a borrow. The two ways out:
 ///
 /// ```
 /// use fanfold::Fanfold;
@@ -78,6 +82,41 @@ use std::time::Duration;
 ///         println!("{len}");
 ///     }
 /// });
+/// ```
+///
+/// A method that borrows `self` cannot return such a stage as it is. Four ways, each of which compiles:
+///
+/// ```
+/// use fanfold::{Fanfold, Job, Scope, Stage};
+/// use std::slice::Iter;
+/// use std::sync::Arc;
+///
+/// struct Docs(Vec<String>);
+///
+/// impl Docs {
+///     // a scope comes from outside
+///     fn within<'s>(&'s self, s: &'s Scope<'s, '_>) -> impl Iterator<Item = usize> + 's {
+///         self.0.iter().par_map_ordered(2, |doc| doc.len()).within(s)
+///     }
+///     // a stage goes out, for a terminal call
+///     fn stage<'a>(&'a self) -> Stage<Iter<'a, String>, impl Job<&'a String, Output = usize> + 'a> {
+///         self.0.iter().par_map_ordered(2, |doc| doc.len())
+///     }
+///     // nothing is borrowed
+///     fn owned(self: &Arc<Self>) -> impl Iterator<Item = usize> + use<> {
+///         let docs = Arc::clone(self);
+///         (0..self.0.len()).par_map_ordered(2, move |at| docs.0[at].len())
+///     }
+///     // the caller's code comes in
+///     fn each(&self, mut f: impl FnMut(usize)) {
+///         self.0.iter().par_map_ordered(2, |doc| doc.len()).for_each(|len| f(len));
+///     }
+/// }
+///
+/// let docs = Arc::new(Docs(vec![String::from("a"), String::from("bc")]));
+/// assert_eq!(fanfold::scope(|s| docs.within(s).sum::<usize>()), 3);
+/// assert_eq!(docs.stage().sum::<usize>() + docs.owned().sum::<usize>(), 6);
+/// docs.each(|len| assert!(len > 0));
 /// ```
 #[must_use = "a stage is lazy: nothing runs before the first `next()` or a terminal call"]
 pub struct Stage<S: Source, J: Job<S::Item>>
@@ -594,7 +633,9 @@ where
     /// Puts the stage within a scope, so that it is an iterator although it borrows. The last
     /// option.
     ///
-    /// In a chain of stages only the last one is put within the scope; those before it come along.
+    /// In a chain of stages only the last one is put within the scope; those before it come along. Before
+    /// anything that is no stage (a `readahead`, or a `filter` of `std`) what is in front of it is put within
+    /// the scope too: `.within(s).readahead(8).within(s)`.
     ///
     /// # Examples
     ///

@@ -11,6 +11,8 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 /// Windows that are also closed by time; made by [`Window::max_age`](crate::Window::max_age).
+///
+/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
 pub type Aged<S> = Fed<
     Aging<
         S,

@@ -11,6 +11,8 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 /// Several sources as one; made by [`merge`] and [`Merge::builder`].
+///
+/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
 pub type Merge<'s, T> = Fed<Merging<'s, T>>;
 
 /// So many items of each source are pulled ahead, if nothing else is said.
@@ -24,7 +26,9 @@ const BUFFER: usize = 64;
 /// other, and one that ends or panics leaves the others running. Lazy: nothing is pulled before the
 /// first `next()`. Of each source at most [`buffer`](Merge::buffer) items are pulled and not yet taken.
 /// Ends when all sources have. For unlike sources and for options of one of them see
-/// [`Merge::builder`].
+/// [`Merge::builder`]. The drop waits for every source that is in its `next()`: one that looks at
+/// [`CancelToken::current`](crate::CancelToken::current) comes out at once, an
+/// [`mpsc::Receiver`](std::sync::mpsc::Receiver) when its sender sends or hangs up.
 ///
 /// # Panics
 ///
@@ -107,7 +111,8 @@ impl SourceOptions {
     /// The time runs while the source's `next()` runs, anew for each item; the time in which a full
     /// buffer keeps it waiting does not count. Its thread cannot be taken out of it, and is waited for
     /// when the merge is dropped; [`CancelToken::current`](crate::CancelToken::current) is tripped for
-    /// it, so a source that looks at that comes out at once.
+    /// it, so a source that looks at that comes out at once. A channel does not look at it, so the drop
+    /// waits for its sender; `docs/operators.md` has a receiver that does.
     ///
     /// # Panics
     ///

@@ -11,6 +11,8 @@ use std::marker::PhantomData;
 use std::panic::resume_unwind;
 
 /// Sorted sources as one sorted stream; made by [`merge_sorted_by_key`].
+///
+/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
 pub type MergeSorted<I, F, C = Checked> = Fed<Sorting<I, F, C>>;
 
 const BUFFER: usize = 64;
@@ -22,7 +24,7 @@ const NAME: &str = "merge_sorted_by_key";
 /// Of items with equal keys that of the earlier source comes first, so the order is the same on
 /// every run. Of each source at most [`buffer`](MergeSorted::buffer) items are pulled and not yet taken, and one
 /// more is compared. To yield an item, one of each source must be there: a source that is silent holds
-/// up the others. After a [cancellation](MergeSorted::cancel_on) what is there is merged. Lazy: nothing is pulled before the first `next()`. `key` is called once an item, on
+/// up the others, and the drop waits for a source that is in its `next()`. After a [cancellation](MergeSorted::cancel_on) what is there is merged. Lazy: nothing is pulled before the first `next()`. `key` is called once an item, on
 /// the consumer's thread.
 ///
 /// # Panics

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::panic::resume_unwind;
 
 /// One item of each source in turn; made by [`round_robin`].
+///
+/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
 pub type RoundRobin<I> = Fed<Rounds<I>>;
 
 const BUFFER: usize = 16;
@@ -17,7 +19,8 @@ const BUFFER: usize = 16;
 /// The order is that of the sources and of the items in each: the same on every run. A source that
 /// is slow holds up the others when its turn comes, but meanwhile they fill their
 /// [buffers](RoundRobin::buffer). One that has ended is left out, and the others go on; see
-/// [`stop_at_first_end`](RoundRobin::stop_at_first_end) for the other way. Lazy: nothing is pulled before
+/// [`stop_at_first_end`](RoundRobin::stop_at_first_end) for the other way. The drop waits for a source that is
+/// in its `next()`. Lazy: nothing is pulled before
 /// the first `next()`.
 ///
 /// # Panics

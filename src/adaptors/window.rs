@@ -86,6 +86,8 @@ impl<S: Iterator> Window<S> {
     /// comes; a consumer that is so many items behind holds up the source, whose items may then come too
     /// late for a window that would have been fuller. Lazy; takes the options of [`Fed`](crate::Fed).
     ///
+    /// The drop waits for a source that is in its `next()`.
+    ///
     /// # Panics
     ///
     /// If `age` is zero. A panic of the source is raised after the window that it broke off.

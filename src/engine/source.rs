@@ -7,8 +7,8 @@ use crate::engine::erase::Cx;
 #[diagnostic::on_unimplemented(
     message = "the source `{Self}` is not `Send`, so fanfold's workers cannot pull it",
     label = "this source cannot leave its thread",
-    note = "put `.local()` before this call: then the consumer's own thread pulls the source",
-    note = "or make every part of the source `Send`: `Arc` for `Rc`, `BufReader::new(stdin())` for `stdin().lock()`"
+    note = "make every part of the source `Send`: `Box<dyn Read + Send>` for `Box<dyn Read>`, `Arc` for `Rc`, `BufReader::new(stdin())` for `stdin().lock()`",
+    note = "or put `.local()` before this call: then the consumer's own thread pulls the source"
 )]
 pub trait Source: Sized {
     /// What it yields.
