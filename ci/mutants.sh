@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the tests notice: wrong lines, planted one after the other. The mutants are those of cargo-mutants (27, with
-# `.cargo/mutants.toml`), but that builds each of them, which takes a minute with some fifty test programs, and
+# `.cargo/mutants.toml`), but that builds each of them, which takes a minute with the test programs, and
 # there are some 3,300. So `ci/mutants/` plants all of them into a copy of the crate, each behind a switch, builds it once,
 # sees which tests pass by which mutant, and runs those, the quick ones first, up to the first that fails.
 #
@@ -19,7 +19,7 @@
 # What is known stays known: a run that was ended goes on where it was. After a change remove target/mutants/out.
 # Tests of MUTANTS_LONGEST=3 seconds or more are left out. Those of `inline.rs` are none without optimization:
 #
-#     MUTANTS_RELEASE=inline MUTANTS_LONGEST=30 MUTANTS_AT_ONCE=1 ci/mutants.sh src/engine/inline.rs src/engine/lent.rs
+#     MUTANTS_RELEASE=tiny MUTANTS_LONGEST=30 MUTANTS_AT_ONCE=1 ci/mutants.sh src/engine/inline.rs src/engine/lent.rs
 #     MUTANTS_RELEASE=loom MUTANTS_LONGEST=60 ci/mutants.sh src/engine/run.rs src/engine/ctl.rs     by the models
 #
 # MUTANTS_BUDGET=25 gives each mutant so many seconds of tests, the shortest first; MUTANTS_AT_ONCE is 3; a test that

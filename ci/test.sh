@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests, by the command that the README gives (debug, with doctests). Then in release what is about work of
-# some nanoseconds: nothing is as fast as that in debug.
+# some nanoseconds: nothing is as fast as that in debug. Then the programs that must not compile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,4 +11,6 @@ if [[ -z $command ]]; then
 fi
 echo "test: $command"
 bash -euo pipefail -c "$command"
-cargo test --all-features --release --test inline --test next_within
+cargo test --all-features --release --test tiny
+# It starts a compiler for each of its programs, so it is not in the command above.
+cargo test --all-features --test bad_programs

@@ -2,7 +2,7 @@
 //!
 //! The list is read off the sources: what `lib.rs` re-exports, with the methods, variants and trait
 //! impls of each, as they are written. After a change that is meant, write it anew:
-//! `UPDATE_API=1 cargo test --test api`.
+//! `UPDATE_API=1 cargo test --test house api`.
 
 use quote::ToTokens;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ fn the_public_surface_is_the_one_that_was_agreed_on() {
     assert!(
         added.is_empty() && gone.is_empty(),
         "the public surface has changed. If that is meant, say it in CHANGELOG.md and run \
-         `UPDATE_API=1 cargo test --test api`.\nnew: {added:#?}\ngone: {gone:#?}"
+         `UPDATE_API=1 cargo test --test house api`.\nnew: {added:#?}\ngone: {gone:#?}"
     );
 }
 

@@ -2,8 +2,7 @@
 
 #![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
 
-mod support;
-
+use crate::support::{SOON, within};
 use fanfold::{
     Aggregate, Broadcast, ByKey, CancelToken, Cancelled, Dropped, Everyone, Failure, Fanfold,
     Filter, Group, Halves, Late, Local, Map, OnCancel, Pool, PoolBuilder, Reader, Route, Scope,
@@ -15,7 +14,6 @@ use std::hash::Hash;
 use std::iter::FusedIterator;
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use support::{SOON, within};
 
 fn is_send<T: Send>(_: &T) {}
 fn is_static<T: 'static>(_: &T) {}

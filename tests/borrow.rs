@@ -2,13 +2,11 @@
 
 #![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
 
-mod support;
-
+use crate::support::{SOON, within};
 use fanfold::{CancelToken, Fanfold, Pool, Stage};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use support::{SOON, within};
 
 fn docs() -> Vec<String> {
     (0..20).map(|i| format!("d{i} needle")).collect()

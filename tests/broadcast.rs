@@ -1,17 +1,15 @@
 //! `broadcast`: order, bound, clones, policies, panics, and its end.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, Lying, SOON, Script, Tracked, bang, blocks, calls_counted, caught,
+    counted, dawdle, eventually, message, panics_at, settle, within,
+};
 use fanfold::testing::assert_quiescent;
 use fanfold::{Broadcast, CancelToken, Everyone, Fanfold, Overflow, Pool, Reader, Skew, feedback};
 use quickcheck::quickcheck;
 use std::ops::Range;
 use std::sync::mpsc;
 use std::thread;
-use support::{
-    Counter, Gate, Ledger, Lying, SOON, Script, Tracked, bang, blocks, calls_counted, caught,
-    counted, dawdle, eventually, message, panics_at, settle, within,
-};
 
 /// An item that counts its clones, and whose drops are counted, clones included.
 #[derive(Debug)]
@@ -571,7 +569,7 @@ fn a_waiting_reader_hears_of_the_panic() {
             gate.open();
             let panics = threads.into_iter().filter_map(|thread| thread.join().err());
             let (own, told): (Vec<_>, Vec<_>) =
-                panics.partition(|panic| panic.is::<support::Bang>());
+                panics.partition(|panic| panic.is::<crate::support::Bang>());
             assert_eq!((own.len(), told.len()), (1, k - 1));
             assert_eq!(inside.get(), 1);
         });
@@ -710,7 +708,7 @@ fn a_panic_of_a_hook_on_the_token_of_the_source_is_raised_by_the_last_reader() {
 fn sinks_run_at_the_same_time_and_give_their_results_in_order() {
     for k in 1..=9 {
         within(SOON, move || {
-            let meter = support::Meter::new();
+            let meter = crate::support::Meter::new();
             let numbers: Vec<u64> = (0..100).collect(); // borrowed
             let sums = numbers.iter().broadcast_into(k, |i, reader| {
                 meter.meet(k);

@@ -1,7 +1,9 @@
 //! `par_map_by_key`: order and turns within a key, width over keys, bound, liveness, and its ends.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, Lying, Meter, SOON, Script, bang, blocks, calls_counted, caught,
+    counted, dawdle, eventually, message, mix, panics_at, settle, spin, within,
+};
 use fanfold::{CancelToken, Fanfold, Pool};
 use quickcheck::quickcheck;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use support::{
-    Counter, Gate, Ledger, Lying, Meter, SOON, Script, bang, blocks, calls_counted, caught,
-    counted, dawdle, eventually, message, mix, panics_at, settle, spin, within,
-};
 
 /// No thread can have such a stack.
 fn barren() -> Pool {
@@ -608,7 +606,7 @@ fn a_panic_of_the_key_comes_after_all_that_was_before() {
             let (ledger, pulled) = (Ledger::new(), Counter::new());
             let items = ledger.clone();
             let source = counted((0..).map(move |i| items.track(i)), &pulled);
-            let key = |item: &support::Tracked| {
+            let key = |item: &crate::support::Tracked| {
                 if item.id == 20 {
                     bang(20);
                 }
@@ -832,7 +830,7 @@ fn panics_in_drops_do_not_meet_one_another() {
         let mut stage = counted(source, &pulled).par_map_by_key(
             1,
             |_| (),
-            move |item: support::Stubborn| {
+            move |item: crate::support::Stubborn| {
                 if item.id() > 0 {
                     wait.wait();
                 }

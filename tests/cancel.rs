@@ -1,14 +1,12 @@
 //! Cancellation: tokens, stages under a token, and `CancelToken::current()` inside a closure.
 
-mod support;
-
-use fanfold::{CancelToken, Cancelled, Fanfold};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use support::{
+use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, bang, blocks, calls_counted, caught, counted, dawdle, mix,
     payload, settle, within,
 };
+use fanfold::{CancelToken, Cancelled, Fanfold};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

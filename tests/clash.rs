@@ -1,15 +1,13 @@
 //! All the traits that extend `Iterator` imported together: our methods are the ones that are called,
 //! and theirs still are.
 
-mod support;
-
+use crate::support::{SOON, within};
 use fanfold::Fanfold;
 use indicatif::ProgressIterator;
 use itertools::Itertools;
 use rayon::iter::ParallelBridge;
 use rayon::prelude::*;
 use std::iter::Iterator;
-use support::{SOON, within};
 
 #[test]
 fn each_method_of_ours_is_called() {

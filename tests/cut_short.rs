@@ -1,11 +1,9 @@
 //! Early ends: what they look like, how they are told apart from others, and what they lose.
 
-mod support;
-
+use crate::support::{Counter, Gate, SOON, bang, blocks, caught, counted, dawdle, within};
 use fanfold::{CancelToken, Cancelled, Failure, Fanfold, Fed, Feed, Merge};
 use std::iter::from_fn;
 use std::time::{Duration, Instant};
-use support::{Counter, Gate, SOON, bang, blocks, caught, counted, dawdle, within};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

@@ -1,16 +1,14 @@
 //! `feedback`: a source that its consumers feed.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, SOON, bang, caught, dawdle, eventually, message, mix, settle, within,
+};
 use fanfold::{
     Budgeted, CancelToken, Exhausted, Fanfold, Feedback, Lead, Refused, Ticket, feedback,
 };
 use quickcheck::QuickCheck;
 use std::collections::VecDeque;
 use std::sync::mpsc;
-use support::{
-    Counter, Gate, Ledger, SOON, bang, caught, dawdle, eventually, message, mix, settle, within,
-};
 
 const NODES: u64 = 10_000;
 

@@ -1,9 +1,7 @@
 //! `group` and `group_all`: unlike tasks, borrowed, at most `limit` at once.
 
-mod support;
-
+use crate::support::{Counter, Gate, Ledger, Meter, SOON, bang, caught, dawdle, settle, within};
 use fanfold::{CancelToken, Cancelled, Fanfold, group, group_all};
-use support::{Counter, Gate, Ledger, Meter, SOON, bang, caught, dawdle, settle, within};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Error {
@@ -111,7 +109,7 @@ fn try_spawn_gives_the_task_back_at_the_limit() {
                 let back = g.try_spawn(task).expect_err("the task");
                 gate.open();
                 // a place is free some time after a task has ended
-                support::eventually("a place", || g.try_spawn(back).is_ok());
+                crate::support::eventually("a place", || g.try_spawn(back).is_ok());
             });
             assert_eq!((result, ran.get()), (Ok(()), limit + 1));
         });

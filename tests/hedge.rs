@@ -1,13 +1,11 @@
 //! `hedge`: the first of several replicas that answers.
 
-mod support;
-
-use fanfold::{CancelToken, Cancelled, Fanfold, HedgePolicy, Pool, ReplicaError, replica, testing};
-use std::time::{Duration, Instant};
-use support::{
+use crate::support::{
     Counter, Gate, Ledger, SOON, bang, calls_counted, caught, counted, eventually, message, mix,
     settle, within,
 };
+use fanfold::{CancelToken, Cancelled, Fanfold, HedgePolicy, Pool, ReplicaError, replica, testing};
+use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3_600);

@@ -1,15 +1,13 @@
 //! `hedged`: a slow item runs a second time, and the first result counts.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, Meter, SOON, Tracked, bang, blocks, caught, counted, message, mix,
+    settle, within,
+};
 use fanfold::{CancelToken, Fanfold, HedgePolicy, testing};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use support::{
-    Counter, Gate, Ledger, Meter, SOON, Tracked, bang, blocks, caught, counted, message, mix,
-    settle, within,
-};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3_600);

@@ -1,11 +1,9 @@
 //! `par_map_ordered_init`: `init` runs exactly once per worker, whatever the workers have to do.
 
-mod support;
-
+use crate::support::{Counter, Gate, Meter, SOON, blocks, dawdle, settle, within};
 use fanfold::Fanfold;
 use std::rc::Rc;
 use std::thread::ThreadId;
-use support::{Counter, Gate, Meter, SOON, blocks, dawdle, settle, within};
 
 #[test]
 fn at_most_n_states_are_made() {

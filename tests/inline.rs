@@ -8,13 +8,13 @@
     not(fanfold_fence)
 ))]
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, eventually, within,
+};
 use fanfold::Fanfold;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use support::{Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, eventually, within};
 
 thread_local! {
     static MARK: u8 = const { 0 };
@@ -155,7 +155,7 @@ fn the_consumers_closure_counts() {
             until_inline(&mut stage);
             let opens = std::thread::spawn(move || {
                 started.wait_for(n);
-                support::settle();
+                crate::support::settle();
                 gate.open();
             });
             trap.set();
@@ -195,7 +195,7 @@ fn a_consumer_that_stays_away_is_stood_in_for() {
                 pulled.load(Relaxed) >= taken + 300
             });
             eventually("all of it is done", || done.load(Relaxed) >= taken + 300);
-            support::settle();
+            crate::support::settle();
             assert_eq!(pulled.load(Relaxed), taken + 300);
             for want in taken..taken + 10_000 {
                 assert_eq!(stage.next().map(|(i, _)| i), Some(want));
@@ -213,7 +213,7 @@ fn items_that_grow_long_are_shared_out_again() {
             let long = Arc::clone(&long);
             move |i| {
                 if i >= long.load(Relaxed) {
-                    support::spin(Duration::from_micros(100));
+                    crate::support::spin(Duration::from_micros(100));
                 }
                 run(i)
             }

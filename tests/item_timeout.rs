@@ -1,13 +1,11 @@
 //! `item_timeout`: what takes too long is a failure at its place, and the rest goes on.
 
-mod support;
-
-use fanfold::{CancelToken, Failure, Fanfold, Pool, testing};
-use std::time::{Duration, Instant};
-use support::{
+use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, counted, message, mix, settle, slow,
     within,
 };
+use fanfold::{CancelToken, Failure, Fanfold, Pool, testing};
+use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(3_600);

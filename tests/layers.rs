@@ -1048,3 +1048,41 @@ fn a_cycle_is_found() {
         [BTreeSet::from(["b".to_owned(), "c".to_owned()])]
     );
 }
+
+// ---- the tests themselves
+
+/// cargo does not look for programs in `tests`, so a file that no program names would never run.
+#[test]
+fn every_file_of_tests_is_a_program_or_a_module_of_one() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let manifest = fs::read_to_string(folder.join("../Cargo.toml")).expect("Cargo.toml");
+    let names = fs::read_dir(&folder).expect("a folder").map(|file| {
+        let name = file.expect("a file").file_name();
+        name.into_string().expect("a name")
+    });
+    let mut names: BTreeSet<String> = names
+        .filter_map(|name| name.strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    assert!(names.len() > 40, "only {} files are seen", names.len());
+    let programs: Vec<&str> = manifest
+        .split("[[test]]\nname = \"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    for program in programs {
+        assert!(names.remove(program), "there is no tests/{program}.rs");
+        let source = fs::read_to_string(folder.join(format!("{program}.rs"))).expect("a program");
+        for line in source.lines() {
+            let module = line
+                .strip_prefix("mod ")
+                .and_then(|rest| rest.strip_suffix(';'));
+            if let Some(module) = module.filter(|module| *module != "support") {
+                assert!(
+                    names.remove(module),
+                    "{module} is in two programs, or in none"
+                );
+            }
+        }
+    }
+    assert!(names.is_empty(), "nothing runs {names:?}");
+}

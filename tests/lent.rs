@@ -1,12 +1,10 @@
 //! What is lent with `by_ref` survives the end of its borrower, with nothing lost but what the borrower had
 //! pulled.
 
-mod support;
-
+use crate::support::{Bang, Gate, SOON, bang, blocks, payload, settle, within};
 use fanfold::{CancelToken, Fanfold, Feedback, Lead, feedback};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::{Bang, Gate, SOON, bang, blocks, payload, settle, within};
 
 type Lent = Box<dyn Iterator<Item = u64> + Send>;
 type Make = fn(Lent) -> Lent;

@@ -1,14 +1,12 @@
 //! `.local()`: a source that cannot leave its thread is pulled by the consumer's, head first.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, Meter, SOON, bang, caught, counted, dawdle, panics_at, settle, within,
+};
 use fanfold::{CancelToken, Fanfold};
 use std::cell::Cell;
 use std::io::{BufRead, Cursor};
 use std::rc::Rc;
-use support::{
-    Counter, Gate, Ledger, Meter, SOON, bang, caught, counted, dawdle, panics_at, settle, within,
-};
 
 #[test]
 fn a_source_with_an_rc_is_pulled_on_the_consumers_thread() {

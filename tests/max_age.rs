@@ -1,13 +1,11 @@
 //! `window(size).max_age(d)`: windows that are also closed by time.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, SOON, bang, blocks, caught, counted, message, panics_at, settle, within,
+};
 use fanfold::Fanfold;
 use quickcheck::quickcheck;
 use std::time::Duration;
-use support::{
-    Counter, Gate, Ledger, SOON, bang, blocks, caught, counted, message, panics_at, settle, within,
-};
 
 /// No test lasts as long.
 const NEVER: Duration = Duration::from_secs(3_600);

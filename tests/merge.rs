@@ -1,16 +1,14 @@
 //! `merge`: each source on a thread of its own, none delays another.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, Meter, SOON, blocks, caught, counted, eventually, message, mix,
+    panics_at, payload, settle, within,
+};
 use fanfold::{CancelToken, Merge, MergeHandle, Pool, SourceOptions, merge};
 use quickcheck::quickcheck;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
-use support::{
-    Counter, Gate, Ledger, Meter, SOON, blocks, caught, counted, eventually, message, mix,
-    panics_at, payload, settle, within,
-};
 
 /// Says that it was dropped.
 struct Flag(Arc<AtomicBool>);

@@ -1,14 +1,14 @@
 //! `merge_sorted_by_key`: the order of a sort, and an error where the input has none.
 
-mod support;
+use crate::support::{
+    Counter, Gate, Ledger, SOON, Tracked, bang, blocks, caught, message, panics_at, within,
+};
 
+type Boxed = Box<dyn Iterator<Item = u64> + Send>;
 use fanfold::{CancelToken, Unsorted, merge_sorted_by_key};
 use quickcheck::quickcheck;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::{
-    Counter, Gate, Ledger, SOON, Tracked, bang, blocks, caught, message, panics_at, within,
-};
 
 /// Items that know where they come from, sorted by their first part.
 fn tagged(sources: Vec<Vec<u8>>) -> Vec<Vec<(u8, usize, usize)>> {
@@ -68,7 +68,6 @@ fn an_item_whose_turn_has_come_waits_for_no_source() {
 fn an_error_waits_for_no_source() {
     within(SOON, || {
         let gate = Gate::new();
-        type Boxed = Box<dyn Iterator<Item = u64> + Send>;
         let sources: [Boxed; 2] = [
             Box::new([3, 1].into_iter()),
             Box::new(std::iter::once(9).chain(blocks(&gate))),

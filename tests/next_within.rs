@@ -1,10 +1,8 @@
 //! `next_within`: the next output, or word that it is not there yet.
 
-mod support;
-
+use crate::support::{Counter, Gate, SOON, bang, blocks, caught, counted, settle, within};
 use fanfold::{Fanfold, Late};
 use std::time::{Duration, Instant};
-use support::{Counter, Gate, SOON, bang, blocks, caught, counted, settle, within};
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(3_600);

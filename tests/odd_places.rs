@@ -1,12 +1,10 @@
 //! Stages where nobody expects them: in a thread's last moments, at the end of the process, in a
 //! static, while a panic unwinds.
 
-mod support;
-
+use crate::support::{Counter, Gate, SOON, bang, caught, within};
 use fanfold::{CancelToken, Fanfold};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
-use support::{Counter, Gate, SOON, bang, caught, within};
 
 #[test]
 fn a_stage_in_the_destructor_of_a_thread_local() {
@@ -100,8 +98,9 @@ fn a_stage_used_while_a_panic_unwinds() {
 
 /// How a process ends whose workers are busy, or stuck, at that moment.
 fn ends(how: &str) -> Option<i32> {
+    let how = format!("odd_places::{how}");
     let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", how, "--ignored", "--nocapture"])
+        .args(["--exact", &how, "--ignored", "--nocapture"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -1,12 +1,10 @@
 //! P1: outputs are those of the sequential adaptor, in the same order, for every width, bound and timing.
 
-mod support;
-
+use crate::support::{Lying, SOON, dawdle, mix, within};
 use fanfold::Fanfold;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use std::cell::Cell;
 use std::sync::Arc;
-use support::{Lying, SOON, dawdle, mix, within};
 
 /// One run: how long, how wide, how far ahead, how slow, and where the consumer stops.
 #[derive(Clone, Debug)]

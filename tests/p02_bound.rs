@@ -1,11 +1,9 @@
 //! P2: admitted less yielded is at most `in_flight` at every instant, parked items counted.
 
-mod support;
-
+use crate::support::{Counter, Gate, SOON, counted, dawdle, eventually, settle, within};
 use fanfold::Fanfold;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use support::{Counter, Gate, SOON, counted, dawdle, eventually, settle, within};
 
 /// How many items are yielded before the head gets stuck.
 const BEFORE: usize = 5;

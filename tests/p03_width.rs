@@ -1,10 +1,8 @@
 //! P3: at most `n` closures at once, and `n` at once whenever the source and the bound allow it.
 
-mod support;
-
+use crate::support::{Counter, Gate, Meter, SOON, blocks, dawdle, settle, slow, spin, within};
 use fanfold::{Fanfold, Workers};
 use std::time::{Duration, Instant};
-use support::{Counter, Gate, Meter, SOON, blocks, dawdle, settle, slow, spin, within};
 
 #[test]
 fn never_more_than_n() {

@@ -1,11 +1,9 @@
 //! P4: a result whose predecessors are out comes out at once, whatever the source does and however
 //! long another item runs; an admitted item is started while a worker is free.
 
-mod support;
-
+use crate::support::{Counter, Gate, SOON, blocks, counted, eventually, mix, settle, slow, within};
 use fanfold::Fanfold;
 use std::time::{Duration, Instant};
-use support::{Counter, Gate, SOON, blocks, counted, eventually, mix, settle, slow, within};
 
 thread_local! {
     /// Whether this thread has run a closure since it was in the source.

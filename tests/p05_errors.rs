@@ -1,13 +1,11 @@
 //! P5: everything before the first error in input order, then that error, then nothing; the same
 //! error on every run; admission stops at the first failure seen.
 
-mod support;
-
+use crate::support::{Counter, Gate, SOON, calls_counted, counted, dawdle, mix, settle, within};
 use fanfold::{CancelToken, Fanfold};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use support::{Counter, Gate, SOON, calls_counted, counted, dawdle, mix, settle, within};
 
 /// Several items fail, at random: about one in eight, but never the first three.
 fn fails(run: u64, i: u64) -> bool {
@@ -203,7 +201,7 @@ fn few_items_run_after_an_error() {
                     }
                     if i > 1 {
                         gone.wait();
-                        support::spin(std::time::Duration::from_micros(20));
+                        crate::support::spin(std::time::Duration::from_micros(20));
                     }
                     Ok(i)
                 })

@@ -1,15 +1,13 @@
 //! P6: the original payload is raised on the consumer at the item's place; nothing is lost in
 //! silence, nothing hangs, nothing aborts.
 
-mod support;
-
-use fanfold::{CancelToken, Failure, Fanfold};
-use std::panic::panic_any;
-use std::sync::Arc;
-use support::{
+use crate::support::{
     Bang, Counter, Gate, Ledger, SOON, bang, caught, counted, dawdle, message, mix, panics_at,
     payload, settle, within,
 };
+use fanfold::{CancelToken, Failure, Fanfold};
+use std::panic::panic_any;
+use std::sync::Arc;
 
 /// Takes all results up to a panic: them, and the id of the [`Bang`] that ended it. What comes after
 /// a panic must be nothing.
@@ -537,7 +535,7 @@ fn few_items_run_after_a_panic() {
                         bang(i);
                     }
                     gone.wait();
-                    support::spin(std::time::Duration::from_micros(20));
+                    crate::support::spin(std::time::Duration::from_micros(20));
                 }
             });
             let (before, panic) = drained(&mut stage);

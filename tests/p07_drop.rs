@@ -1,15 +1,13 @@
 //! P7: dropping a stage stops admission, trips its token, waits for the closures that run, and drops
 //! every item exactly once; queued items never start. `mem::forget` is safe.
 
-mod support;
-
-use fanfold::{CancelToken, Fanfold};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use support::{
+use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, Tracked, bang, blocks, caught, counted, dawdle, settle,
     within,
 };
+use fanfold::{CancelToken, Fanfold};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 /// Whether a closure was started after the drop had returned.
 #[derive(Clone, Default)]
@@ -281,7 +279,8 @@ fn a_drop_while_the_source_blocks_does_not_pull_again() {
                 let ledger = ledger.clone();
                 move |i| ledger.track(i)
             });
-            let mut stage = support::calls_counted(source, &calls).par_map_ordered(n, |item| item);
+            let mut stage =
+                crate::support::calls_counted(source, &calls).par_map_ordered(n, |item| item);
             assert_eq!(stage.by_ref().take(5).count(), 5);
             calls.wait_for(6);
             let dropper = std::thread::spawn(move || drop(stage));

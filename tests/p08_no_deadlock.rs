@@ -1,12 +1,10 @@
 //! P8: stages chained, nested in closures, run inside rayon's pool never wait for one another's
 //! threads.
 
-mod support;
-
+use crate::support::{Counter, Gate, Meter, SOON, dawdle, within};
 use fanfold::{CancelToken, Fanfold};
 use rayon::prelude::*;
 use std::sync::Mutex;
-use support::{Counter, Gate, Meter, SOON, dawdle, within};
 
 #[test]
 fn four_stages_chained() {

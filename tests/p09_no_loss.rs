@@ -1,11 +1,9 @@
 //! P9: counts tally at the end: admitted = run + discarded, and of what has run nothing gets lost.
 
-mod support;
-
+use crate::support::{Counter, Ledger, SOON, Tracked, bang, caught, counted, dawdle, within};
 use fanfold::{CancelToken, Fanfold};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use support::{Counter, Ledger, SOON, Tracked, bang, caught, counted, dawdle, within};
 
 /// What went into a stage and what came out of it.
 #[derive(Clone, Default)]
@@ -211,7 +209,7 @@ fn without_the_order() {
                     books.run(&item)
                 }
             });
-            let take = support::mix(run) as usize % 220;
+            let take = crate::support::mix(run) as usize % 220;
             let ids: BTreeSet<u64> = stage.take(take).map(|result| result.id).collect();
             assert_eq!(ids.len(), take.min(200));
             assert!(ids.is_subset(&books.ran.lock().expect("not poisoned")));

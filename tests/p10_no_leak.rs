@@ -1,16 +1,14 @@
 //! P10: after drop or end no thread holds anything of the stage, and `assert_quiescent` proves it.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, panics_at,
+    payload, settle, within,
+};
 use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold, Pool};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{
-    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, panics_at,
-    payload, settle, within,
-};
 
 #[test]
 fn quiescent_before_anything_has_run() {

@@ -3,13 +3,11 @@
 
 #![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
 
-mod support;
-
-use fanfold::{CancelToken, Fanfold};
-use support::{
+use crate::support::{
     Counter, Lying, SOON, Script, bang, calls_counted, caught, counted, dawdle, eventually, settle,
     within,
 };
+use fanfold::{CancelToken, Fanfold};
 
 #[test]
 fn nothing_happens_before_the_first_next() {

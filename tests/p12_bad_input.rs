@@ -1,8 +1,9 @@
 //! P12: what cannot be right panics at the call with the fix in the message; hostile sources, items
 //! and machines are survived.
 
-mod support;
-
+use crate::support::{
+    Counter, Lying, Meter, SOON, Script, bang, caught, dawdle, message, panics_at, settle, within,
+};
 use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, Merge, Pool, SourceOptions, Workers, replica,
 };
@@ -10,9 +11,6 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::process::Command;
 use std::time::Duration;
-use support::{
-    Counter, Lying, Meter, SOON, Script, bang, caught, dawdle, message, panics_at, settle, within,
-};
 
 #[track_caller]
 fn assert_names_the_fix<T>(f: impl FnOnce() -> T) {
@@ -409,7 +407,7 @@ fn workers_of(value: Option<&str>) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this test"));
     command.args([
         "--exact",
-        "asked_in_a_process_of_its_own",
+        "p12_bad_input::asked_in_a_process_of_its_own",
         "--ignored",
         "--nocapture",
     ]);

@@ -1,11 +1,9 @@
 //! `parallel_map`: the errgroup loop in one call.
 
-mod support;
-
+use crate::support::{Counter, Ledger, Meter, SOON, bang, caught, dawdle, mix, within};
 use fanfold::{CancelToken, Workers, parallel_map, parallel_map_on};
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
-use support::{Counter, Ledger, Meter, SOON, bang, caught, dawdle, mix, within};
 
 #[test]
 fn all_results_in_the_order_of_the_items() {

@@ -1,13 +1,11 @@
 //! `readahead`: order, bound, liveness, overflow, and its end.
 
-mod support;
-
-use fanfold::{CancelToken, Dropped, Fanfold, Overflow, Pool};
-use quickcheck::quickcheck;
-use support::{
+use crate::support::{
     Counter, Gate, Ledger, Lying, SOON, Script, bang, blocks, caught, counted, eventually, message,
     panics_at, settle, within,
 };
+use fanfold::{CancelToken, Dropped, Fanfold, Overflow, Pool};
+use quickcheck::quickcheck;
 
 quickcheck! {
     fn it_changes_nothing(items: Vec<u16>, k: u8) -> bool {

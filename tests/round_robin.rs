@@ -1,11 +1,11 @@
 //! `round_robin`: one of each in turn, the same order on every run.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, SOON, blocks, caught, counted, message, panics_at, within,
+};
 use fanfold::{CancelToken, round_robin};
 use itertools::Itertools;
 use quickcheck::quickcheck;
-use support::{Counter, Gate, Ledger, SOON, blocks, caught, counted, message, panics_at, within};
 
 type Boxed = Box<dyn Iterator<Item = u64> + Send>;
 

@@ -1,15 +1,13 @@
 //! `route`: each item to the reader that a closure names.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, SOON, Script, bang, blocks, calls_counted, caught, counted, dawdle,
+    message, mix, panics_at, settle, within,
+};
 use fanfold::testing::assert_quiescent;
 use fanfold::{Fanfold, Pool, Reader, Skew, Ways};
 use quickcheck::quickcheck;
 use std::thread;
-use support::{
-    Counter, Gate, Ledger, SOON, Script, bang, blocks, calls_counted, caught, counted, dawdle,
-    message, mix, panics_at, settle, within,
-};
 
 /// What a reader of these should get.
 fn of(way: usize, k: usize, items: u64) -> impl Iterator<Item = u64> {
@@ -75,7 +73,7 @@ fn each_item_is_asked_about_once_and_never_cloned() {
     for k in 1..=9 {
         let (ledger, calls) = (Ledger::new(), Counter::new());
         let items = (0..200).map(|id| ledger.track(id));
-        let way = |item: &support::Tracked| {
+        let way = |item: &crate::support::Tracked| {
             calls.add();
             item.id as usize % k
         };
@@ -355,7 +353,7 @@ fn a_panic_of_the_closure_or_the_source_is_raised_by_who_pulled() {
 fn sinks_run_at_the_same_time_and_give_their_results_in_order() {
     for k in 1..=9 {
         within(SOON, move || {
-            let meter = support::Meter::new();
+            let meter = crate::support::Meter::new();
             let numbers: Vec<u64> = (0..300).collect(); // borrowed
             let sums = numbers.iter().route_into(
                 k,

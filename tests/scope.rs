@@ -2,13 +2,11 @@
 
 #![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
 
-mod support;
-
+use crate::support::{Counter, SOON, bang, caught, within};
 use fanfold::Fanfold;
 use itertools::Itertools;
 use std::cell::Cell;
 use std::rc::Rc;
-use support::{Counter, SOON, bang, caught, within};
 
 fn docs() -> Vec<String> {
     (0..40).map(|i| format!("d{i} needle")).collect()

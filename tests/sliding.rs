@@ -1,12 +1,10 @@
 //! `sliding`: windows that overlap or leave items out, and one value for each.
 
-mod support;
-
+use crate::support::{Counter, Lying, SOON, Script, bang, calls_counted, caught, message, within};
 use fanfold::Fanfold;
 use quickcheck::QuickCheck;
 use std::cell::Cell;
 use std::rc::Rc;
-use support::{Counter, Lying, SOON, Script, bang, calls_counted, caught, message, within};
 
 /// What the words say, slowly: each window by itself, kept if it has an item that none before had.
 fn oracle(len: usize, size: usize, step: usize) -> Vec<Vec<usize>> {

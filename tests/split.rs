@@ -1,16 +1,14 @@
 //! `split`: each item one way or the other; bound, policies, panics, sinks.
 
-mod support;
-
+use crate::support::{
+    Counter, Gate, Ledger, Lying, SOON, Script, bang, blocks, calls_counted, caught, counted,
+    dawdle, message, mix, panics_at, settle, within,
+};
 use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold, Pool, Skew};
 use quickcheck::quickcheck;
 use std::sync::mpsc;
 use std::thread;
-use support::{
-    Counter, Gate, Ledger, Lying, SOON, Script, bang, blocks, calls_counted, caught, counted,
-    dawdle, message, mix, panics_at, settle, within,
-};
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as `split` passes it
 fn even(x: &u64) -> bool {
@@ -303,7 +301,7 @@ fn every_item_is_taken_or_counted_as_dropped() {
                     .split(|item| mix(item.id) % 3 == 0)
                     .buffer(buffer)
                     .skew(skew);
-                let tally = |reader: &mut dyn Iterator<Item = support::Tracked>| {
+                let tally = |reader: &mut dyn Iterator<Item = crate::support::Tracked>| {
                     let mut last = None;
                     reader
                         .inspect(|item| {
@@ -377,7 +375,7 @@ fn a_panic_loses_no_item_of_the_other() {
             let (a, b) = panics_at(at, &Counter::new()).split(even).pair();
             let read = |reader: &mut dyn Iterator<Item = u64>| {
                 let mut got = Vec::new();
-                let ended = support::payload(|| reader.for_each(|x| got.push(x)));
+                let ended = crate::support::payload(|| reader.for_each(|x| got.push(x)));
                 (got, ended.is_err())
             };
             let (mut a, mut b) = (a, b);
@@ -420,7 +418,7 @@ fn a_panic_in_the_drop_of_an_item_is_raised_and_loses_nothing() {
 #[test]
 fn sinks_run_at_the_same_time() {
     within(SOON, || {
-        let meter = support::Meter::new();
+        let meter = crate::support::Meter::new();
         let numbers: Vec<u64> = (0..100).collect(); // borrowed
         let (a, b) = numbers.iter().split_into(
             |x| even(x),
@@ -548,7 +546,7 @@ fn a_stage_whose_reader_pulls_for_the_other_ends_between_two_items() {
         let mut ahead = a.readahead(2).cancel_on(&token);
         let dropped = b.dropped();
         let cancels = thread::spawn(move || {
-            support::eventually("it pulls", || dropped.get() > 1_000);
+            crate::support::eventually("it pulls", || dropped.get() > 1_000);
             token.cancel();
         });
         assert_eq!(ahead.next(), None);

@@ -4,15 +4,13 @@
 //! user code of its own for an hour, or until its token is tripped; each outer one runs an inner one, and ends
 //! as soon as that waits. So a pair that is not linked is stuck.
 
-mod support;
-
+use crate::support::{Counter, Gate, SOON, bang, caught, eventually, within};
 use fanfold::{
     CancelToken, Cancelled, Fanfold, Merge, SourceOptions, group, parallel_map, parallel_map_on,
 };
 use std::iter::from_fn;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Counter, Gate, SOON, bang, caught, eventually, within};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(30);

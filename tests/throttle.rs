@@ -1,17 +1,15 @@
 //! `throttle`: at most so many items a second, by one source or by all who share a limiter.
 #![cfg(feature = "throttle")]
 
-mod support;
-
+use crate::support::{
+    Counter, SOON, Script, bang, calls_counted, caught, eventually, message, settle, slow, within,
+};
 use fanfold::testing::ManualClock;
 use fanfold::{CancelToken, Cancelled, Clock, Fanfold, Limiter, Rate, Sleeper};
 use quickcheck::QuickCheck;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{
-    Counter, SOON, Script, bang, calls_counted, caught, eventually, message, settle, slow, within,
-};
 
 const SECOND: Duration = Duration::from_secs(1);
 

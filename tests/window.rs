@@ -1,10 +1,8 @@
 //! `window`: groups of a fixed size, and one value for each.
 
-mod support;
-
+use crate::support::{Counter, SOON, Script, bang, calls_counted, caught, within};
 use fanfold::Fanfold;
 use std::rc::Rc;
-use support::{Counter, SOON, Script, bang, calls_counted, caught, within};
 
 #[test]
 fn windows_are_chunks() {

@@ -1,0 +1,16 @@
+//! Stages: options, kinds, places; and whole jobs.
+
+mod support;
+
+mod borrow;
+mod by_key;
+mod clash;
+mod group;
+mod hedge;
+mod hedged;
+mod init;
+mod item_timeout;
+mod local;
+mod odd_places;
+mod parallel_map;
+mod scope;
