@@ -1,4 +1,4 @@
-# For msrv.sh and tsan.sh: another compiler than the machine's, out of Debian's packages, unpacked and not installed.
+# For msrv.sh, portable.sh and tsan.sh: another compiler than the machine's, out of Debian's packages, unpacked and not installed.
 
 # Debian's version of `rustc-web` for this Rust version (`1.85`), or the newest; nothing if there is none.
 packaged() { # [RUST VERSION]
@@ -27,4 +27,26 @@ unpack() { # FOLDER RUST VERSION ('' for the newest) [PACKAGES..]
         dpkg-deb -x "$package" .. || return 1
     done
     cd / && rm -rf "$root.part/debs" && mv "$root.part" "$root"
+}
+
+# The newest compiler with the sources of its std, for `-Zbuild-std`: `FOLDER/rustc` is what cargo is to call, and
+# RUSTC_BOOTSTRAP and __CARGO_TESTS_ONLY_SRC_ROOT are to be set.
+with_sources() { # FOLDER
+    [[ -x $1/usr/bin/rustc ]] || (unpack "$1" '' rust-web-src) || return 1
+    # `hashbrown`, below `governor`, names an empty crate from the registry that is called `alloc` too, and the compiler
+    # cannot choose between that and the one that is built here.
+    cat >"$1/rustc" <<'EOF'
+#!/usr/bin/env bash
+root=$(dirname "$0")
+args=()
+for arg in "$@"; do
+    if [[ $arg == alloc=*rustc_std_workspace_alloc* && " $* " == *" noprelude:alloc="* ]]; then
+        unset "args[-1]" # its --extern
+    else
+        args+=("$arg")
+    fi
+done
+LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$root/usr/bin/rustc" "${args[@]}"
+EOF
+    chmod +x "$1/rustc"
 }

@@ -12,26 +12,10 @@ cd "$(dirname "$0")/.."
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 root=$target/tsan-toolchain
-[[ -x $root/usr/bin/rustc ]] || (unpack "$root" '' rust-web-src) || {
+with_sources "$root" || {
     echo "tsan: Debian's rustc-web could not be fetched" >&2
     exit 1
 }
-# `hashbrown`, below `governor`, names an empty crate from the registry that is called `alloc` too, and the compiler
-# cannot choose between that and the one that is built here.
-cat >"$root/rustc" <<'EOF'
-#!/usr/bin/env bash
-root=$(dirname "$0")
-args=()
-for arg in "$@"; do
-    if [[ $arg == alloc=*rustc_std_workspace_alloc* && " $* " == *" noprelude:alloc="* ]]; then
-        unset "args[-1]" # its --extern
-    else
-        args+=("$arg")
-    fi
-done
-LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$root/usr/bin/rustc" "${args[@]}"
-EOF
-chmod +x "$root/rustc"
 export RUSTC=$root/rustc RUSTC_BOOTSTRAP=1
 export __CARGO_TESTS_ONLY_SRC_ROOT
 __CARGO_TESTS_ONLY_SRC_ROOT=$(echo "$root"/usr/src/rustc-*/library)
