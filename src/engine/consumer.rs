@@ -444,8 +444,8 @@ where
                 self.cut_short = true;
                 Look::End
             }
-            // Who runs the next item has claimed it, or will see the cut: see `Ctl::cancel`.
-            Some(head) if shared.ctl.is_cancelled() && !head.is_next_claimed(&mut desk.key) => {
+            // Who runs the next item has claimed it, or will see the cut.
+            Some(head) if shared.ctl.is_cut_off() && !head.is_next_claimed(&mut desk.key) => {
                 self.cut_short = true;
                 Look::End
             }
@@ -481,7 +481,7 @@ where
             }
         }
         let all = desk.end.is_some_and(|end| end <= self.taken);
-        let cancelled = shared.ctl.is_cancelled()
+        let cancelled = shared.ctl.is_cut_off()
             && !desk.is_any_started()
             && shared.arrivals.is_empty()
             && !self.partial.iter_mut().any(|run| run.is_ready());

@@ -150,13 +150,17 @@ impl Ctl {
 
     /// Nothing new is started; what runs is finished and yielded.
     pub(crate) fn cancel(&self, why: Cancelled) {
-        self.lower_cut(0);
-        self.cancelled.set(why);
-        heavy(); // pairs with the light ones in `Hand::publish` and `Owning::start`
+        self.say_cancelled(why);
         self.warn(why);
         self.inside.interrupt();
         self.call_consumer();
         self.consumer.unpark();
+    }
+
+    /// What a cancellation is to the items; nobody is told.
+    pub(crate) fn say_cancelled(&self, why: Cancelled) {
+        self.lower_cut(0);
+        self.cancelled.set(why);
     }
 
     /// Trips the token of all that runs and will run, and no more.
@@ -166,6 +170,15 @@ impl Ctl {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.get().is_some()
+    }
+
+    /// Consumer: the same; and what has been started before the cancellation is seen to have been.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let cancelled = self.is_cancelled();
+        if cancelled {
+            heavy(); // pairs with the light ones in `Hand::publish` and `Owning::start`
+        }
+        cancelled
     }
 
     /// The source is asked for no more; everything that was pulled is run and yielded. Who is in the source

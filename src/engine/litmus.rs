@@ -4,13 +4,13 @@
 //! one that the protocol rules out. Without the heavy barrier there are such outcomes, or this
 //! machine could not have shown them: each litmus is run without it too and must see one.
 //!
-//! The names and the parts are those of `models.rs`. Cancel / start is not here: between the two steps of
-//! who cancels there are locks.
+//! The names and the parts are those of `models.rs`.
 
 use crate::engine::barrier::{Light, heavy, prepare};
 use crate::engine::ctl::lone;
 use crate::engine::lent;
 use crate::engine::run::{self, Claim, Key, Owning, Run, Share};
+use crate::error::Cancelled;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering, planted, spawn};
 use crossbeam_utils::CachePadded;
 use std::hint::spin_loop;
@@ -161,6 +161,29 @@ fn litmus_publish_and_sleep() {
         (worker, consumer)
     };
     litmus(make, |(alarmed, _), (ready, _)| alarmed || ready);
+}
+
+#[test]
+fn litmus_cancel_and_start() {
+    let make = || {
+        let (ctl, _parker) = lone();
+        let (mut owning, taking) = run::filled(1, &mut Key::new());
+        let worker = {
+            let ctl = Arc::clone(&ctl);
+            move || {
+                owning.start();
+                (ctl.cut() > 0, owning)
+            }
+        };
+        // Another thread has got no further.
+        let consumer = move || {
+            ctl.say_cancelled(Cancelled::default());
+            let cut_off = ctl.is_cut_off();
+            (cut_off && !taking.is_next_claimed(&mut Key::new()), taking)
+        };
+        (worker, consumer)
+    };
+    litmus(make, |(started, _), (lost, _)| !(started && lost));
 }
 
 #[test]

@@ -396,6 +396,7 @@ fn loom_cancel_and_start() {
             }
         });
         ctl.cancel(Cancelled::default());
+        assert!(ctl.is_cut_off());
         let claimed = taking.is_next_claimed(&mut Key::new());
         let started = worker.join().expect("no panic");
         assert!(claimed || !started);
@@ -435,7 +436,7 @@ fn loom_cancel_and_go_on() {
         let mut taken = 0;
         for seq in 0..2 {
             while !taking.is_ready() {
-                assert!(taking.is_next_claimed(&mut key.lock()));
+                assert!(ctl.is_cut_off() && taking.is_next_claimed(&mut key.lock()));
                 ctl.sleep_for(seq);
                 if !taking.is_ready() {
                     parker.park();
