@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tests=()
 if [[ -z ${SEARCH_BIN:-} ]]; then
-    cargo build --release --quiet --features percentile --example search
-    cargo test --release --quiet --features percentile --example search
+    cargo build --release --quiet --example search
+    cargo test --release --quiet --example search
     SEARCH_BIN=$(realpath -- "${CARGO_TARGET_DIR:-target}")/release/examples/search
 fi
 

@@ -47,6 +47,7 @@ const KINDS: &[(&str, Make)] = &[
         let mut readers = source.broadcast(1).readers();
         Box::new(readers.remove(0))
     }),
+    #[cfg(feature = "throttle")]
     ("throttle", |source| {
         Box::new(source.readahead(4).throttle(1_000_000))
     }),

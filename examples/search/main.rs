@@ -2,10 +2,10 @@
 //! latency.
 //!
 //! ```text
-//! cargo run --release --features percentile --example search
-//! cargo run --release --features percentile --example search -- --query "pride prejudice"
-//! cargo run --release --features percentile --example search -- --slow 0.01 --queries 5000
-//! cargo run --release --features percentile --example search -- --help
+//! cargo run --release --example search
+//! cargo run --release --example search -- --query "pride prejudice"
+//! cargo run --release --example search -- --slow 0.01 --queries 5000
+//! cargo run --release --example search -- --help
 //! ```
 //!
 //! What is to be seen of `fanfold` is in `aggregator.rs`: the fan-out to the shards, the hedge over

@@ -1,4 +1,4 @@
-//! `cargo test --features percentile --example search`: what a run of the whole program does not show.
+//! `cargo test --example search`: what a run of the whole program does not show.
 
 use crate::aggregator::Aggregator;
 use crate::backend::{Backends, Model};
