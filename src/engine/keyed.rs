@@ -1467,7 +1467,9 @@ mod models {
             .collect();
         if case.cancelled {
             let words = Arc::clone(&words);
-            threads.push(loom::thread::spawn(move || words.halt()));
+            threads.push(loom::thread::spawn(move || {
+                words.halt(Cancelled::default())
+            }));
         }
         let mut taker = Taker::new(shared, ear);
         let mut got = Vec::new();
@@ -1484,7 +1486,7 @@ mod models {
                 Found::Over => break,
             }
         }
-        words.halt();
+        words.halt(Cancelled::default());
         for thread in threads {
             thread.join().expect("no panic");
         }
