@@ -83,6 +83,30 @@ fn a_stuck_item_is_replaced_at_its_place() {
     }
 }
 
+/// Nothing runs when the consumer falls asleep, so that it has no timer yet; then an item is stuck.
+#[test]
+fn what_starts_while_the_consumer_sleeps_is_replaced() {
+    for ordered in [true, false] {
+        within(SOON, move || {
+            let (gate, runs, policy) = (Gate::new(), Runs::new(2), free());
+            let source = (0..2).inspect(|_| settle()).chain(blocks(&gate));
+            let stage = source.par_map_ordered(4, {
+                let (gate, runs) = (gate.clone(), runs.clone());
+                move |i| {
+                    if runs.run(i) == 1 {
+                        gate.wait();
+                    }
+                    i
+                }
+            });
+            let stage = stage.hedged(&policy);
+            let mut stage = if ordered { stage } else { stage.unordered() };
+            let _opener = gate.opener();
+            assert!(stage.by_ref().take(2).eq(0..2));
+        });
+    }
+}
+
 #[test]
 fn in_order_of_arrival_any_slow_item_is_replaced() {
     for n in 3..=9 {

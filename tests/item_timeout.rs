@@ -57,6 +57,25 @@ fn a_stuck_item_fails_at_its_place_and_the_rest_goes_on() {
     }
 }
 
+/// Nothing runs when the consumer falls asleep, so that it has no timer yet; then each item is stuck.
+#[test]
+fn what_starts_while_the_consumer_sleeps_is_given_up_in_time() {
+    for (n, ordered) in (1..=4).flat_map(|n| [(n, true), (n, false)]) {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let source = (0..n as u64).inspect(|_| settle()).chain(blocks(&gate));
+            let wait = gate.clone();
+            let stage = source.par_map_ordered(n, move |i| (wait.wait(), i).1);
+            let stage = stage.item_timeout(SHORT).isolate();
+            let mut stage = if ordered { stage } else { stage.unordered() };
+            let _opener = gate.opener();
+            let mut got: Vec<_> = stage.by_ref().take(n).map(|end| timed_out(&end)).collect();
+            got.sort_unstable();
+            assert!(got.into_iter().eq((0..n as u64).map(Some)));
+        });
+    }
+}
+
 /// The closure of the item that is given up never ends before the stage does.
 #[test]
 fn the_end_does_not_wait_for_a_stuck_closure_but_the_drop_does() {

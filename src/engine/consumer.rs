@@ -80,7 +80,7 @@ where
     /// What it has seen of the source before its last nap.
     sight: Option<Sight>,
     eager: bool,
-    /// Timed stages: before that nothing is overdue.
+    /// Timed stages: before that nothing that runs is overdue or slow.
     pub(crate) check: Option<Instant>,
     /// The call that is being served waits until then, and whether it did so in vain.
     until: Option<Instant>,
@@ -643,6 +643,7 @@ where
     fn announce(&mut self, shared: &Arc<Shared<S, J>>) {
         let mut desk = shared.desk.lock();
         desk.set_looked(None);
+        shared.ctl.set_untimed(true); // until it has looked at the clocks
         // Its heavy barrier pairs with the light one in `Pen::push` as well.
         shared
             .ctl

@@ -8,6 +8,7 @@
 //! | `alarm` | the same | workers and pullers, each item | the earliest item whose start is to be preceded by a look at the two |
 //! | `yielded` | the consumer, each item | pullers | how many items have been handed over |
 //! | `wake_at` | a puller without room | the consumer, each item | from which `yielded` on to wake a worker |
+//! | `untimed` | the consumer, before it sleeps | workers of a timed stage, each item | whether its sleep has no limit that holds for what starts now |
 //!
 //! Each store that is followed by a load of the other side's word has a barrier in between, light
 //! on the side that passes each item and heavy on the other (see [`barrier`]).
@@ -48,6 +49,7 @@ struct Shown {
     waiting_for: AtomicU64,
     wake_at: AtomicU64,
     napping: AtomicBool,
+    untimed: AtomicBool,
 }
 
 /// The part of a stage that knows nothing of its types.
@@ -92,6 +94,7 @@ impl Ctl {
                 waiting_for: AtomicU64::new(NOBODY),
                 wake_at: AtomicU64::new(NEVER),
                 napping: AtomicBool::new(false),
+                untimed: AtomicBool::new(false),
             }),
             yielded: CachePadded::new(AtomicU64::new(0)),
             stopped: AtomicBool::new(false),
@@ -247,6 +250,31 @@ impl Ctl {
         if waiting_for == seq || waiting_for == ANY {
             self.wake(waiting_for);
         }
+    }
+
+    /// Worker of a timed stage: item `seq` has been started, and the light barrier passed. Wakes the
+    /// consumer if it sleeps for that and has set no timer for it.
+    #[inline]
+    pub(crate) fn started(&self, seq: u64) {
+        if self.is_alarmed(seq + 1) {
+            self.wake_for_start(seq);
+        }
+    }
+
+    #[cold]
+    fn wake_for_start(&self, seq: u64) {
+        let waiting_for = self.waiting_for();
+        if matches!(waiting_for, ANY) || waiting_for == seq {
+            if self.words.untimed.load(Ordering::Relaxed) {
+                self.wake(waiting_for);
+            }
+        }
+    }
+
+    /// Consumer of a timed stage, before it looks at what runs and then sleeps: whether it has no timer
+    /// for what starts from now on.
+    pub(crate) fn set_untimed(&self, untimed: bool) {
+        self.words.untimed.store(untimed, Ordering::Relaxed);
     }
 
     /// Consumer: is going to sleep for this `seq`; must look once more.

@@ -25,7 +25,6 @@
 //! end.
 
 use crate::engine::cancel::Rivals;
-use crate::engine::consumer::Consumer;
 use crate::engine::job::Job;
 use crate::engine::policy::HedgePolicy;
 use crate::engine::race::Race;
@@ -241,34 +240,5 @@ where
         if let Some(rivals) = rivals.filter(|_| sent && mine) {
             self.ctl.stray(rivals.win(worker.here.racer()));
         }
-    }
-}
-
-impl<S: Source, J: Job<S::Item>> Consumer<S, J>
-where
-    S::Item: Send,
-{
-    /// Sends copies of what is slow. When the next will be, after now, in ns of the stage's clock.
-    pub(crate) fn hedge_slow(
-        &self,
-        shared: &Arc<Shared<S, J>>,
-        hedge: &Hedge<S::Item>,
-        now: u64,
-    ) -> Option<u64> {
-        let delay = u64::try_from(hedge.policy.delay()?.as_nanos()).unwrap_or(u64::MAX);
-        // What has not been started may be so at any time.
-        let mut next = now.saturating_add(delay.max(1));
-        for taking in self.head.iter().chain(&self.partial) {
-            let Some(since) = taking.run().since() else {
-                continue;
-            };
-            let due = since.saturating_add(delay);
-            if due > now {
-                next = next.min(due);
-            } else {
-                shared.send_copy(taking.share(), since, hedge);
-            }
-        }
-        Some(next)
     }
 }

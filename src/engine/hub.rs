@@ -32,6 +32,12 @@
 //! - *Give up.* `since` says since when a server is inside a source that has a time-out. The consumer
 //!   that finds it overdue exchanges the very value it read for [`GIVEN_UP`]; the server exchanges
 //!   anything but that for 0 when it comes out. So either the item counts, or the source is dropped.
+//! - *Enter and arm.* The consumer sleeps until the next time-out of a source that somebody is in, and
+//!   without a limit if nobody is in any. Before it looks at them it opens the [`Alarm`]; who enters a
+//!   source stores `since`, and then lowers an alarm that is later than the source's time-out, and rings.
+//!   Between the two steps of each stands a fence, so either the consumer sees who is in, or they see the
+//!   open alarm; and a consumer that has looked finds in the alarm whether it was lowered since. To a
+//!   consumer that is awake, or will be up in time, nobody says anything.
 //! - *Stop.* Servers look after each item, and leave the feeder where others wait; the consumer drops
 //!   those, and all that is left in the lanes, after it has joined the threads.
 //! - *Drain.* Servers look before each pull, and take what they find for the source's end. One that is parked
@@ -50,7 +56,7 @@ use crate::engine::spin::Patience;
 use crate::engine::unwind::{self, Payload, catch};
 use crate::error::Cancelled;
 use crate::sync::{
-    Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, Steal, bug,
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, Steal, bug, fence,
 };
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -175,6 +181,36 @@ struct Lane<I: Iterator> {
     since: AtomicU64,
 }
 
+/// When a consumer that sleeps has to look at the time-outs, in ns of the hub's clock; 0: it is awake.
+struct Alarm(AtomicU64);
+
+impl Alarm {
+    /// Consumer, which is about to sleep: when the first source is due that somebody is in.
+    fn look<I: Iterator>(&self, lanes: &[Arc<Lane<I>>]) -> u64 {
+        self.0.store(u64::MAX, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // pairs with the one in `Lane::enter`
+        let due = lanes.iter().filter_map(|lane| lane.due()).min();
+        let due = due.unwrap_or(u64::MAX);
+        self.0.fetch_min(due, Ordering::Relaxed); // it may have been lowered further meanwhile
+        due
+    }
+
+    /// Consumer: whether somebody has entered a source meanwhile that is due before that.
+    fn is_before(&self, due: u64) -> bool {
+        self.0.load(Ordering::Relaxed) < due // behind the fence of `Ear::wait`
+    }
+
+    /// Consumer: is awake.
+    fn awake(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Server: has entered a source that is due then, and said so. Whether to ring.
+    fn entered(&self, due: u64) -> bool {
+        self.0.load(Ordering::Relaxed) > due && self.0.fetch_min(due, Ordering::Relaxed) > due
+    }
+}
+
 /// A source on its way.
 struct Feeder<I: Iterator> {
     source: I,
@@ -208,6 +244,7 @@ struct Words {
     bell: Arc<Bell>,
     alive: Mutex<Option<Alive>>,
     stray: Mutex<Option<Payload>>,
+    alarm: Alarm,
 }
 
 impl Words {
@@ -307,6 +344,25 @@ impl<I: Iterator> Lane<I> {
         self.len() < self.opts.bound
     }
 
+    /// Server: enters the source, which must not take longer than that. Whether to ring.
+    fn enter(&self, since: u64, limit: u64, alarm: &Alarm) -> bool {
+        let due = since.saturating_add(limit);
+        self.since.store(since, Ordering::Relaxed);
+        if !bug("no_fence_on_entering") {
+            fence(Ordering::SeqCst); // pairs with the one in `Alarm::look`
+        }
+        alarm.entered(due)
+    }
+
+    /// When whoever is in the source will have been there for too long, in ns of the hub's clock.
+    fn due(&self) -> Option<u64> {
+        let limit = self.opts.timeout?;
+        match self.since.load(Ordering::SeqCst) {
+            0 | GIVEN_UP => None,
+            since => Some(since.saturating_add(nanos(limit))),
+        }
+    }
+
     /// Parks the feeder because there is no room; if there is after all it may come back.
     fn park(&self, feeder: Feeder<I>, clock: u64) -> Option<Feeder<I>> {
         *self.parked.lock() = Some((feeder, clock));
@@ -346,6 +402,12 @@ where
     /// Now, in ns since the start; never 0, and not [`GIVEN_UP`] for some centuries.
     fn clock(&self) -> u64 {
         nanos(self.born.elapsed()) | 1
+    }
+
+    /// `None`: never, or in some centuries.
+    fn instant(&self, clock: u64) -> Option<Instant> {
+        let time = (clock < u64::MAX).then(|| Duration::from_nanos(clock))?;
+        self.born.checked_add(time)
     }
 
     /// A feeder has to be served.
@@ -440,8 +502,10 @@ where
 
     fn pull_one(self: &Arc<Self>, feeder: &mut Feeder<I>, frame: &Rc<Plain>) -> Pulled {
         let lane = &feeder.lane;
-        if lane.opts.timeout.is_some() {
-            lane.since.store(self.clock(), Ordering::SeqCst);
+        if let Some(limit) = lane.opts.timeout {
+            if lane.enter(self.clock(), nanos(limit), &self.words.alarm) {
+                self.words.bell.ring();
+            }
         }
         let item = {
             let _entered = context::in_source(Rc::clone(frame) as Rc<dyn Current>, &lane.inside);
@@ -572,6 +636,7 @@ where
             bell: Arc::clone(ear.bell()),
             alive: Mutex::new(Some(Alive::new(common.name.as_deref().unwrap_or(name)))),
             stray: Mutex::new(None),
+            alarm: Alarm(AtomicU64::new(0)),
         });
         let pool = common.pool.unwrap_or_else(Pool::global);
         let link = (!common.detached).then(|| seed.link()).flatten();
@@ -800,21 +865,27 @@ where
             return None;
         }
         let (hub, lanes, open) = (&self.hub, &self.lanes, self.open);
-        let check = self.timed.then(|| self.next_check()).flatten();
-        let limit = until.into_iter().chain(check).min();
+        let (alarm, timed) = (&hub.words.alarm, self.timed);
+        let due = if timed { alarm.look(lanes) } else { u64::MAX };
+        let limit = until.into_iter().chain(hub.instant(due)).min();
         let ready = || {
             let there = match lane {
                 Some(index) => lanes[index].len() > 0,
                 None => !hub.arrivals.is_empty() || more(),
             };
-            there || hub.is_stopped() || open == 0 && hub.words.is_draining()
+            let armed = timed && alarm.is_before(due);
+            there || armed || hub.is_stopped() || open == 0 && hub.words.is_draining()
         };
-        match self.ear.wait(ready, limit) {
+        let heard = self.ear.wait(ready, limit);
+        if timed {
+            alarm.awake();
+        }
+        match heard {
             Heard::Ready => None,
             Heard::Unwanted => Some(Got::Unwanted),
             Heard::Late if until.is_some_and(|until| until <= Instant::now()) => Some(Got::Late),
             Heard::Late => {
-                self.check = limit;
+                self.check = None;
                 self.look_at_clock();
                 None
             }
@@ -843,21 +914,15 @@ where
 
     // ---- time-outs
 
+    /// Before that nothing is overdue.
     fn next_check(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let deadlines = self.lanes.iter().filter_map(|lane| {
-            let limit = lane.opts.timeout?;
-            match lane.since.load(Ordering::SeqCst) {
-                GIVEN_UP => None,
-                // Not in the source: it may enter it at any time.
-                0 => now.checked_add(limit),
-                since => {
-                    let since = self.hub.born.checked_add(Duration::from_nanos(since))?;
-                    since.checked_add(limit) // `None`: never, or in some centuries
-                }
-            }
+        let clock = self.hub.clock();
+        let due = self.lanes.iter().filter_map(|lane| {
+            // Who is not in the source may enter it at any time.
+            lane.due()
+                .or_else(|| Some(clock.saturating_add(nanos(lane.opts.timeout?))))
         });
-        deadlines.min()
+        self.hub.instant(due.min()?)
     }
 
     /// Gives up what has been silent for too long.
@@ -1088,6 +1153,31 @@ mod models {
             }
             server.join().expect("no panic");
             assert!(want(&got), "{got:?}");
+        });
+    }
+
+    /// Enter / arm: a consumer that goes to sleep while two sources are entered has a timer for the one that
+    /// is due first, or is rung for it and finds it in the alarm. (What a ring does is the bell's to show.)
+    #[test]
+    fn loom_hub_enter_and_arm() {
+        loom::model(|| {
+            let alarm = Arc::new(Alarm(AtomicU64::new(0)));
+            let lanes = [8, 4].map(|limit| {
+                let mut lane = lane(Overflow::Block);
+                let opts = &mut Arc::get_mut(&mut lane).expect("a new one").opts;
+                opts.timeout = Some(Duration::from_nanos(limit));
+                lane
+            });
+            let servers = [8, 4].map(|limit| {
+                let (lane, alarm) = (
+                    Arc::clone(&lanes[usize::from(limit == 4)]),
+                    Arc::clone(&alarm),
+                );
+                loom::thread::spawn(move || lane.enter(1, limit, &alarm))
+            });
+            let due = alarm.look(&lanes);
+            let rings = servers.map(|server| server.join().expect("no panic"));
+            assert!(due == 5 || rings[1] && alarm.is_before(due));
         });
     }
 

@@ -3,10 +3,11 @@
 //! bug that the models must catch (`ci/loom.sh` sees to it that they do).
 
 use crate::engine::barrier::{Light, heavy};
-use crate::engine::ctl::lone;
+use crate::engine::ctl::{ANY, lone};
 use crate::engine::lent;
 use crate::engine::race::{Failed, Race};
 use crate::engine::run::{self, Claim, Key, Odd, Owning, Run, Share};
+use crate::error::Cancelled;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
 
@@ -153,6 +154,46 @@ fn loom_run_and_give_up() {
         assert_eq!(taken, given.map_or(2, |given| given + 1));
         assert!(taking.is_exhausted(&mut key.lock()));
     });
+}
+
+/// Start / arm: a consumer that sleeps without a timer hears of the start of the item that it waits for;
+/// without an order, of the first that is started.
+#[test]
+fn loom_start_and_arm() {
+    for ordered in [true, false] {
+        model(move || {
+            let (ctl, parker) = lone();
+            let workers = if ordered { 1 } else { 2 };
+            let (threads, takings): (Vec<_>, Vec<_>) = (0..workers)
+                .map(|seq| {
+                    let (owning, taking) = run::filled(1, &mut Key::new());
+                    let ctl = Arc::clone(&ctl);
+                    let worker = thread::spawn(move || {
+                        owning.clock_in(1);
+                        ctl.started(seq);
+                    });
+                    (worker, taking)
+                })
+                .unzip();
+            let armed = || takings.iter().any(|taking| taking.run().since().is_some());
+            loop {
+                ctl.set_untimed(true);
+                ctl.sleep_for(if ordered { 0 } else { ANY });
+                let armed = armed();
+                ctl.set_untimed(!armed);
+                if !armed {
+                    parker.park();
+                }
+                ctl.awake();
+                if armed {
+                    break;
+                }
+            }
+            for thread in threads {
+                thread.join().expect("no panic");
+            }
+        });
+    }
 }
 
 /// Item / copy: whichever of the two fails or succeeds, and in whichever order, the place is written
@@ -354,7 +395,7 @@ fn loom_cancel_and_start() {
                 ctl.cut() > 0
             }
         });
-        ctl.cancel();
+        ctl.cancel(Cancelled::default());
         let claimed = taking.is_next_claimed(&mut Key::new());
         let started = worker.join().expect("no panic");
         assert!(claimed || !started);
@@ -390,7 +431,7 @@ fn loom_cancel_and_go_on() {
                 ran
             }
         });
-        ctl.cancel();
+        ctl.cancel(Cancelled::default());
         let mut taken = 0;
         for seq in 0..2 {
             while !taking.is_ready() {
@@ -430,7 +471,7 @@ fn loom_two_wakers() {
     model(|| {
         let (ctl, parker) = lone();
         let _ = ctl.set_yielded(1_000, Light::new()); // past the start, in which it is always waited for
-        ctl.sleep_for(crate::engine::ctl::ANY);
+        ctl.sleep_for(ANY);
         let wakers = [0, 1].map(|seq| {
             let ctl = Arc::clone(&ctl);
             thread::spawn(move || ctl.published(seq))
@@ -489,7 +530,7 @@ fn loom_call_and_go_on() {
         loan.words().call();
         let canceller = thread::spawn({
             let ctl = Arc::clone(&ctl);
-            move || ctl.cancel()
+            move || ctl.cancel(Cancelled::default())
         });
         loan.go_on();
         let seen = ctl.is_cut();

@@ -556,10 +556,14 @@ impl<I, B> Owning<I, B> {
         }
     }
 
-    /// Timed stages: the claimed item is about to run.
+    /// Timed stages: the claimed item is about to run. [`Ctl::started`](crate::engine::ctl::Ctl::started)
+    /// comes next.
     pub(crate) fn clock_in(&self, now: u64) {
         // Release: who takes the place then sees what is published before it.
         self.run.since.store(now, Ordering::Release);
+        if !bug("no_barrier_at_clock_in") {
+            Light::new().pass(); // pairs with the heavy one in `Ctl::sleep_for`
+        }
     }
 
     /// It has returned. `false`: its place is another's, and so is the run.

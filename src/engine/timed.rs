@@ -14,8 +14,13 @@
 //! exchange of one word decides between the two, so an item gets one outcome, and the same one whether the
 //! consumer was there in time or not: late is late.
 //!
-//! Nobody has to look for the next deadline while it sleeps: an item that has not been started when
-//! the consumer looks cannot be overdue sooner than a whole limit from now.
+//! The consumer sleeps until the next deadline of what runs, and without a limit if nothing does. An item
+//! that is started meanwhile may need a timer that there is not. So before it looks at what runs the
+//! consumer says that it has none, and passes the heavy barrier ([`Ctl::sleep_for`](crate::engine::ctl::Ctl::sleep_for));
+//! an owner says that it starts an item, passes the light one, and wakes a consumer that sleeps for that item
+//! ([`Ctl::started`](crate::engine::ctl::Ctl::started)). Either the consumer sees the start, or the owner
+//! sees the consumer. When it has looked, and its timer is not later than any that such an item could need,
+//! the consumer takes back what it said; so a start wakes it once a sleep at most, and only if nothing ran.
 //!
 //! # What becomes of the owner
 //!
@@ -171,6 +176,7 @@ where
             }
         }
         run.clock_in(since);
+        ctl.started(seq);
         let state = &mut worker.state;
         let outcome = catch(|| job.run(state.get_or_insert_with(|| job.state()), item));
         // Later than the start in any case, so that no two items of a run have the same.
@@ -290,27 +296,35 @@ where
             return false;
         };
         let now = timed.now();
-        let mut found = false;
-        // What has not been started may be so at any time.
-        let mut check = timed.deadline(now);
-        if timed.limit.is_some() {
-            for taking in self.head.iter().chain(&self.partial) {
-                let Some(since) = taking.run().since() else {
-                    continue;
-                };
+        let limit = timed.limit.map(nanos);
+        let hedge = timed.hedge.as_ref();
+        let hedge = hedge.and_then(|hedge| Some((hedge, nanos(hedge.policy.delay()?))));
+        let (mut found, mut check) = (false, u64::MAX);
+        for taking in self.head.iter().chain(&self.partial) {
+            let Some(since) = taking.run().since() else {
+                continue; // whoever starts it tells
+            };
+            if let Some(limit) = limit {
                 if timed.is_overdue(since, now) {
                     found |= shared.give_up(taking.run(), since, timed);
+                    continue;
+                }
+                check = check.min(since.saturating_add(limit));
+            }
+            if let Some((hedge, delay)) = hedge {
+                let slow = since.saturating_add(delay);
+                if slow > now {
+                    check = check.min(slow);
                 } else {
-                    check = timed.deadline(since).into_iter().chain(check).min();
+                    shared.send_copy(taking.share(), since, hedge); // or not: once an item
                 }
             }
         }
-        if let Some(hedge) = &timed.hedge {
-            let slow = self.hedge_slow(shared, hedge, now);
-            let slow = slow.and_then(|slow| timed.instant(slow));
-            check = slow.into_iter().chain(check).min();
-        }
-        self.check = check;
+        // What starts from now on is not late sooner than that.
+        let soonest = limit.into_iter().chain(hedge.map(|(_, delay)| delay)).min();
+        let soonest = soonest.map_or(u64::MAX, |time| now.saturating_add(time));
+        shared.ctl.set_untimed(check > soonest);
+        self.check = (check < u64::MAX).then(|| timed.instant(check)).flatten();
         found
     }
 }
