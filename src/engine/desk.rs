@@ -80,6 +80,8 @@ pub(crate) struct Desk<I, B> {
     looked: Option<Instant>,
     pub(crate) permits: usize,
     pub(crate) inline: Inline,
+    /// The consumer is in a source that blocks, and will see to it that it is watched when it comes out.
+    pub(crate) watches_itself: bool,
     /// When that may be tried again.
     pub(crate) pause: Pause,
     /// The consumer runs a closure, or may do so at any time, and has a permit for it.
@@ -148,6 +150,7 @@ impl<I, B> Desk<I, B> {
             looked: None,
             permits: width,
             inline: Inline::Off,
+            watches_itself: false,
             pause: Pause::NONE,
             consumer_permit: false,
             active: Vec::new(),

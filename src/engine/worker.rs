@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// The naps of whoever watches: from this, doubled up to that.
 const NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// After so long a deputy looks whether the consumer still watches.
 const RELIEF: Duration = Duration::from_millis(20);
 /// A steal interrupts other cores; less work than this is left to its owner if that moves on.
@@ -402,7 +402,8 @@ where
         let unsure = flows || desk.open.is_some() || self.is_something_unstarted(&desk, me);
         // Without a permit it would only see what the consumer sees between two naps.
         let left_to_consumer = desk.permits == 0 && desk.is_looked_after();
-        let to_watch = desk.inline != Inline::Off || unsure && !left_to_consumer;
+        let inline = desk.inline != Inline::Off && !desk.watches_itself;
+        let to_watch = inline || unsure && !left_to_consumer;
         if to_watch && desk.watcher.is_none_or(|watcher| watcher == me) {
             desk.watcher = Some(me);
             desk.set_watched(true);
