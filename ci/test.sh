@@ -11,4 +11,4 @@ if [[ -z $command ]]; then
 fi
 echo "test: $command"
 bash -euo pipefail -c "$command"
-cargo test --all-features --release --test inline --test next_within
+cargo test --all-features --release --test inline --test next_within --test idle

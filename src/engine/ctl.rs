@@ -264,10 +264,9 @@ impl Ctl {
     #[cold]
     fn wake_for_start(&self, seq: u64) {
         let waiting_for = self.waiting_for();
-        if matches!(waiting_for, ANY) || waiting_for == seq {
-            if self.words.untimed.load(Ordering::Relaxed) {
-                self.wake(waiting_for);
-            }
+        let waits = waiting_for == seq || waiting_for == ANY;
+        if waits && self.words.untimed.load(Ordering::Relaxed) {
+            self.wake(waiting_for);
         }
     }
 

@@ -119,10 +119,9 @@ where
         worker.seen = Some(now);
         match state {
             Inline::On if moved == 0 => {
-                if !self.revoke_inline(desk) && time >= LONGEST_NAP {
-                    desk.watches_itself = true;
-                    worker.seen = None;
-                }
+                let inside = !self.revoke_inline(desk);
+                desk.watches_itself = inside && time >= LONGEST_NAP;
+                worker.seen = worker.seen.filter(|_| !desk.watches_itself);
             }
             Inline::On if Pace::may_pay(moved, time) => self.ctl.call_consumer(),
             Inline::Wanted if moved == 0 => self.end_inline(desk),
