@@ -295,43 +295,13 @@ fn global() -> Vec<Row> {
     ]
 }
 
-fn others() -> Vec<Row> {
-    /// A source that blocks after a few items, and one that ends.
-    fn some(hold: &Hold) -> [Box<dyn Iterator<Item = u64> + Send>; 2] {
-        [Box::new((0..50).chain(hold.blocks())), Box::new(0..500)]
-    }
+/// A source that blocks after a few items, and one that ends.
+fn some(hold: &Hold) -> [Box<dyn Iterator<Item = u64> + Send>; 2] {
+    [Box::new((0..50).chain(hold.blocks())), Box::new(0..500)]
+}
+
+fn merges() -> Vec<Row> {
     vec![
-        row("by key, blocked in its source", |hold| {
-            let source = (0..500).chain(hold.blocks());
-            let keyed = source.par_map_by_key(2, |i: &u64| i % 7, |i| i);
-            assert_eq!(keyed.on(&hold.pool).count(), 500);
-        }),
-        row("by key, blocked in its consumer", |hold| {
-            let keyed = (0_u64..).par_map_by_key(2, |i| i % 7, |i| i);
-            let mut keyed = keyed.on(&hold.pool);
-            assert_eq!(keyed.by_ref().take(500).count(), 500);
-            hold.block();
-        }),
-        row("by key, blocked in a closure", |hold| {
-            let held = hold.clone();
-            let f = move |i| {
-                if i == 300 {
-                    held.block();
-                }
-                i
-            };
-            let keyed = (0_u64..500).par_map_by_key(2, |i| i % 7, f);
-            assert_eq!(keyed.on(&hold.pool).count(), 500);
-        }),
-        row("readahead, blocked in its source", |hold| {
-            let ahead = (0..500).chain(hold.blocks()).readahead(9);
-            assert_eq!(ahead.on(&hold.pool).count(), 500);
-        }),
-        row("readahead, blocked in its consumer", |hold| {
-            let mut ahead = (0..).readahead(9).on(&hold.pool);
-            assert_eq!(ahead.by_ref().take(500).count(), 500);
-            hold.block();
-        }),
         row("merge, blocked in a source", |hold| {
             assert_eq!(merge(some(hold)).on(&hold.pool).count(), 550);
         }),
@@ -387,6 +357,42 @@ fn others() -> Vec<Row> {
         row("round_robin, blocked in its consumer", |hold| {
             let mut turns = round_robin([0.., 0..]).on(&hold.pool);
             assert_eq!(turns.by_ref().take(500).count(), 500);
+            hold.block();
+        }),
+    ]
+}
+
+fn others() -> Vec<Row> {
+    vec![
+        row("by key, blocked in its source", |hold| {
+            let source = (0..500).chain(hold.blocks());
+            let keyed = source.par_map_by_key(2, |i: &u64| i % 7, |i| i);
+            assert_eq!(keyed.on(&hold.pool).count(), 500);
+        }),
+        row("by key, blocked in its consumer", |hold| {
+            let keyed = (0_u64..).par_map_by_key(2, |i| i % 7, |i| i);
+            let mut keyed = keyed.on(&hold.pool);
+            assert_eq!(keyed.by_ref().take(500).count(), 500);
+            hold.block();
+        }),
+        row("by key, blocked in a closure", |hold| {
+            let held = hold.clone();
+            let f = move |i| {
+                if i == 300 {
+                    held.block();
+                }
+                i
+            };
+            let keyed = (0_u64..500).par_map_by_key(2, |i| i % 7, f);
+            assert_eq!(keyed.on(&hold.pool).count(), 500);
+        }),
+        row("readahead, blocked in its source", |hold| {
+            let ahead = (0..500).chain(hold.blocks()).readahead(9);
+            assert_eq!(ahead.on(&hold.pool).count(), 500);
+        }),
+        row("readahead, blocked in its consumer", |hold| {
+            let mut ahead = (0..).readahead(9).on(&hold.pool);
+            assert_eq!(ahead.by_ref().take(500).count(), 500);
             hold.block();
         }),
         row("max_age, blocked in its source", |hold| {
@@ -524,7 +530,7 @@ fn awake(rows: Vec<Row>) -> Vec<String> {
 fn where_nothing_happens_nobody_wakes_up() {
     let works = [Work::Tiny, Work::Some];
     let pooled = stages(&KINDS, &works).into_iter().chain(mixed(&KINDS));
-    let mut said = awake(pooled.chain(others()).collect());
+    let mut said = awake(pooled.chain(merges()).chain(others()).collect());
     // By themselves, so that nothing keeps the consumer from running the items.
     for row in stages(&INLINE, &[Work::Tiny]) {
         said.extend(awake(vec![row]));
