@@ -11,6 +11,6 @@ if [[ -z $command ]]; then
 fi
 echo "test: $command"
 bash -euo pipefail -c "$command"
-cargo test --all-features --release --test tiny
+cargo test --all-features --release --test tiny --test idle
 # It starts a compiler for each of its programs, so it is not in the command above.
 cargo test --all-features --test bad_programs

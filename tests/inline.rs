@@ -272,6 +272,51 @@ fn a_source_that_blocks() {
     }
 }
 
+/// P3: nobody looks while the source blocks; yet the item that it gives at last is long, and what comes after it
+/// is run meanwhile.
+#[test]
+fn a_long_item_after_a_source_that_blocked() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let (gate, done, blocked) = (Gate::new(), Counter::new(), Counter::new());
+            let last = Arc::new(AtomicUsize::new(usize::MAX));
+            let source = {
+                let (last, gate, blocked) = (Arc::clone(&last), gate.clone(), blocked.clone());
+                (0..usize::MAX).inspect(move |i| {
+                    if *i == last.load(Relaxed) {
+                        blocked.add();
+                        gate.wait();
+                    }
+                })
+            };
+            let closure = {
+                let (last, done) = (Arc::clone(&last), done.clone());
+                move |i| {
+                    let last = last.load(Relaxed);
+                    if i == last {
+                        done.wait_for(20);
+                    } else if i > last {
+                        done.add();
+                    }
+                    run(i)
+                }
+            };
+            let mut stage = source.par_map_ordered(n, closure).in_flight(500);
+            let next = until_inline(&mut stage);
+            last.store(next + 100, Relaxed);
+            let opens = std::thread::spawn(move || {
+                blocked.wait_for(1);
+                crate::support::settle();
+                gate.open();
+            });
+            for want in next..next + 200 {
+                assert_eq!(stage.next().map(|(i, _)| i), Some(want));
+            }
+            opens.join().expect("no panic");
+        });
+    }
+}
+
 #[test]
 fn a_panic_of_the_closure() {
     for n in 1..=9 {

@@ -372,6 +372,42 @@ fn several_long_items_hold_up_nobody_but_themselves() {
     }
 }
 
+/// All `n` closures are long, so that nobody watches any more. The first that is done goes on, into a source that
+/// blocks: what lies behind the others is run nevertheless.
+#[test]
+fn one_comes_free_when_all_are_stuck() {
+    for (n, behind) in (2..=5).flat_map(|n| [8, 64, 256].map(|behind| (n, behind))) {
+        within(SOON, move || {
+            let (stuck, ran, one, others) =
+                (Counter::new(), Counter::new(), Gate::new(), Gate::new());
+            let source = (0..TINY + behind).chain(blocks(&others));
+            let stage = source.par_map_ordered(n, {
+                let (stuck, ran) = (stuck.clone(), ran.clone());
+                let (one, others) = (one.clone(), others.clone());
+                move |i| {
+                    if i >= TINY {
+                        match stuck.add() {
+                            nth if nth < n => others.wait(),
+                            nth if nth == n => one.wait(),
+                            _ => {}
+                        }
+                    }
+                    ran.add();
+                }
+            });
+            let stage = stage.in_flight(1_000);
+            let consumer = std::thread::spawn(move || stage.count());
+            let _opener = others.opener();
+            stuck.wait_for(n);
+            settle();
+            one.open();
+            ran.wait_for(TINY + behind - (n - 1));
+            others.open();
+            assert_eq!(consumer.join().expect("no panic"), TINY + behind);
+        });
+    }
+}
+
 /// Without the order a stuck item holds up nobody at all, its neighbours in one batch included,
 /// though the source goes on for ever and gives the others enough to do.
 #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Desk<I, B> {
     pub(crate) lent: bool,
     /// How many threads run an item that has been given up.
     pub(crate) astray: usize,
+    /// How many threads run the copy of an item.
+    pub(crate) copying: usize,
     /// How many runs of more than one item have been opened: whether batches flow.
     pub(crate) batches: u64,
     /// How many pulls have ended.
@@ -80,6 +82,8 @@ pub(crate) struct Desk<I, B> {
     looked: Option<Instant>,
     pub(crate) permits: usize,
     pub(crate) inline: Inline,
+    /// The consumer is in a source that blocks, and will see to it that it is watched when it comes out.
+    pub(crate) watches_itself: bool,
     /// When that may be tried again.
     pub(crate) pause: Pause,
     /// The consumer runs a closure, or may do so at any time, and has a permit for it.
@@ -140,6 +144,7 @@ impl<I, B> Desk<I, B> {
             open: None,
             lent: false,
             astray: 0,
+            copying: 0,
             batches: 0,
             pulls: 0,
             watcher: None,
@@ -148,6 +153,7 @@ impl<I, B> Desk<I, B> {
             looked: None,
             permits: width,
             inline: Inline::Off,
+            watches_itself: false,
             pause: Pause::NONE,
             consumer_permit: false,
             active: Vec::new(),
@@ -417,6 +423,19 @@ impl<I, B> Desk<I, B> {
     /// Whether any closure may be running.
     pub(crate) fn is_any_started(&self) -> bool {
         self.active.iter().flatten().any(|run| run.is_started())
+    }
+
+    /// How far all have come, if as many run items as may: then nobody is in the source, or on the way there, with
+    /// a permit that could be borrowed.
+    pub(crate) fn sight_of_all(&self) -> Option<Sight> {
+        let runs = || self.active.iter().flatten();
+        let running = runs().count() + self.copying + usize::from(self.consumer_permit);
+        (self.permits == 0 && running >= self.width).then(|| Sight {
+            thread: CONSUMER,
+            first: self.pulls,
+            count: runs().map(|run| run.published()).sum(),
+            at: Instant::now(),
+        })
     }
 
     /// Lets go of all that is kept for thieves and for later use.

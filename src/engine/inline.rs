@@ -9,13 +9,33 @@
 //! | [`want_inline`](Shared::want_inline) | a worker, after a run | enough tiny items in a row: nobody pulls from now on (`Wanted`) |
 //! | [`start_inline`](Consumer::start_inline) | the consumer, when it has taken all that was pulled | the source is [lent](crate::engine::lent) to it, and it gets a permit (`On`) |
 //! | [`run_inline`](Consumer::run_inline), [`fold_inline`](Consumer::fold_inline) | the consumer, each item | a visit to the source, the closure, the sink |
-//! | [`watch_consumer`](Shared::watch_consumer) | the watcher, each millisecond | looks whether the consumer moves |
+//! | [`watch_consumer`](Shared::watch_consumer) | the watcher, each millisecond | looks whether the consumer moves, unless the source blocks |
 //! | [`attend`](Consumer::attend) | the consumer, when it is called | times a few items, or learns that the source has been taken back |
 //!
 //! If the consumer has not moved between two looks, it is in a long closure, in a source that blocks, or
 //! away. The watcher takes the source back, and the stage fans out again; only a consumer that is inside
-//! the source cannot be robbed, and the watcher tries again. If it moves slowly it is called, times a
-//! few closures, and gives the source back if they pay.
+//! the source cannot be robbed. If it moves slowly it is called, times a few closures, and gives the source
+//! back if they pay.
+//!
+//! # A source that blocks
+//!
+//! As long as the consumer is inside there is nothing to see, for an hour maybe. So the watcher, which has
+//! tried in vain after a nap of full length, notes that the consumer
+//! [watches itself](crate::engine::desk::Desk::watches_itself) and sleeps without a limit. To try is to
+//! call, and who is called hears of it when it comes out, before it runs the item that it got
+//! ([`is_called`](lent::Visits::is_called)): then it takes the note back and calls a watcher, who finds it in
+//! a long closure, or moving. The item itself is run at once. Both sides write and read the note under the
+//! desk's lock, and the steps before it are those of a revocation: either the watcher sees that the consumer
+//! is out, and has the source, or the consumer sees the call, and then the note. By where it is:
+//!
+//! | the watcher sees | because it is | what wakes |
+//! | --- | --- | --- |
+//! | inside | in a source that blocks, and gets an item | the consumer, before it runs that ([`is_out`](Shared::is_out)) |
+//! | | the same, and the source ends or panics | the end of the stage wakes all |
+//! | | on its way out, as it saw an earlier call | the consumer, which looks whether it still has the source ([`is_lent`](Shared::is_lent)) |
+//! | running, away | in a closure, or with its user | nobody has to: the source is taken |
+//!
+//! `Wanted` ends by itself: if the consumer does not come for what is left, the stage goes on without it.
 //!
 //! A consumer that runs items counts as one of the `n`: it has a permit as long as it has the source,
 //! and if that is taken while a closure runs, until this closure is over.
@@ -31,12 +51,12 @@ use crate::engine::barrier::Light;
 use crate::engine::consumer::Consumer;
 use crate::engine::context::{self, InlineStage};
 use crate::engine::cost::{Pace, Samples};
-use crate::engine::desk::Inline;
+use crate::engine::desk::{Inline, Wake};
 use crate::engine::job::Job;
 use crate::engine::lent::{self, Hand, Place};
 use crate::engine::source::Source;
 use crate::engine::stage::{Opts, Shared};
-use crate::engine::worker::{Guard, STUCK, Worker};
+use crate::engine::worker::{Guard, LONGEST_NAP, STUCK, Worker};
 use crate::sync::{Arc, Instant};
 
 /// Whether the consumer of such a stage may run items itself: see the head of this file.
@@ -98,21 +118,25 @@ where
         }
         worker.seen = Some(now);
         match state {
-            Inline::On if moved == 0 => self.revoke_inline(desk),
+            Inline::On if moved == 0 => {
+                let inside = !self.revoke_inline(desk);
+                desk.watches_itself = inside && time >= LONGEST_NAP;
+                worker.seen = worker.seen.filter(|_| !desk.watches_itself);
+            }
             Inline::On if Pace::may_pay(moved, time) => self.ctl.call_consumer(),
             Inline::Wanted if moved == 0 => self.end_inline(desk),
             _ => {}
         }
     }
 
-    /// Watcher: takes the source from the consumer, if that is outside of it.
-    fn revoke_inline(&self, desk: &mut Guard<'_, S, J>) {
+    /// Watcher: takes the source from the consumer. `false`: that is inside of it, and has been called.
+    fn revoke_inline(&self, desk: &mut Guard<'_, S, J>) -> bool {
         // While it is lent only who has the desk's lock touches this one.
         let Some(mut origin) = self.origin.as_ref().and_then(|origin| origin.try_lock()) else {
-            return;
+            return true;
         };
         let Some(loan) = origin.loan.take() else {
-            return;
+            return true;
         };
         let words = Arc::clone(loan.words());
         match loan.revoke() {
@@ -127,14 +151,41 @@ where
                     desk.retire_consumer(); // nothing of it runs, and nothing can start
                 }
                 self.end_inline(desk);
+                true
             }
-            Err(loan) => origin.loan = Some(loan),
+            Err(loan) => {
+                origin.loan = Some(loan);
+                false
+            }
         }
     }
 
+    /// Consumer, which has been called and is not in the source: from now on it is to be watched again.
+    fn watch_again(&self, desk: &mut Guard<'_, S, J>) -> Wake {
+        if std::mem::take(&mut desk.watches_itself) {
+            self.call_watcher(desk)
+        } else {
+            Wake::Nobody
+        }
+    }
+
+    /// Consumer, which has been called while it was in the source, and is about to run what it got there.
+    fn is_out(self: &Arc<Self>) {
+        let wake = self.watch_again(&mut self.desk.lock());
+        self.act(wake);
+    }
+
     /// Consumer, which has been called: whether it still has the source, and may go on.
-    fn is_lent(&self) -> bool {
-        let desk = self.desk.lock();
+    fn is_lent(self: &Arc<Self>) -> bool {
+        let mut desk = self.desk.lock();
+        let wake = self.watch_again(&mut desk);
+        let on = self.is_still_lent(&desk);
+        drop(desk);
+        self.act(wake);
+        on
+    }
+
+    fn is_still_lent(&self, desk: &Guard<'_, S, J>) -> bool {
         let origin = self.origin.as_ref().filter(|_| desk.inline == Inline::On);
         let mut origin = origin.and_then(|origin| origin.try_lock());
         let Some(loan) = origin.as_mut().and_then(|origin| origin.loan.as_mut()) else {
@@ -146,6 +197,7 @@ where
 
     fn end_inline(&self, desk: &mut Guard<'_, S, J>) {
         desk.inline = Inline::Off;
+        desk.watches_itself = false;
         desk.pause.begin();
         self.pace.restart();
     }
@@ -161,8 +213,10 @@ pub(crate) struct Inliner<F> {
 }
 
 /// What came of an item that the consumer wanted to run itself.
-pub(crate) enum Step<B> {
+pub(crate) enum Step<I, B> {
     Batch(B),
+    /// It is still to be run: somebody has called while it was being pulled.
+    Out(I),
     /// It gave this, and nothing after it counts.
     Last(B),
     /// The source has ended.
@@ -217,7 +271,7 @@ where
 
     /// Pulls an item and runs it.
     #[inline]
-    pub(crate) fn run_inline(&mut self) -> Step<J::Batch> {
+    pub(crate) fn run_inline(&mut self) -> Step<S::Item, J::Batch> {
         match &self.inliner {
             Some(inliner) if inliner.samples.is_none() => self.run_one(false),
             _ => Step::Called,
@@ -226,27 +280,31 @@ where
 
     #[inline(always)]
     #[allow(clippy::inline_always)] // what is timed and what is not share no code otherwise
-    fn run_one(&mut self, timed: bool) -> Step<J::Batch> {
+    fn run_one(&mut self, timed: bool) -> Step<S::Item, J::Batch> {
         let (Some(inliner), Some(shared)) = (&mut self.inliner, &self.shared) else {
             return Step::Called;
         };
         let _consumer = inliner.stage.enter();
         let unwinding = Unwinding(&mut self.over, shared);
-        let count = self.taken;
+        let visit = self.taken + 1;
         let mut visits = inliner.hand.visits();
-        let visited = visits.visit(count, Iterator::next);
+        let visited = visits.visit(visit, Iterator::next);
         let Some(Some(item)) = visited else {
             std::mem::forget(unwinding);
             return visited.map_or(Step::Called, |_| Step::End);
         };
+        if visits.is_called() {
+            std::mem::forget(unwinding);
+            return Step::Out(item);
+        }
         let began = timed.then(Instant::now);
         let (batch, last) = shared.job.run(&mut shared.job.state(), item);
         if let (Some(began), Some(samples)) = (began, &mut inliner.samples) {
             samples.add(began.elapsed());
         }
-        visits.leave(count);
+        visits.leave(visit);
         std::mem::forget(unwinding);
-        self.taken = count + 1;
+        self.taken = visit;
         if last {
             Step::Last(batch)
         } else {
@@ -261,7 +319,7 @@ where
         &mut self,
         mut value: A,
         mut f: impl FnMut(A, J::Output) -> A,
-    ) -> (A, Step<J::Batch>) {
+    ) -> (A, Step<S::Item, J::Batch>) {
         let (Some(inliner), Some(shared)) = (&mut self.inliner, &self.shared) else {
             return (value, Step::Called);
         };
@@ -272,31 +330,35 @@ where
         let mut state = job.state();
         let _consumer = inliner.stage.enter();
         let unwinding = Unwinding(&mut self.over, shared);
-        let mut count = self.taken;
+        let mut visit = self.taken + 1;
         let step = loop {
-            let item = match visits.visit(count, Iterator::next) {
+            let item = match visits.visit(visit, Iterator::next) {
                 Some(Some(item)) => item,
                 Some(None) => break Step::End,
                 None => break Step::Called,
             };
+            if visits.is_called() {
+                break Step::Out(item);
+            }
             let (batch, last) = job.run(&mut state, item);
-            visits.leave(count);
-            count += 1;
+            visits.leave(visit);
+            visit += 1;
             if last {
                 break Step::Last(batch);
             }
             value = batch.into_iter().fold(value, &mut f);
         };
         std::mem::forget(unwinding);
-        self.taken = count;
+        self.taken = inliner.hand.words().done();
         (value, step)
     }
 
     /// What is to be done after an item that was run here, or could not be.
     #[cold]
-    pub(crate) fn go_on(&mut self, step: Step<J::Batch>) -> Option<J::Batch> {
+    pub(crate) fn go_on(&mut self, step: Step<S::Item, J::Batch>) -> Option<J::Batch> {
         match step {
             Step::Batch(batch) => Some(batch),
+            Step::Out(item) => self.run_out(item),
             Step::Last(batch) => {
                 self.stop();
                 Some(batch)
@@ -316,6 +378,26 @@ where
             }
             Step::Called => self.attend(),
         }
+    }
+
+    /// Runs what it got in a visit in which it was called. Out of the loops, where a call would cost
+    /// registers.
+    fn run_out(&mut self, item: S::Item) -> Option<J::Batch> {
+        let (Some(inliner), Some(shared)) = (&mut self.inliner, &self.shared) else {
+            return None;
+        };
+        shared.is_out();
+        let _consumer = inliner.stage.enter();
+        let unwinding = Unwinding(&mut self.over, shared);
+        let (batch, last) = shared.job.run(&mut shared.job.state(), item);
+        let visit = self.taken + 1;
+        inliner.hand.visits().leave(visit);
+        std::mem::forget(unwinding);
+        self.taken = visit;
+        if last {
+            self.stop();
+        }
+        Some(batch)
     }
 
     /// The consumer was called, for one of several reasons: the source was taken from it; the stage was

@@ -7,16 +7,20 @@
 //!
 //! | side | steps |
 //! | --- | --- |
-//! | borrower, each visit ([`Visits::visit`]) | store `INSIDE`, free barrier, load `called`; if it is set, out again; else use the value and store that it is out |
-//! | lender ([`Loan::revoke`]) | store `called`, heavy barrier, load where the borrower is |
+//! | borrower, each visit ([`Visits::visit`]) | count `entered`, free barrier, load `called`; if it is set, take that back; else use the value and count `left` |
+//! | lender ([`Loan::revoke`]) | store `called`, heavy barrier, load `entered` and `left` |
 //!
 //! Whoever revokes and finds the borrower outside has the value from then on: a borrower that comes
 //! later sees `called` and stays out. If it is inside (or just about to find that it must not be), the
 //! loan stands, and is to be revoked again later; the borrower gets no further than to its next visit.
+//! Whoever does not want to try again sleeps: as the borrower looks at `called` also when it comes out, behind
+//! the same barrier ([`Visits::is_called`]), a call that found it inside is heard there, at the latest.
 //! `called` is taken back only by who holds the [`Loan`], so never after a revocation.
 //!
-//! The word in which the borrower says where it is holds its count of visits as well, so that others
-//! can see whether it moves. A borrower may move from thread to thread between two visits; whatever
+//! What the borrower says are three counts of visits: those that it has begun, those from which it came out,
+//! and those with whose value it is done. Which of them differ says where it is, and others can see whether
+//! it moves; and to say it takes no more than three stores of one number that the loop counts anyway.
+//! A borrower may move from thread to thread between two visits; whatever
 //! moves it orders them.
 #![allow(unsafe_code)]
 
@@ -35,31 +39,36 @@ pub(crate) enum Place {
     Running,
 }
 
-const INSIDE: u64 = 1;
-const RUNNING: u64 = 2;
-
 /// What the two sides tell one another.
 #[derive(Debug)]
 pub(crate) struct Words {
-    /// How often the borrower has been inside, and where it is.
-    place: AtomicU64,
+    /// How many visits the borrower has begun, has ended, and is done with.
+    entered: AtomicU64,
+    left: AtomicU64,
+    done: AtomicU64,
     called: AtomicBool,
     /// On its thread: whose consumer that is besides.
     outer: AtomicU64,
 }
 
 impl Words {
-    /// Asks the borrower to look up before its next visit.
+    /// Asks the borrower to look up before its next visit, and after the one that it is in.
     pub(crate) fn call(&self) {
         fence(Ordering::SeqCst); // pairs with the one in `Loan::go_on`
         self.called.store(true, Ordering::Relaxed);
     }
 
+    /// Borrower: stays out. Not computed from the count that it is at, which then is one register in its loop.
     #[inline(always)]
-    #[allow(clippy::inline_always)] // a store
-    fn at(&self, count: u64, place: u64) {
-        // Release, for who revokes and loads it with Acquire.
-        self.place.store(count << 2 | place, Ordering::Release);
+    #[allow(clippy::inline_always)] // to call it would cost registers as well
+    fn not_entered(&self) {
+        let left = self.left.load(Ordering::Relaxed);
+        self.entered.store(left, Ordering::Release);
+    }
+
+    /// Borrower: with the values of how many visits it is done.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -71,15 +80,22 @@ impl Words {
         self.outer.load(Ordering::Relaxed)
     }
 
-    /// How far the borrower is, and where.
+    /// How far the borrower is, and where. While it moves that may be where it has just been; once it has
+    /// been called, and cannot get inside any more, it is inside as long as this says so, or knocks in vain.
     pub(crate) fn seen(&self) -> (u64, Place) {
-        let word = self.place.load(Ordering::Acquire); // pairs with the release in `at`
-        let place = match word & 3 {
-            INSIDE => Place::Inside,
-            RUNNING => Place::Running,
-            _ => Place::Away,
+        // In the order opposite to the stores, with the releases of which these pair. So who is seen to
+        // have entered is not seen to be running something older.
+        let done = self.done.load(Ordering::Acquire);
+        let left = self.left.load(Ordering::Acquire);
+        let entered = self.entered.load(Ordering::Acquire);
+        let place = if entered != left {
+            Place::Inside
+        } else if left != done {
+            Place::Running
+        } else {
+            Place::Away
         };
-        (word >> 2, place)
+        (left, place)
     }
 }
 
@@ -111,7 +127,9 @@ pub(crate) struct Hand<F> {
 /// Lends a value to somebody who has been inside `count` times before.
 pub(crate) fn lend<F>(value: F, count: u64, free: Free) -> (Loan<F>, Hand<F>) {
     let words = Arc::new(Words {
-        place: AtomicU64::new(count << 2),
+        entered: AtomicU64::new(count),
+        left: AtomicU64::new(count),
+        done: AtomicU64::new(count),
         called: AtomicBool::new(false),
         outer: AtomicU64::new(0),
     });
@@ -176,7 +194,7 @@ pub(crate) struct Visits<'a, F> {
 /// Is inside. Its drop, which may be an unwinding, brings the value home and says so.
 struct Inside<'a, 'b, F> {
     visits: &'b mut Visits<'a, F>,
-    count: u64,
+    visit: u64,
 }
 
 impl<F> Drop for Inside<'_, '_, F> {
@@ -190,31 +208,31 @@ impl<F> Drop for Inside<'_, '_, F> {
                 unsafe { copy.copy_to_nonoverlapping(home, 1) }
             });
         }
-        self.visits.words.at(self.count + 1, RUNNING);
+        // Release, for who revokes and loads it with Acquire.
+        let left = &self.visits.words.left;
+        left.store(self.visit, Ordering::Release);
     }
 }
 
 impl<F> Visits<'_, F> {
-    /// Goes inside for the `count`th time; afterwards it runs. `None`: it has been called.
+    /// The `visit`th visit, of which the first is 1; afterwards it runs. `None`: it has been called.
     #[inline(always)]
     #[allow(clippy::inline_always)] // into a loop of a few nanoseconds
-    pub(crate) fn visit<R>(&mut self, count: u64, f: impl FnOnce(&mut F) -> R) -> Option<R> {
-        self.words
-            .place
-            .store(count << 2 | INSIDE, Ordering::Relaxed);
+    pub(crate) fn visit<R>(&mut self, visit: u64, f: impl FnOnce(&mut F) -> R) -> Option<R> {
+        self.words.entered.store(visit, Ordering::Relaxed);
         self.free.pass(); // pairs with the heavy one in `revoke`
         if self.words.called.load(Ordering::Relaxed) {
-            self.words.at(count, 0);
+            self.words.not_entered();
             return None;
         }
         let inside = Inside {
             visits: self,
-            count,
+            visit,
         };
         if size_of::<F>() > SMALL {
             return Some(inside.visits.home.with_mut(|home| {
                 // SAFETY: this is the only hand, and the loan had not been revoked behind the barrier:
-                // whoever revokes it from now on sees `INSIDE` and stays out. It holds a value then.
+                // whoever revokes it from now on sees that it is inside, and stays out. It holds a value then.
                 f(unsafe { &mut *home.cast::<F>() })
             }));
         }
@@ -231,11 +249,21 @@ impl<F> Visits<'_, F> {
         Some(f(unsafe { inside.visits.copy.assume_init_mut() }))
     }
 
-    /// It is done with what it got in the `count`th visit.
+    /// After a visit, which may have been long: whether it has been called meanwhile.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // a load
+    pub(crate) fn is_called(&self) -> bool {
+        if !bug("no_barrier_after_a_visit") {
+            self.free.pass(); // pairs with the heavy one in `revoke`
+        }
+        self.words.called.load(Ordering::Relaxed)
+    }
+
+    /// It is done with what it got in the `visit`th visit.
     #[inline(always)]
     #[allow(clippy::inline_always)] // a store
-    pub(crate) fn leave(&self, count: u64) {
-        self.words.at(count + 1, 0);
+    pub(crate) fn leave(&self, visit: u64) {
+        self.words.done.store(visit, Ordering::Release);
     }
 }
 
@@ -289,7 +317,7 @@ mod tests {
 
         // Inside it cannot be taken.
         let mut visits = hand.visits();
-        let inside = visits.visit(5, |(text, _)| {
+        let inside = visits.visit(6, |(text, _)| {
             assert_eq!(words.seen(), (5, Place::Inside));
             loan = loan.take().and_then(|loan| loan.revoke().err());
             text.push('!');
@@ -297,25 +325,25 @@ mod tests {
         });
         assert_eq!((inside, loan.is_some()), (Some(5), true));
         assert_eq!(words.seen(), (6, Place::Running));
-        visits.leave(5);
+        visits.leave(6);
         assert_eq!(words.seen(), (6, Place::Away));
 
         // It has been called by that, and may go on.
-        assert_eq!(visits.visit(6, |_| ()), None);
+        assert_eq!(visits.visit(7, |_| ()), None);
         assert_eq!(words.seen(), (6, Place::Away));
         let mut loan = loan.unwrap();
         loan.go_on();
-        let grown = visits.visit(6, |(text, _)| {
+        let grown = visits.visit(7, |(text, _)| {
             text.push('?');
             text.len()
         });
         assert_eq!(grown, Some(6));
-        let second = visits.visit(7, |(text, _)| text.len());
+        let second = visits.visit(8, |(text, _)| text.len());
         assert_eq!(second, Some(6));
 
         // What panics inside is home again, and says so.
         let thrown = catch_unwind(AssertUnwindSafe(|| {
-            visits.visit(8, |(text, _)| -> () {
+            visits.visit(9, |(text, _)| -> () {
                 text.push('.');
                 panic!("inside")
             })
@@ -326,7 +354,7 @@ mod tests {
         // While it runs what it has got the value can be taken.
         let (text, bytes) = loan.revoke().expect("it is outside");
         assert_eq!((&text[..], bytes), ("lent!?.", [7; N]));
-        assert_eq!(visits.visit(9, |_| ()), None);
+        assert_eq!(visits.visit(10, |_| ()), None);
 
         let (loan, hand) = lend(value(), 0, free);
         assert_eq!(hand.give_back(loan), Some(value()));

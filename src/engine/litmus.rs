@@ -308,7 +308,7 @@ fn litmus_visit_and_revoke() {
     let make = || {
         let (loan, mut hand) = lent::lend(7_u64, 0, free);
         let words = Arc::clone(loan.words());
-        let borrower = move || (hand.visits().visit(0, |value| *value).is_some(), hand);
+        let borrower = move || (hand.visits().visit(1, |value| *value).is_some(), hand);
         let lender = move || {
             let revoked = loan.revoke();
             (revoked.is_ok(), words.seen().0)

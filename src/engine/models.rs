@@ -498,14 +498,14 @@ fn loom_visit_and_revoke() {
             let mut visits = hand.visits();
             let mut count = 0;
             while count < 2 {
-                let visited = visits.visit(count, |value| {
+                let visited = visits.visit(count + 1, |value| {
                     *value += 1;
                     *value
                 });
                 let Some(value) = visited else { break };
                 count += 1;
                 assert_eq!(value, count);
-                visits.leave(count - 1);
+                visits.leave(count);
             }
             count
         });
@@ -517,6 +517,39 @@ fn loom_visit_and_revoke() {
             // It came late, and the borrower was in its last visits; the value is leaked.
             Err(loan) => assert_eq!(loan.revoke().ok(), Some(count)),
         }
+    });
+}
+
+/// Inside / sleep: a watcher that has found the borrower inside sleeps until that comes out. The flag is the
+/// desk's note.
+#[test]
+fn loom_visit_and_sleep() {
+    model(|| {
+        let free = Light::new().free().expect("a barrier");
+        let (loan, mut hand) = lent::lend(0, 0, free);
+        let note = Arc::new(Mutex::new(false));
+        let parker = Parker::new();
+        let watcher = parker.unparker().clone();
+        let borrower = thread::spawn({
+            let note = Arc::clone(&note);
+            move || {
+                let mut visits = hand.visits();
+                let visited = visits.visit(1, |_| ());
+                if visited.is_none() || visits.is_called() {
+                    if std::mem::take(&mut *note.lock()) {
+                        watcher.unpark();
+                    }
+                }
+            }
+        });
+        let mut noted = note.lock();
+        let inside = loan.revoke().is_err();
+        *noted = inside;
+        drop(noted);
+        if inside {
+            parker.park();
+        }
+        borrower.join().expect("no panic");
     });
 }
 
@@ -536,7 +569,7 @@ fn loom_call_and_go_on() {
         loan.go_on();
         let seen = ctl.is_cut();
         canceller.join().expect("no panic");
-        assert!(seen || hand.visits().visit(0, |_| ()).is_none());
+        assert!(seen || hand.visits().visit(1, |_| ()).is_none());
         assert!(loan.revoke().is_ok());
         ctl.set_inline(None);
     });

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// The naps of whoever watches: from this, doubled up to that.
 const NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// After so long a deputy looks whether the consumer still watches.
 const RELIEF: Duration = Duration::from_millis(20);
 /// A steal interrupts other cores; less work than this is left to its owner if that moves on.
@@ -47,9 +47,10 @@ pub(crate) struct Worker<T> {
     pub(crate) refused: Refused,
     /// The time that an item of the last pull took in the source, in nanoseconds.
     pub(crate) pull: Option<f32>,
-    /// What was seen of the open run, of another's run, and of the neighbour, and when.
+    /// What was seen of the open run, of another's run, of all runs, and of the neighbour, and when.
     open: Option<Sight>,
     rich: Option<Sight>,
+    all: Option<Sight>,
     neighbour: Option<Sight>,
     next_neighbour: usize,
     /// Since when somebody has been in the source while there was something to run.
@@ -81,6 +82,7 @@ impl<T> Worker<T> {
             pull: None,
             open: None,
             rich: None,
+            all: None,
             neighbour: None,
             next_neighbour: 0,
             busy_since: None,
@@ -169,9 +171,11 @@ where
             }
             let hedge = self.hedge();
             if let Some((copy, hedge)) = self.take_copy(worker).zip(hedge) {
+                desk.copying += 1;
                 drop(desk);
                 self.run_copy(worker, copy, hedge);
                 desk = self.desk.lock();
+                desk.copying -= 1;
                 continue;
             }
             if desk.end.is_some()
@@ -402,7 +406,11 @@ where
         let unsure = flows || desk.open.is_some() || self.is_something_unstarted(&desk, me);
         // Without a permit it would only see what the consumer sees between two naps.
         let left_to_consumer = desk.permits == 0 && desk.is_looked_after();
-        let to_watch = desk.inline != Inline::Off || unsure && !left_to_consumer;
+        // Or if all `n` are long in closures. Who of them is done, and goes into the source, calls.
+        let all = desk.sight_of_all();
+        let in_vain = all.is_some_and(|all| Sight::unmoved(&mut worker.all, all, LONGEST_NAP));
+        let inline = desk.inline != Inline::Off && !desk.watches_itself;
+        let to_watch = inline || unsure && !left_to_consumer && !in_vain;
         if to_watch && desk.watcher.is_none_or(|watcher| watcher == me) {
             desk.watcher = Some(me);
             desk.set_watched(true);
