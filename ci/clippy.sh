@@ -2,5 +2,7 @@
 # No warning in any target: library, tests, benches, examples. The lints are in Cargo.toml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. ci/programs.bash
 
-cargo clippy --all-targets --test bad_programs --all-features -- -D warnings
+mapfile -t tests < <(programs)
+cargo clippy --all-targets "${tests[@]}" --all-features -- -D warnings

@@ -1,10 +1,12 @@
 # For asan.sh, tsan.sh and valgrind.sh: what they run, and the line that they end with.
 
+. ci/programs.bash
+
 # What is named (`lib`, a program of tests, or a module of one), or all that runs the library. `house` looks at sources and
 # types, and `bad_programs` starts compilers.
 names=("$@")
 if (($# == 0)); then
-    mapfile -t names < <(awk '/^\[\[test\]\]/ { getline; gsub(/.* = "|"/, ""); print }' Cargo.toml | grep -vx 'house\|bad_programs')
+    mapfile -t names < <(programs | sed 's/--test=//' | grep -vx 'house\|bad_programs')
     names+=(lib)
 fi
 suite=() only=()

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# All tests, by the command that the README gives (debug, with doctests). Then in release what is about work of
-# some nanoseconds: nothing is as fast as that in debug. Then the programs that must not compile.
+# All tests: by the command that the README gives (debug, with doctests), and then the programs that it leaves out, as they are
+# long or need a process to themselves. In release what is about work of some nanoseconds: nothing is as fast in debug.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. ci/programs.bash
 
 command=$(ci/readme.sh --list | grep -m 1 '^cargo test' || true)
 if [[ -z $command ]]; then
@@ -11,6 +12,10 @@ if [[ -z $command ]]; then
 fi
 echo "test: $command"
 bash -euo pipefail -c "$command"
+mapfile -t others < <(programs left-out)
+((${#others[@]} >= 5)) || {
+    echo "test: where are the programs that the command leaves out?" >&2
+    exit 1
+}
+cargo test --all-features "${others[@]}"
 cargo test --all-features --release --test tiny --test idle
-# It starts a compiler for each of its programs, so it is not in the command above.
-cargo test --all-features --test bad_programs

@@ -10,7 +10,7 @@ use quickcheck::QuickCheck;
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
-const NODES: u64 = 10_000;
+const NODES: u64 = 4_000;
 
 /// The children of a node of a tree of so many: between none and many, long thin branches too.
 fn children(nodes: u64, node: u64) -> std::ops::Range<u64> {
@@ -191,7 +191,7 @@ fn closures_that_push_visit_each_node_once() {
 fn nodes_that_take_their_time_are_visited_once() {
     for n in 1..=9 {
         within(SOON, move || {
-            let tree = tree(2_000);
+            let tree = tree(600);
             let visit = |node: Lead<u64>| {
                 dawdle(*node * 10 + n as u64);
                 // the lead is dropped a little after the last push
@@ -199,7 +199,7 @@ fn nodes_that_take_their_time_are_visited_once() {
                 dawdle(*node * 7 + n as u64);
                 visited
             };
-            let all: Vec<u64> = (0..2_000).collect();
+            let all: Vec<u64> = (0..600).collect();
             for in_flight in [1, 2, 7, 64] {
                 let stage = feedback([0]).par_map_ordered(n, visit).in_flight(in_flight);
                 assert_eq!(sorted(stage.collect()), all, "{n}, {in_flight}");
@@ -215,15 +215,15 @@ fn a_long_thin_branch_is_followed_to_its_end() {
     for n in 1..=9 {
         within(SOON, move || {
             let step = |node: Lead<u64>| {
-                if *node < 3_000 {
+                if *node < 1_000 {
                     node.push(*node + 1).unwrap();
                 }
                 *node
             };
             let ordered = feedback([0]).par_map_ordered(n, step);
-            assert!(ordered.eq(0..=3_000));
+            assert!(ordered.eq(0..=1_000));
             let unordered = feedback([0]).par_map(n, step).in_flight(1);
-            assert!(unordered.eq(0..=3_000));
+            assert!(unordered.eq(0..=1_000));
         });
     }
 }

@@ -13,7 +13,8 @@
     clippy::redundant_closure       // so that it borrows
 )]
 
-use crate::support::{Counter, Ledger, SOON, Tracked, bang, caught, dawdle, mix, payload, within};
+mod support;
+
 use fanfold::{
     CancelToken, Cancelled, Failure, Fanfold, Fed, Feed, HedgePolicy, Job, Merge, Pool, Source,
     SourceOptions, Stage, testing,
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
+use support::{Counter, Ledger, SOON, Tracked, bang, caught, dawdle, mix, payload, within};
 
 const LONG: Duration = Duration::from_secs(3_600);
 

@@ -292,7 +292,7 @@ fn every_item_after_a_long_one_is_finished_meanwhile() {
         for k in [10, 256, 5_000] {
             within(SOON, move || {
                 let (after, gate) = (Counter::new(), Gate::new());
-                let stage = (0..TINY + 20_000)
+                let stage = (0..TINY + 8_000)
                     .par_map_ordered(n, {
                         let (after, gate) = (after.clone(), gate.clone());
                         move |i| {
@@ -305,7 +305,7 @@ fn every_item_after_a_long_one_is_finished_meanwhile() {
                         }
                     })
                     .in_flight(k);
-                let consumer = std::thread::spawn(move || stage.eq(0..TINY + 20_000));
+                let consumer = std::thread::spawn(move || stage.eq(0..TINY + 8_000));
                 after.wait_for(k - 1);
                 settle();
                 assert_eq!(after.get(), k - 1);

@@ -4,7 +4,6 @@ mod support;
 
 mod cancel;
 mod cut_short;
-mod laws;
 mod lent;
 mod p01_order;
 mod p02_bound;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3_600);
-const SHORT: Duration = Duration::from_millis(30);
+const SHORT: Duration = Duration::from_millis(10);
 
 /// Where the inner one is.
 #[derive(Clone, Default)]

@@ -195,8 +195,10 @@ fn the_rate_is_kept_for_a_hundred_thousand_items() {
     const ITEMS: u32 = 100_000;
     // Nothing is off by more than this: a ten-thousandth, where 1 % is promised.
     const OFF: f64 = 1e-4;
-    for (rate, wanted) in rates() {
-        for (burst, items) in [(1, ITEMS), (2, 5_000), (1_000, 5_000)] {
+    for (place, (rate, wanted)) in rates().into_iter().enumerate() {
+        // An error that adds up does so at 7, at 9,973 and at 666,666,667; the others need fewer.
+        let most = if place % 5 == 2 { ITEMS } else { ITEMS / 10 };
+        for (burst, items) in [(1, most), (2, 5_000), (1_000, 5_000)] {
             let (limiter, clock) = jumping(rate.burst(burst));
             assert_eq!((0..burst).throttle(&limiter).count() as u32, burst);
             assert_eq!(clock.now(), Duration::ZERO, "a burst passes at once");

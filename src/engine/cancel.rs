@@ -1493,12 +1493,12 @@ mod tests {
     }
 
     #[test]
-    fn a_million_short_lived_children_do_not_grow_the_parent() {
+    fn many_short_lived_children_do_not_grow_the_parent() {
         let root = CancelToken::new();
         let mut others = Vec::new();
-        for round in 0..1_000_000 {
+        for round in 0..100_000 {
             let child = root.child();
-            if round % 100_000 == 0 {
+            if round % 10_000 == 0 {
                 others.push(child);
             }
         }

@@ -55,13 +55,23 @@ pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> T {
+    let result = Arc::new(Mutex::new(None));
+    let place = Arc::clone(&result);
+    run_within(limit, Box::new(move || *lock(&place) = Some(f())));
+    let value = lock(&result).take();
+    value.expect("it has run")
+}
+
+/// For hundreds of callers, so that a thread and a channel are compiled once for all of them.
+#[track_caller]
+fn run_within(limit: Duration, f: Box<dyn FnOnce() + Send>) {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let _ = tell.send(catch_unwind(AssertUnwindSafe(f)));
     });
     let limit = slow(limit);
     match told.recv_timeout(limit) {
-        Ok(Ok(value)) => value,
+        Ok(Ok(())) => {}
         Ok(Err(payload)) => resume_unwind(payload),
         Err(timeout) => panic!("stuck: {timeout} after {limit:?}"),
     }
@@ -69,7 +79,7 @@ pub(crate) fn within<T: Send + 'static>(
 
 /// Gives what must *not* happen a chance to happen: absence is no event, so it cannot be awaited.
 pub(crate) fn settle() {
-    std::thread::sleep(Duration::from_millis(15));
+    std::thread::sleep(Duration::from_millis(6));
 }
 
 /// Spins until `ready`: for conditions that nobody announces.

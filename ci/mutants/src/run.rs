@@ -61,7 +61,7 @@ enum End {
 
 fn programs(tree: &Path) -> Vec<Program> {
     let args: Vec<String> = match in_release().as_deref() {
-        None => vec!["--lib".into(), "--tests".into()],
+        None => ["--lib", "--tests", "--test=laws"].map(str::to_owned).to_vec(),
         Some("loom") => vec!["--lib".into(), "--release".into()],
         Some(named) => named
             .split(' ')
