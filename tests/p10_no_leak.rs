@@ -360,16 +360,17 @@ fn no_state_is_left_when_the_drop_returns() {
 #[test]
 fn a_thousand_stages_leave_few_threads() {
     within(SOON, || {
-        let gate = Gate::new();
+        let (gate, pool) = (Gate::new(), Pool::builder().build());
         for i in 0..1_000_u64 {
             let mut stage = (0..5)
                 .chain(blocks(&gate))
-                .par_map_ordered(3, move |j| i + j);
+                .par_map_ordered(3, move |j| i + j)
+                .on(&pool);
             assert_eq!(stage.next(), Some(i));
             gate.open();
         }
         assert_quiescent();
-        let threads = fanfold::Pool::global().threads();
+        let threads = pool.threads();
         assert!((1..500).contains(&threads), "{threads} threads");
     });
 }
