@@ -67,7 +67,7 @@ for ((round = 0; round < rounds; round++)); do
                 echo "==== round $((round + 1)), $condition: $program"
                 cat "$output"
             } >>"$log"
-            grep -E '^test .* FAILED$|stuck' "$output" | sort -u | sed "s/^/flakes: $condition: /" || true
+            grep -E '^test .* FAILED$|^stuck|^test .* has been running' "$output" | sort -u | sed "s/^/flakes: $condition: /" || true
         fi
     done
     quiet_down

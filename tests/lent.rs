@@ -116,6 +116,14 @@ struct Noted {
     last: Arc<Mutex<Option<u64>>>,
 }
 
+impl Noted {
+    /// The first item that nobody has taken.
+    fn next_is(&self) -> u64 {
+        let last = *self.last.lock().expect("no panic");
+        last.map_or(0, |last| last + 1)
+    }
+}
+
 impl Iterator for Noted {
     type Item = u64;
 
@@ -140,11 +148,7 @@ fn what_is_lent_goes_on_behind_its_borrower() {
                     for _ in 0..3 {
                         run(&mut noted, n);
                     }
-                    let next = noted
-                        .last
-                        .lock()
-                        .expect("no panic")
-                        .map_or(0, |last| last + 1);
+                    let next = noted.next_is();
                     let rest: Vec<u64> = noted.collect();
                     assert!(
                         rest.iter().copied().eq(next..ITEMS),
@@ -168,7 +172,10 @@ fn a_borrower_that_waits_in_what_is_lent_does_not_wait_for_it_when_it_ends() {
             within(SOON, move || {
                 let gate = Gate::new();
                 let source = (0..5).chain(blocks(&gate)).chain(5..ITEMS);
-                let mut lent = make(Box::new(source));
+                let mut lent = Noted {
+                    lent: make(Box::new(source)),
+                    last: Arc::default(),
+                };
                 let _open = gate.opener();
                 for _ in 0..2 {
                     fanfold::scope(|s| {
@@ -182,8 +189,10 @@ fn a_borrower_that_waits_in_what_is_lent_does_not_wait_for_it_when_it_ends() {
                     "{kind}: the end of the scope did not wait for it"
                 );
                 gate.open();
+                let next = lent.next_is();
                 let rest: Vec<u64> = lent.collect();
-                assert!(rest.iter().copied().eq(5..ITEMS), "{kind}: {rest:?}");
+                let whole = rest.iter().copied().eq(next..ITEMS);
+                assert!(whole, "{kind}, n = {n}: {next}, then {rest:?}");
             });
         }
     }

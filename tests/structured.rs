@@ -552,7 +552,7 @@ impl<P: fanfold::Feed<Output = bool>> FilterCount for fanfold::Fed<P> {
 /// Whatever is cut short inside a closure, what the closure makes of it is not taken for its result.
 #[test]
 fn what_is_made_of_a_part_is_no_result() {
-    const PARTS: u32 = 200;
+    const PARTS: u32 = 60;
     type Part = fn(u32) -> u32;
     const KINDS: &[(&str, Part)] = &[
         ("stage", |i| {
@@ -591,8 +591,8 @@ fn what_is_made_of_a_part_is_no_result() {
         }),
     ];
     for (name, part) in KINDS {
-        for n in 1..=4 {
-            for round in 0..15 {
+        for n in [1, 2, 4] {
+            for round in 0..8 {
                 within(SOON, move || {
                     let token = CancelToken::new();
                     let mut stage = (0..).par_map_ordered(n, *part).cancel_on(&token);
