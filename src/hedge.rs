@@ -292,23 +292,37 @@ type Outcome<T, E> = Result<T, ReplicaError<E>>;
 /// What the caller and the replicas share.
 struct Race<T, E> {
     bell: Arc<Bell>,
-    /// What the replicas have come to, by number.
-    done: Injector<(usize, Outcome<T, E>)>,
+    done: Injector<Done<T, E>>,
     over: AtomicBool,
 }
 
+/// What the replica of a number has come to. As long as it lies here, the replica counts as one that is left.
+struct Done<T, E> {
+    number: usize,
+    outcome: Outcome<T, E>,
+    alive: Alive,
+}
+
+impl<T, E> Done<T, E> {
+    /// Nobody hears of it.
+    fn discard(self) {
+        bury(unwind::discard(self.outcome));
+        drop(self.alive); // the last
+    }
+}
+
 impl<T, E> Race<T, E> {
-    fn bring(&self, number: usize, outcome: Outcome<T, E>) {
+    fn bring(&self, done: Done<T, E>) {
         // Acquire: nothing of ours hangs on it. A race that ends now drops what is brought later.
         if self.over.load(Ordering::Acquire) {
-            bury(unwind::discard(outcome));
+            done.discard();
         } else {
-            self.done.push((number, outcome));
+            self.done.push(done);
             self.bell.ring();
         }
     }
 
-    fn take(&self) -> Option<(usize, Outcome<T, E>)> {
+    fn take(&self) -> Option<Done<T, E>> {
         loop {
             match self.done.steal() {
                 Steal::Success(done) => return Some(done),
@@ -322,7 +336,7 @@ impl<T, E> Race<T, E> {
 impl<T, E> Drop for Race<T, E> {
     fn drop(&mut self) {
         while let Some(late) = self.take() {
-            bury(unwind::discard(late));
+            late.discard();
         }
     }
 }
@@ -412,7 +426,10 @@ where
     let mut more = true;
     let mut slow_at = next_at(delay);
     loop {
-        while let Some((number, outcome)) = runner.race.take() {
+        while let Some(Done {
+            number, outcome, ..
+        }) = runner.race.take()
+        {
             runner.running -= 1;
             match outcome {
                 Ok(answer) => {
@@ -537,7 +554,6 @@ impl<T, E> Runner<T, E> {
             drop(entered);
             let cut = frame.over();
             drop(frame);
-            drop(alive); // nothing of the user's is left here but the outcome
             let outcome = match outcome {
                 Ok(Ok(answer)) if cut => {
                     bury(unwind::discard(answer));
@@ -557,7 +573,11 @@ impl<T, E> Runner<T, E> {
                     Err(why)
                 }
             };
-            race.bring(number, outcome);
+            race.bring(Done {
+                number,
+                outcome,
+                alive,
+            });
         }));
     }
 

@@ -632,6 +632,42 @@ fn late_answers_that_panic_when_dropped_harm_nobody() {
     });
 }
 
+/// A loser is left until its answer is gone.
+#[test]
+fn a_late_answer_counts_until_it_is_dropped() {
+    struct Waits(Gate, Counter);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            self.1.add();
+            self.0.wait();
+        }
+    }
+    within(SOON, || {
+        let (gate, begun, over, dropping) =
+            (Gate::new(), Counter::new(), Gate::new(), Counter::new());
+        let replicas = (0..2).map(|i| {
+            let (gate, begun, over) = (gate.clone(), begun.clone(), over.clone());
+            let dropping = dropping.clone();
+            move |_: CancelToken| {
+                begun.add();
+                if i == 1 {
+                    begun.wait_for(2);
+                    return Ok::<_, ()>(None);
+                }
+                over.wait();
+                Ok(Some(Waits(gate, dropping)))
+            }
+        });
+        let _open = gate.opener();
+        assert!(replicas.hedge().run().is_ok_and(|answer| answer.is_none()));
+        over.open();
+        dropping.wait_for(1);
+        std::panic::catch_unwind(testing::assert_quiescent).expect_err("it is being dropped");
+        gate.open();
+        losers_return();
+    });
+}
+
 #[test]
 fn losers_are_not_waited_for_otherwise_and_leave_nothing() {
     within(SOON, || {
