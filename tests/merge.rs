@@ -2,7 +2,7 @@
 
 use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, blocks, caught, counted, eventually, message, mix,
-    panics_at, payload, settle, within,
+    panics_at, payload, settle, slow, within,
 };
 use fanfold::{CancelToken, Merge, MergeHandle, Pool, SourceOptions, merge};
 use quickcheck::quickcheck;
@@ -301,7 +301,7 @@ fn a_losing_payload_may_cancel_the_merge() {
 #[test]
 fn the_time_starts_anew_with_each_item_and_does_not_run_while_the_buffer_is_full() {
     within(SOON, || {
-        let limit = Duration::from_secs(1);
+        let limit = slow(Duration::from_secs(1));
         let slow = (0..60).inspect(|_| std::thread::sleep(Duration::from_millis(20)));
         let options = SourceOptions::new().timeout(limit).buffer(1);
         let mut merged = Merge::builder().source_with(slow, options);
