@@ -82,9 +82,10 @@ suite() { # PLATFORM WHAT TARGET [VARIABLES OF env..] -- [NAMES TO LEAVE OUT..]
     std_for "$platform" "$triple" || return 0
     local skip=() name
     for name; do skip+=(--skip "$name"); done
-    counted "$platform" "$what" env ${compiler[@]+"${compiler[@]}"} "${variables[@]}" \
-        cargo test --all-features --no-fail-fast --lib "${programs[@]}" "${flags[@]}" --target-dir "$target/portable" \
-        -- ${skip[@]+"${skip[@]}"}
+    local test=(env ${compiler[@]+"${compiler[@]}"} "${variables[@]}"
+        cargo test --all-features --no-fail-fast "${flags[@]}" --target-dir "$target/portable")
+    counted "$platform" "$what" "${test[@]}" --lib "${programs[@]}" -- ${skip[@]+"${skip[@]}"}
+    counted "$platform" "its barriers" "${test[@]}" --lib litmus -- --ignored --test-threads=1
 }
 
 # 32 bits, on the same processor.
@@ -157,8 +158,10 @@ wasm() {
 
 # This machine, as if its kernel had no barrier: both sides of each hand-shake have a fence.
 fence() {
-    counted fence "fences in place of the kernel's barrier, native" env RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" \
-        cargo test --all-features --no-fail-fast --lib "${programs[@]}" --target-dir "$target/fence"
+    local test=(env RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" cargo test --all-features --no-fail-fast
+        --target-dir "$target/fence")
+    counted fence "fences in place of the kernel's barrier, native" "${test[@]}" --lib "${programs[@]}"
+    counted fence "its barriers" "${test[@]}" --lib litmus -- --ignored --test-threads=1
 }
 
 platforms=("$@")

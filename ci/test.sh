@@ -18,4 +18,5 @@ mapfile -t others < <(programs left-out)
     exit 1
 }
 cargo test --all-features "${others[@]}"
+cargo test --all-features --lib litmus -- --ignored --test-threads=1
 cargo test --all-features --release --test tiny --test idle

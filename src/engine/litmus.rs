@@ -124,6 +124,7 @@ where
 
 /// Nothing but the barriers.
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_store_and_load() {
     let make = || {
         let words = Arc::new([0, 0].map(|word| CachePadded::new(AtomicU64::new(word))));
@@ -144,6 +145,7 @@ fn litmus_store_and_load() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_publish_and_sleep() {
     let make = || {
         let (ctl, _parker) = lone();
@@ -167,6 +169,7 @@ fn litmus_publish_and_sleep() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_cancel_and_start() {
     let make = || {
         let (ctl, _parker) = lone();
@@ -190,6 +193,7 @@ fn litmus_cancel_and_start() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_claim_and_steal() {
     /// Runs what is left of a run, as a worker does; the rest is settled later.
     fn run_all(owning: &mut Owning<usize, ()>) -> Vec<usize> {
@@ -231,6 +235,7 @@ fn litmus_claim_and_steal() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_fill_and_seal() {
     let make = || {
         let (mut filling, _) = run::open::<usize, ()>(Arc::new(Run::new()), 0, 2);
@@ -247,6 +252,7 @@ fn litmus_fill_and_seal() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_yield_and_room() {
     let make = || {
         let (ctl, _parker) = lone();
@@ -264,6 +270,7 @@ fn litmus_yield_and_room() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_pull_and_starve() {
     let make = || {
         let (ctl, _parker) = lone();
@@ -286,6 +293,7 @@ fn litmus_pull_and_starve() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_pull_and_unwatch() {
     let make = || {
         let (mut filling, _) = run::open::<usize, ()>(Arc::new(Run::new()), 0, 2);
@@ -302,6 +310,7 @@ fn litmus_pull_and_unwatch() {
 }
 
 #[test]
+#[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_visit_and_revoke() {
     prepare();
     let Some(free) = Light::new().free() else {
