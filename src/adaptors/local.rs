@@ -31,6 +31,7 @@ impl<S: Iterator> Source for Local<S> {
     type Item = S::Item;
     type Far = Nothing<S::Item>;
     type Near = S;
+    const LOCAL: bool = true;
 
     fn place(mut self, cx: Cx) -> Result<Self::Far, S> {
         if let Some(enter) = self.enter {

@@ -1,45 +1,26 @@
-//! The side of `next()`: takes results, restores their order, and knows when to wait and when to
-//! end. It alone touches its fields; what it shares with the workers is in `stage.rs`.
-//!
-//! # Waiting
-//!
-//! The consumer never sleeps with a result in reach. When it finds nothing it either naps, for a
-//! bounded time and only while results flow faster than they can be announced (each wake-up costs
-//! its microseconds and pushes a worker off a core), or it announces which `seq` it sleeps for,
-//! passes the heavy barrier, looks at everything once more, and sleeps until that very result is
-//! published. Before that sleep it sees to it that nobody else sleeps who could bring the result
-//! nearer: workers that wait for room, and unstarted items whose puller is stuck in the source.
+//! The side of `next()`: what the [`Cursor`] does for every stage, and what it takes the source and the job for: to
+//! pull a source that stays on this thread, and to run items here.
 
 use crate::engine::barrier::Light;
-use crate::engine::cancel::OnCancel;
-use crate::engine::census::Alive;
-use crate::engine::context;
-use crate::engine::ctl::{ANY, Ctl, Here};
-use crate::engine::desk::{CONSUMER, Sight, Wake};
-use crate::engine::erase::{Seed, Stop, Team};
-use crate::engine::hedged::Hedge;
-use crate::engine::inline::{Inliner, Step};
+use crate::engine::context::{self, InlineStage};
+use crate::engine::cost::Samples;
+use crate::engine::ctl::Here;
+use crate::engine::cursor::{BULK, Cursor, Look};
+use crate::engine::desk::CONSUMER;
 use crate::engine::job::Job;
-use crate::engine::puller;
-use crate::engine::run::Odd;
+use crate::engine::lent::Hand;
+use crate::engine::pull;
+use crate::engine::runner::JobRunner;
 use crate::engine::source::Source;
 use crate::engine::spin::Spin;
-use crate::engine::stage::{Plan, Shared, TakingOf, steal};
-use crate::engine::timed::Timed;
+use crate::engine::stage::Shared;
 use crate::engine::unwind::{self, Payload, catch};
-use crate::engine::worker::{STUCK, Worker};
+use crate::engine::worker::Worker;
 use crate::error::{Cancelled, Late};
-use crate::sync::{Arc, Instant, Parker};
-use std::collections::VecDeque;
+use crate::sync::{Arc, Instant};
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
-
-const NAP: Duration = Duration::from_micros(20);
-const LONGEST_NAP: Duration = Duration::from_millis(1);
-/// A wait as short as this, or as many results at once, mean that results flow.
-const FLOW: Duration = Duration::from_micros(300);
-const BULK: u64 = 32;
 
 /// The consumer's end of a running stage.
 pub(crate) struct Consumer<S: Source, J: Job<S::Item>>
@@ -48,43 +29,12 @@ where
 {
     /// `None` once the stage is over and cleared away.
     pub(crate) shared: Option<Arc<Shared<S, J>>>,
-    /// Dropped, and so joined, after `shared`'s last use.
-    team: Option<Team>,
-    hooks: Vec<OnCancel>,
-    parker: Parker,
     /// A source that stays on this thread, and how far it has been pulled.
     near: Option<S::Near>,
     pulled: u64,
-    /// The outputs of the item that is being yielded.
-    batch: Option<<J::Batch as IntoIterator>::IntoIter>,
-    /// The run that is being taken, and in an unordered stage those that have more to come.
-    pub(crate) head: Option<TakingOf<S, J>>,
-    pub(crate) partial: VecDeque<TakingOf<S, J>>,
-    /// How many items have been taken; in an ordered stage also the `seq` of the next.
-    pub(crate) taken: u64,
     /// While it runs items itself, because they cost next to nothing.
     pub(crate) inliner: Option<Inliner<S::Far>>,
-    pub(crate) over: bool,
-    cut_short: bool,
-    /// How many of what was taken had not been run.
-    discarded: u64,
-    /// As which thread it takes part in the work.
-    part: Option<usize>,
-    /// Set while it does not sleep at all.
-    spin: Option<Spin>,
-    /// Whether results flow, so that it naps, and for how long the next time.
-    flows: bool,
-    nap: Duration,
-    /// How many items had been taken when it last found nothing.
-    waited_at: u64,
-    /// What it has seen of the source before its last nap.
-    sight: Option<Sight>,
-    eager: bool,
-    /// Timed stages: before that nothing that runs is overdue or slow.
-    pub(crate) check: Option<Instant>,
-    /// The call that is being served waits until then, and whether it did so in vain.
-    until: Option<Instant>,
-    late: bool,
+    pub(crate) cursor: Cursor<S::Item, J::Batch>,
 }
 
 impl<S: Source, J: Job<S::Item>> std::fmt::Debug for Consumer<S, J>
@@ -93,8 +43,8 @@ where
 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Consumer")
-            .field("taken", &self.taken)
-            .field("over", &self.over)
+            .field("taken", &self.cursor.taken)
+            .field("over", &self.cursor.over)
             .finish_non_exhaustive()
     }
 }
@@ -110,13 +60,6 @@ where
     shared.act(wake);
 }
 
-/// What a look for results gave.
-enum Look {
-    Ready,
-    Nothing,
-    End,
-}
-
 /// Where the next output comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -127,105 +70,55 @@ enum Next {
     End,
 }
 
+/// What the consumer has while it runs items itself ([`inline`](crate::engine::inline)).
+#[derive(Debug)]
+pub(crate) struct Inliner<F> {
+    pub(crate) hand: Hand<F>,
+    pub(crate) stage: InlineStage,
+    /// While it times what it runs.
+    pub(crate) samples: Option<Samples>,
+}
+
+/// What came of an item that the consumer wanted to run itself.
+pub(crate) enum Step<I, B> {
+    Batch(B),
+    /// It is still to be run: somebody has called while it was being pulled.
+    Out(I),
+    /// It gave this, and nothing after it counts.
+    Last(B),
+    /// The source has ended.
+    End,
+    /// Somebody has called, or items are to be timed.
+    Called,
+}
+
 impl<S: Source, J: Job<S::Item>> Consumer<S, J>
 where
     S::Item: Send,
 {
-    pub(crate) fn start(plan: Plan<S, J>, seed: Seed) -> Box<Self> {
-        crate::engine::barrier::prepare();
-        let Plan {
-            source,
-            job,
-            opts,
-            clone,
-        } = plan;
-        let parker = Parker::new();
-        let alive = Alive::new(opts.name.as_deref().unwrap_or("a stage without a name"));
-        let ctl = Arc::new(Ctl::new(parker.unparker().clone(), alive));
-        let pool = opts
-            .pool
-            .clone()
-            .unwrap_or_else(crate::engine::pool::Pool::global);
-        let cx = seed.cx();
-        let link = (!opts.detached).then(|| seed.link()).flatten();
-        let linked = link.is_some();
-        let team = seed.team(pool, Arc::clone(&ctl) as Arc<dyn Stop>);
-        let (far, near) = match source.place(cx) {
-            Ok(far) => (Some(far), None),
-            Err(near) => (None, Some(near)),
-        };
-        let shared = team.as_ref().map(|team| {
-            let crew = team.crew().clone();
-            let hedge = opts.hedge.clone().zip(clone);
-            let hedge = hedge.map(|(policy, clone)| Hedge::new(policy, clone));
-            let timed = Timed::new(opts.item_timeout, hedge);
-            let ctl = Arc::clone(&ctl);
-            Arc::new(Shared::<S, J>::new(
-                job, far, &opts, linked, timed, ctl, crew,
-            ))
-        });
-        if let Some(link) = link {
-            let (outer, whole) = (Arc::clone(&ctl), opts.runs_all);
-            let inherited = link.on_trip(move |why| {
-                if whole {
-                    outer.warn(why);
-                } else {
-                    outer.cancel(why);
-                }
-            });
-            ctl.inherit(inherited);
-        }
-        let cancels = opts.tokens.iter().map(|token| {
-            let ctl = Arc::clone(&ctl);
-            token.on_trip(move |why| ctl.cancel(why))
-        });
-        let drains = opts.drains.iter().map(|token| {
-            let ctl = Arc::clone(&ctl);
-            token.on_trip(move |why| ctl.drain(why))
-        });
-        let hooks = cancels.chain(drains);
-        let mut consumer = Box::new(Consumer {
-            hooks: hooks.collect(),
-            over: shared.is_none(),
+    pub(crate) fn new(
+        shared: Option<Arc<Shared<S, J>>>,
+        near: Option<S::Near>,
+        cursor: Cursor<S::Item, J::Batch>,
+    ) -> Self {
+        Consumer {
             shared,
-            team,
-            parker,
             near,
             pulled: 0,
-            batch: None,
-            head: None,
-            partial: VecDeque::new(),
-            taken: 0,
             inliner: None,
-            cut_short: false,
-            discarded: 0,
-            part: None,
-            spin: None,
-            flows: false,
-            nap: NAP,
-            waited_at: 0,
-            sight: None,
-            eager: opts.eager,
-            check: None,
-            until: None,
-            late: false,
-        });
-        if opts.takes_part && consumer.near.is_none() {
-            consumer.part = consumer
-                .shared
-                .as_ref()
-                .map(|shared| shared.desk.lock().enlist());
-        } else {
-            consumer.man();
+            cursor,
         }
-        consumer.spin = Some(Spin::begin());
-        consumer
     }
 
-    /// Leases the first thread; each one that finds more to do leases the next.
-    fn man(&mut self) {
+    /// Becomes one of the threads, or leases the first; each one that finds more to do leases the next.
+    pub(crate) fn join_in(&mut self, takes_part: bool) {
         let Some(shared) = &self.shared else { return };
-        if self.near.is_none() && !shared.ctl.is_cancelled() {
+        if self.near.is_some() {
+            return;
+        }
+        if takes_part {
+            self.cursor.part = Some(shared.desk.lock().enlist());
+        } else if !shared.ctl.is_cancelled() {
             let wake = shared.desk.lock().wake();
             shared.act(wake);
         }
@@ -233,11 +126,11 @@ where
 
     /// How many items have been handed over.
     pub(crate) fn taken(&self) -> u64 {
-        self.taken
+        self.cursor.taken
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.over && self.batch.is_none()
+        self.cursor.over && self.cursor.batch.is_none()
     }
 
     /// Whether less may come than the source has.
@@ -248,10 +141,10 @@ where
 
     /// Why it ended before its source did, if it did so by a token.
     pub(crate) fn cut(&self) -> Option<Cancelled> {
-        let shared = self.shared.as_ref().filter(|_| self.over);
+        let shared = self.shared.as_ref().filter(|_| self.cursor.over);
         let ctl = &shared?.ctl;
-        let why = ctl.why().at(self.taken - self.discarded);
-        (self.cut_short || ctl.is_drained()).then_some(why)
+        let why = ctl.why().at(self.cursor.taken - self.cursor.discarded);
+        (self.cursor.cut_short || ctl.is_drained()).then_some(why)
     }
 
     /// It was cut short, and whoever uses it is not told so by what it yields.
@@ -263,9 +156,7 @@ where
 
     /// How many outputs are left of the item that is being yielded.
     pub(crate) fn rest_of_batch(&self) -> (usize, Option<usize>) {
-        self.batch
-            .as_ref()
-            .map_or((0, Some(0)), Iterator::size_hint)
+        self.cursor.rest_of_batch()
     }
 
     /// How many items the source had, if that is known.
@@ -276,12 +167,12 @@ where
     /// The next output, or [`Late`] if it is not there in time.
     pub(crate) fn next_within(&mut self, time: Duration) -> Result<Option<J::Output>, Late> {
         self.leave_inline_for_good();
-        self.until = Instant::now().checked_add(time);
-        self.late = false;
+        self.cursor.until = Instant::now().checked_add(time);
+        self.cursor.late = false;
         let output = self.next();
-        self.until = None;
-        if std::mem::take(&mut self.late) {
-            return Err(Late::new(self.is_ordered().then_some(self.taken)));
+        self.cursor.until = None;
+        if std::mem::take(&mut self.cursor.late) {
+            return Err(Late::new(self.is_ordered().then_some(self.cursor.taken)));
         }
         Ok(output)
     }
@@ -291,7 +182,7 @@ where
         let mut value = init;
         while let Some(output) = self.next() {
             value = f(value, output);
-            if self.over || self.batch.is_some() {
+            if self.cursor.over || self.cursor.batch.is_some() {
                 continue;
             }
             while self.inliner.is_some() {
@@ -300,15 +191,15 @@ where
                 if let Some(batch) = self.go_on(step) {
                     value = batch.into_iter().fold(value, &mut f);
                 }
-                if self.over {
+                if self.cursor.over {
                     return value;
                 }
             }
-            let (Some(head), Some(shared)) = (&mut self.head, &self.shared) else {
+            let (Some(head), Some(shared)) = (&mut self.cursor.head, &self.shared) else {
                 continue;
             };
             let (ctl, light) = (&*shared.ctl, Light::new());
-            let mut ready = head.ready(&mut self.taken);
+            let mut ready = head.ready(&mut self.cursor.taken);
             while let Some(batch) = ready.take() {
                 if ctl.set_yielded(ready.count(), light) {
                     room_made(shared);
@@ -324,15 +215,15 @@ where
     /// Waits until something can be taken, and counts it as yielded, or can be run here.
     #[inline]
     fn advance(&mut self) -> Next {
-        if !self.head.as_mut().is_some_and(|head| head.is_ready()) {
+        if !self.cursor.is_ready() {
             let next = self.refill();
             if next != Next::Head {
                 return next;
             }
         }
-        self.taken += 1;
+        self.cursor.taken += 1;
         if let Some(shared) = &self.shared {
-            if shared.ctl.set_yielded(self.taken, Light::new()) {
+            if shared.ctl.set_yielded(self.cursor.taken, Light::new()) {
                 room_made(shared);
             }
         }
@@ -344,20 +235,19 @@ where
     #[inline(never)]
     fn refill(&mut self) -> Next {
         let mut announced = false;
-        self.flows |= self.taken - self.waited_at >= BULK;
-        self.waited_at = self.taken;
+        self.cursor.flows |= self.cursor.taken - self.cursor.waited_at >= BULK;
+        self.cursor.waited_at = self.cursor.taken;
         let next = loop {
             let Some(shared) = self.shared.clone() else {
                 break Next::End;
             };
-            match self.look(&shared) {
+            match self.cursor.look(&shared) {
                 Look::Ready => break Next::Head,
                 Look::End => {
                     if announced {
                         shared.ctl.awake();
                     }
-                    drop(shared);
-                    self.finish();
+                    self.cursor.finish(&shared);
                     return Next::End;
                 }
                 Look::Nothing => {}
@@ -371,30 +261,34 @@ where
                     shared.ctl.awake();
                 }
                 context::tell_cut();
-                self.late = self.until.is_some();
+                self.cursor.late = self.cursor.until.is_some();
                 return Next::Late;
             }
-            if self.work(&shared) || self.pull_near(&shared) {
+            if self.work(&shared) || S::LOCAL && self.pull_near(&shared) {
                 continue;
             }
-            if self.look_at_clocks(&shared) {
+            if self.cursor.look_at_clocks(&shared, &shared) {
                 continue;
             }
-            let late = self.until.is_some_and(|until| until <= Instant::now());
-            if !announced && !late && (self.spin() || self.take_nap(&shared)) {
+            let late = self
+                .cursor
+                .until
+                .is_some_and(|until| until <= Instant::now());
+            if !announced && !late && (self.cursor.spin() || self.cursor.take_nap(&shared, &shared))
+            {
                 continue;
             }
             if announced && late {
                 shared.ctl.awake();
-                self.late = true;
+                self.cursor.late = true;
                 return Next::Late;
             }
             if announced {
-                self.sleep(&shared);
+                self.cursor.sleep(&shared);
                 announced = false;
             } else {
                 context::tell_outer(&shared.ctl);
-                self.announce(&shared);
+                self.cursor.announce(&shared, &shared);
                 announced = true;
             }
         };
@@ -402,95 +296,9 @@ where
             if let Some(shared) = &self.shared {
                 shared.ctl.awake();
             }
-            self.flows = true; // it was there sooner than a sleep could begin
+            self.cursor.flows = true; // it was there sooner than a sleep could begin
         }
         next
-    }
-
-    // ---- looking
-
-    fn look(&mut self, shared: &Arc<Shared<S, J>>) -> Look {
-        if shared.ordered {
-            self.look_at_head(shared)
-        } else {
-            self.look_around(shared)
-        }
-    }
-
-    fn look_at_head(&mut self, shared: &Arc<Shared<S, J>>) -> Look {
-        if self.head.as_mut().is_some_and(|head| head.is_ready()) {
-            return Look::Ready;
-        }
-        let mut desk = shared.desk.lock();
-        loop {
-            if let Some(head) = self.head.take() {
-                if !head.is_exhausted(&mut desk.key) {
-                    self.head = Some(head);
-                    break;
-                }
-                desk.recycle(head);
-            }
-            self.head = desk.order.pop(self.taken);
-            if self.head.is_none() {
-                break;
-            }
-        }
-        if self.head.as_mut().is_some_and(|head| head.is_ready()) {
-            return Look::Ready;
-        }
-        match &self.head {
-            None if desk.end.is_some_and(|end| end <= self.taken) => Look::End,
-            None if shared.ctl.is_cancelled() => {
-                self.cut_short = true;
-                Look::End
-            }
-            // Who runs the next item has claimed it, or will see the cut.
-            Some(head) if shared.ctl.is_cut_off() && !head.is_next_claimed(&mut desk.key) => {
-                self.cut_short = true;
-                Look::End
-            }
-            _ => Look::Nothing,
-        }
-    }
-
-    fn look_around(&mut self, shared: &Arc<Shared<S, J>>) -> Look {
-        if let Some(mut head) = self.head.take() {
-            if head.is_ready() {
-                self.head = Some(head);
-                return Look::Ready;
-            }
-            let mut desk = shared.desk.lock();
-            if head.is_exhausted(&mut desk.key) {
-                desk.recycle(head);
-            } else {
-                self.partial.push_back(head);
-            }
-        }
-        self.partial
-            .extend(std::iter::from_fn(|| steal(&shared.arrivals)));
-        if let Some(place) = self.partial.iter_mut().position(|run| run.is_ready()) {
-            self.head = self.partial.remove(place);
-            return Look::Ready;
-        }
-        let mut desk = shared.desk.lock();
-        for place in (0..self.partial.len()).rev() {
-            if self.partial[place].is_exhausted(&mut desk.key) {
-                if let Some(run) = self.partial.remove(place) {
-                    desk.recycle(run);
-                }
-            }
-        }
-        let all = desk.end.is_some_and(|end| end <= self.taken);
-        let cancelled = shared.ctl.is_cut_off()
-            && !desk.is_any_started()
-            && shared.arrivals.is_empty()
-            && !self.partial.iter_mut().any(|run| run.is_ready());
-        self.cut_short |= cancelled && !all;
-        if all || cancelled {
-            Look::End
-        } else {
-            Look::Nothing
-        }
     }
 
     // ---- working
@@ -525,11 +333,11 @@ where
             let item = match catch(|| near.next()) {
                 Ok(Some(item)) => item,
                 Ok(None) => {
-                    over = Some(puller::Next::End);
+                    over = Some(pull::Next::End);
                     break;
                 }
                 Err(payload) => {
-                    over = Some(puller::Next::Panicked(payload));
+                    over = Some(pull::Next::Panicked(payload));
                     break;
                 }
             };
@@ -540,12 +348,12 @@ where
             if pen.is_full() || pen.is_sealed() {
                 break;
             }
-            let ready = self.head.as_mut().is_some_and(|head| head.is_ready());
+            let ready = self.cursor.is_ready();
             if ready || shared.ctl.is_cut() || shared.ctl.is_draining() {
                 break;
             }
             if !watched {
-                shared.get_watched();
+                shared.get_watched(shared);
             }
         }
         drop(in_source);
@@ -567,167 +375,50 @@ where
     /// Runs something on this thread, if it takes part or if no other can be started. It keeps no
     /// state from one to the next: the consumer may move to another thread in between.
     fn work(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
-        let thread = match self.part {
+        let thread = match self.cursor.part {
             Some(thread) => thread,
             None if shared.desk.lock().is_alone() => CONSUMER,
             None => return false,
         };
         let here = Rc::new(Here::new(Arc::clone(&shared.ctl)));
-        let worked = shared.work_here(Worker::new(thread, here));
-        if worked && self.part.is_some() {
-            self.spin = Some(Spin::begin()); // the others will be done as soon
+        let worked = {
+            let mut runner = JobRunner::new(&shared.job);
+            shared.work_here(shared, &mut runner, Worker::new(thread, here))
+        };
+        if worked && self.cursor.part.is_some() {
+            self.cursor.spin = Some(Spin::begin()); // the others will be done as soon
         }
         worked
     }
 
-    // ---- waiting
-
-    /// Before the first result: waits for a [moment](Spin). On an otherwise idle machine it is there
-    /// sooner than this thread could be woken. `false`: does not, or no longer.
-    fn spin(&mut self) -> bool {
-        if self.taken > 0 && self.part.is_none() {
-            self.spin = None;
-        }
-        self.spin = self.spin.filter(|spin| spin.turn());
-        self.spin.is_some()
-    }
-
-    /// Naps if results flow. `false`: does not.
-    fn take_nap(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
-        if self.eager || !self.flows {
-            return false;
-        }
-        self.look_after_source(shared);
-        shared.ctl.set_napping(true);
-        self.parker.park_timeout(self.nap);
-        shared.ctl.set_napping(false);
-        let pays = matches!(self.look(shared), Look::Ready | Look::End);
-        if pays && !shared.ctl.is_room_wanted() {
-            self.nap = (self.nap * 2).min(LONGEST_NAP);
-        } else {
-            self.flows = pays && self.nap > NAP;
-            self.nap = (self.nap / 2).max(NAP);
-        }
-        true
-    }
-
-    /// Does what a thread that watches would do, so that none has to be woken for it as long as this
-    /// one comes by: has somebody been stuck in the source since the last nap?
-    fn look_after_source(&mut self, shared: &Arc<Shared<S, J>>) {
-        let Some(origin) = &shared.origin else {
-            return; // here it is this thread that would be stuck
-        };
-        let mut desk = shared.desk.lock();
-        let now = Sight {
-            thread: CONSUMER,
-            first: desk.pulls,
-            count: desk.open.as_ref().map_or(0, |open| open.run.pulled()),
-            at: Instant::now(),
-        };
-        desk.set_looked(Some(now.at));
-        // Who peeks at the source does so under the desk's lock, so this is somebody pulling.
-        let wake = if origin.try_lock().is_none()
-            && Sight::unmoved(&mut self.sight, now, STUCK)
-            && shared.is_something_unstarted(&desk, CONSUMER)
-        {
-            shared.call_watcher(&mut desk)
-        } else {
-            Wake::Nobody
-        };
-        drop(desk);
-        shared.act(wake);
-    }
-
-    /// Is about to sleep without a limit: says so, and sees to it that somebody works, and that
-    /// somebody watches.
-    fn announce(&mut self, shared: &Arc<Shared<S, J>>) {
-        let mut desk = shared.desk.lock();
-        desk.set_looked(None);
-        shared.ctl.set_untimed(true); // until it has looked at the clocks
-        // Its heavy barrier pairs with the light one in `Pen::push` as well.
-        shared
-            .ctl
-            .sleep_for(if shared.ordered { self.taken } else { ANY });
-        let unwatched = !desk.is_watched() && shared.is_something_unstarted(&desk, CONSUMER);
-        let wake = if unwatched || desk.is_something_in_hand() {
-            shared.call_watcher(&mut desk)
-        } else if shared.ctl.is_room_wanted() || desk.is_unmanned() {
-            shared.ctl.room_granted();
-            desk.wake()
-        } else {
-            Wake::Nobody
-        };
-        drop(desk);
-        shared.act(wake);
-    }
-
-    fn sleep(&mut self, shared: &Arc<Shared<S, J>>) {
-        let began = Instant::now();
-        match self.until.into_iter().chain(self.check).min() {
-            Some(limit) => {
-                let limit = limit.saturating_duration_since(began);
-                self.parker.park_timeout(limit);
-            }
-            None => self.parker.park(),
-        }
-        shared.ctl.awake();
-        self.flows = began.elapsed() < FLOW;
-    }
-
     // ---- ending
 
-    /// Nothing is left to yield. At the source's end nothing is running any more but the drops of
-    /// states, which a call with a time does not wait for; after a cancellation somebody may still be
-    /// in the source. Both are left to the drop. So is the drop of the source: it may be a stage of
-    /// that kind.
+    /// Nothing is left to yield.
     #[cold]
     pub(crate) fn finish(&mut self) {
-        self.over = true;
-        let astray = |shared: &Arc<Shared<S, J>>| {
-            shared.desk.lock().astray > 0 || shared.hedge().is_some_and(|hedge| hedge.copies() > 0)
-        };
-        let timed = self.until.is_some();
-        if self.cut_short || timed || self.shared.as_ref().is_some_and(astray) {
-            self.stop();
-        } else if let Some(team) = &self.team {
-            team.join();
-        }
-        let stray = self
-            .shared
-            .as_ref()
-            .and_then(|shared| shared.ctl.take_stray());
-        if let Some(panic) = stray {
-            resume_unwind(panic);
+        if let Some(shared) = &self.shared {
+            self.cursor.finish(shared);
         }
     }
 
     /// Nothing more is yielded, though closures may still run: they are joined by the drop.
     #[cold]
     pub(crate) fn stop(&mut self) {
-        self.over = true;
         if let Some(shared) = &self.shared {
-            shared.stop();
+            self.cursor.stop(shared);
         }
     }
 
     /// Stops, joins, and drops everything, each thing by itself; the first panic comes back.
     fn clear(&mut self) -> Option<Payload> {
-        self.hooks.clear();
-        if let Some(shared) = &self.shared {
-            shared.ctl.disinherit();
-        }
-        if let Some(team) = &self.team {
-            team.join();
-        }
+        self.cursor
+            .join(self.shared.as_ref().map(|shared| &*shared.ctl));
         let mut panic = None;
         if let Some(shared) = self.shared.clone() {
             self.reclaim(&mut shared.desk.lock(), true);
         }
         if let Some(shared) = self.shared.take() {
-            let takings = self.head.take().into_iter().chain(self.partial.drain(..));
-            for taking in takings.collect::<Vec<_>>() {
-                shared.desk.lock().order.push(u64::MAX, taking);
-            }
+            self.cursor.put_back(&shared);
             match Arc::into_inner(shared) {
                 Some(shared) => unwind::first(&mut panic, shared.dispose()),
                 None => debug_assert!(false, "a thread holds something after the join"),
@@ -735,6 +426,10 @@ where
         }
         unwind::first(&mut panic, unwind::discard(self.near.take()));
         panic
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.ordered)
     }
 }
 
@@ -746,17 +441,17 @@ where
 
     #[inline]
     fn next(&mut self) -> Option<J::Output> {
-        if self.batch.is_some() {
-            if let Some(output) = self.next_of_batch() {
+        if self.cursor.batch.is_some() {
+            if let Some(output) = self.cursor.next_of_batch() {
                 return Some(output);
             }
         }
-        while !self.over {
+        while !self.cursor.over {
             let output = if self.inliner.is_some() {
                 match self.run_inline() {
-                    Step::Batch(batch) => self.open(batch),
+                    Step::Batch(batch) => self.cursor.open(batch),
                     step => match self.go_on(step) {
-                        Some(batch) => self.open(batch),
+                        Some(batch) => self.cursor.open(batch),
                         None => continue,
                     },
                 }
@@ -766,12 +461,12 @@ where
                     Next::End | Next::Late => return None,
                     Next::Head => {}
                 }
-                let head = self.head.as_mut()?;
+                let head = self.cursor.head.as_mut()?;
                 if head.may_be_odd() {
-                    self.take_odd()
+                    self.cursor.take_odd(self.shared.as_ref()?)
                 } else {
                     let batch = head.take();
-                    self.open(batch)
+                    self.cursor.open(batch)
                 }
             };
             if output.is_some() {
@@ -785,65 +480,6 @@ where
         let value = self.fold_all(init, f);
         drop(self); // as in `Lazy::drain`
         value
-    }
-}
-
-// In several functions, so that an unoptimized build does not hold a dozen copies of a large output
-// in one frame.
-impl<S: Source, J: Job<S::Item>> Consumer<S, J>
-where
-    S::Item: Send,
-{
-    fn is_ordered(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.ordered)
-    }
-
-    fn next_of_batch(&mut self) -> Option<J::Output> {
-        let output = self.batch.as_mut()?.next();
-        if output.is_none() {
-            self.batch = None;
-        }
-        output
-    }
-
-    #[cold]
-    fn take_odd(&mut self) -> Option<J::Output> {
-        match self.head.as_mut()?.take_any() {
-            Ok(batch) => self.open(batch),
-            Err(Odd::Last(batch)) => {
-                self.stop();
-                self.open(batch)
-            }
-            Err(Odd::Panicked(payload)) => {
-                self.stop();
-                resume_unwind(payload)
-            }
-            Err(Odd::TimedOut(failure)) => {
-                self.stop();
-                panic!(
-                    "{failure}: give it longer with item_timeout, or isolate() the stage to get an \
-                     Err in its place and go on"
-                )
-            }
-            Err(Odd::Discarded) => {
-                self.cut_short = true;
-                self.discarded += 1;
-                if self.is_ordered() {
-                    self.stop();
-                }
-                None
-            }
-        }
-    }
-
-    #[inline]
-    fn open(&mut self, batch: J::Batch) -> Option<J::Output> {
-        let mut batch = batch.into_iter();
-        let output = batch.next();
-        if output.is_some() && batch.size_hint().1 != Some(0) {
-            self.batch = Some(batch);
-        }
-        output
     }
 }
 

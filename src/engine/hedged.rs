@@ -24,67 +24,23 @@
 //! which nobody waits for anything, drops it unseen. For that, workers of a hedged stage stay until its
 //! end.
 
-use crate::engine::cancel::Rivals;
-use crate::engine::job::Job;
-use crate::engine::policy::HedgePolicy;
 use crate::engine::race::Race;
-use crate::engine::run::{Odd, Run, Share};
-use crate::engine::source::Source;
-use crate::engine::stage::{OwningOf, RunOf, Shared, steal};
+use crate::engine::run::{Odd, Owning, Run, Share};
+use crate::engine::sched::{Host, Runner, Sched, steal};
+use crate::engine::timing::{Copy, Hedge};
 use crate::engine::unwind::{self, Payload, catch};
 use crate::engine::worker::Worker;
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, Ordering};
 use std::time::Duration;
 
-/// How to clone an item, where that it can be is no longer known.
-pub(crate) type CloneItem<I> = fn(&I) -> I;
-
-/// What a hedged stage has beside what any timed one has.
-#[derive(Debug)]
-pub(crate) struct Hedge<I> {
-    pub(crate) policy: HedgePolicy,
-    pub(crate) clone: CloneItem<I>,
-    /// How many copies have been sent and are not over.
-    copies: AtomicUsize,
-}
-
-impl<I> Hedge<I> {
-    pub(crate) fn new(policy: HedgePolicy, clone: CloneItem<I>) -> Self {
-        Hedge {
-            policy,
-            clone,
-            copies: AtomicUsize::new(0),
-        }
-    }
-
-    pub(crate) fn copies(&self) -> usize {
-        self.copies.load(Ordering::Relaxed)
-    }
-}
-
-/// An item that is to run a second time.
-#[derive(Debug)]
-pub(crate) struct Copy<I, B> {
-    run: Arc<Run<I, B>>,
-    since: u64,
-    seq: u64,
-    item: I,
-    rivals: Arc<Rivals>,
-}
-
-/// The type of a stage's copies.
-pub(crate) type CopyOf<S, J> = Copy<<S as Source>::Item, <J as Job<<S as Source>::Item>>::Batch>;
-
-impl<S: Source, J: Job<S::Item>> Shared<S, J>
-where
-    S::Item: Send,
-{
+impl<I, B> Sched<I, B> {
     /// Consumer: the item that was started then is slow.
     pub(crate) fn send_copy(
-        self: &Arc<Self>,
-        run: Arc<RunOf<S, J>>,
+        &self,
+        host: &dyn Host<I, B>,
+        run: Arc<Run<I, B>>,
         since: u64,
-        hedge: &Hedge<S::Item>,
+        hedge: &Hedge<I>,
     ) {
         let mut race = run.race().lock();
         // The owner begins an item under this lock, so the race is about this one.
@@ -115,23 +71,25 @@ where
             rivals,
         });
         let wake = self.desk.lock().wake();
-        self.act(wake);
+        self.act(host, wake);
     }
 
     /// Worker, which has nothing else to do: takes a copy.
-    pub(crate) fn take_copy(&self, worker: &Worker<J::State>) -> Option<CopyOf<S, J>> {
+    pub(crate) fn take_copy(&self, worker: &Worker) -> Option<Copy<I, B>> {
         worker.permit.then(|| steal(&self.copies))?
     }
 
     /// Runs it.
     pub(crate) fn run_copy(
-        self: &Arc<Self>,
-        worker: &mut Worker<J::State>,
-        copy: CopyOf<S, J>,
-        hedge: &Hedge<S::Item>,
+        &self,
+        host: &dyn Host<I, B>,
+        runner: &mut dyn Runner<I, B>,
+        worker: &mut Worker,
+        copy: Copy<I, B>,
+        hedge: &Hedge<I>,
     ) {
         let (run, since, seq) = (copy.run, copy.since, copy.seq);
-        let (ctl, job, timed) = (&*self.ctl, &self.job, self.timed.as_ref());
+        let (ctl, timed) = (&*self.ctl, self.timed.as_ref());
         let mut success = None;
         let wanted = run.since() == Some(since) && seq < ctl.cut();
         if wanted {
@@ -141,8 +99,7 @@ where
                 .here
                 .set_deadline(timed.and_then(|timed| timed.deadline(since)));
             let began = crate::sync::Instant::now();
-            let state = &mut worker.state;
-            let outcome = catch(|| job.run(state.get_or_insert_with(|| job.state()), copy.item));
+            let outcome = runner.run(copy.item);
             let late = timed.is_some_and(|timed| timed.is_over(since));
             let in_vain = worker.here.item_over();
             match outcome {
@@ -157,12 +114,18 @@ where
             ctl.stray(unwind::discard(copy.item));
         }
         let won = if let Some(batch) = success {
-            self.publish_for(&run, since, Ok(batch), Some(hedge), worker.here.racer())
+            self.publish_for(
+                host,
+                &run,
+                since,
+                Ok(batch),
+                Some((hedge, worker.here.racer())),
+            )
         } else {
             let kept = run.race().lock().copy_failed(since);
             if let Some(what) = kept {
                 let failed = what.is_err();
-                if self.publish_for(&run, since, what, None, usize::MAX) && failed {
+                if self.publish_for(host, &run, since, what, None) && failed {
                     ctl.fail(seq);
                 }
             }
@@ -176,14 +139,14 @@ where
         hedge.copies.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The copy has a result for the item's place, its own if it has `won`. `false`: it came too late.
+    /// The copy has a result for the item's place, its own if it has `won`, as which racer. `false`: it came too late.
     fn publish_for(
-        self: &Arc<Self>,
-        run: &RunOf<S, J>,
+        &self,
+        host: &dyn Host<I, B>,
+        run: &Run<I, B>,
         since: u64,
-        what: Result<J::Batch, Odd<J::Batch>>,
-        won: Option<&Hedge<S::Item>>,
-        racer: usize,
+        what: Result<B, Odd<B>>,
+        won: Option<(&Hedge<I>, usize)>,
     ) -> bool {
         let mut desk = self.desk.lock();
         let Some(given_up) = run.give_up(since, &mut desk.key) else {
@@ -193,7 +156,7 @@ where
         };
         let (left, kept, rivals) = run.race().lock().give_up();
         let rest = self.split(&mut desk, run, Share::Rest);
-        if let Some(hedge) = won {
+        if let Some((hedge, _)) = won {
             hedge.policy.end(true); // before anybody sees the result
         }
         given_up.publish(what, &mut desk.key);
@@ -201,14 +164,15 @@ where
         let wake = self.pass_on(&mut desk, rest);
         drop(desk);
         self.ctl.stray(unwind::discard(kept));
-        self.act(wake);
+        self.act(host, wake);
         self.ctl.wake_consumer();
+        let racer = won.map_or(usize::MAX, |(_, racer)| racer);
         self.ctl.stray(rivals.and_then(|rivals| rivals.win(racer)));
         true
     }
 
     /// Takes the times of what succeeded, and of what was too late.
-    pub(crate) fn record(&self, hedge: &Hedge<S::Item>, time: Duration) {
+    pub(crate) fn record(&self, hedge: &Hedge<I>, time: Duration) {
         if hedge.policy.record(time) {
             // From now on there is a delay, by which the consumer has not gone before it fell asleep.
             drop(self.desk.lock());
@@ -218,11 +182,11 @@ where
 
     /// The owner of an item is about to run it, and keeps a spare. `Err`: the clone panicked.
     pub(crate) fn begin_race(
-        run: &OwningOf<S, J>,
-        worker: &Worker<J::State>,
-        item: &S::Item,
+        run: &Owning<I, B>,
+        worker: &Worker,
+        item: &I,
         since: u64,
-        hedge: &Hedge<S::Item>,
+        hedge: &Hedge<I>,
     ) -> Result<(), Payload> {
         let spare = catch(|| (hedge.clone)(item))?;
         let rivals = Arc::default();
@@ -233,7 +197,7 @@ where
     }
 
     /// The owner is done with the item, whoever has its place now.
-    pub(crate) fn end_race(&self, run: &OwningOf<S, J>, worker: &Worker<J::State>, mine: bool) {
+    pub(crate) fn end_race(&self, run: &Owning<I, B>, worker: &Worker, mine: bool) {
         let (spare, sent) = run.run().race().lock().end();
         self.ctl.stray(unwind::discard(spare));
         let rivals = worker.here.set_race(None);

@@ -6,10 +6,10 @@
 //!
 //! | step | who | what |
 //! | --- | --- | --- |
-//! | [`want_inline`](Shared::want_inline) | a worker, after a run | enough tiny items in a row: nobody pulls from now on (`Wanted`) |
+//! | [`want_inline`](Sched::want_inline) | a worker, after a run | enough tiny items in a row: nobody pulls from now on (`Wanted`) |
 //! | [`start_inline`](Consumer::start_inline) | the consumer, when it has taken all that was pulled | the source is [lent](crate::engine::lent) to it, and it gets a permit (`On`) |
 //! | [`run_inline`](Consumer::run_inline), [`fold_inline`](Consumer::fold_inline) | the consumer, each item | a visit to the source, the closure, the sink |
-//! | [`watch_consumer`](Shared::watch_consumer) | the watcher, each millisecond | looks whether the consumer moves, unless the source blocks |
+//! | [`watch`](Shared::watch) | the watcher, each millisecond | looks whether the consumer moves, unless the source blocks |
 //! | [`attend`](Consumer::attend) | the consumer, when it is called | times a few items, or learns that the source has been taken back |
 //!
 //! If the consumer has not moved between two looks, it is in a long closure, in a source that blocks, or
@@ -48,48 +48,60 @@
 //! free.
 
 use crate::engine::barrier::Light;
-use crate::engine::consumer::Consumer;
+use crate::engine::consumer::{Consumer, Inliner, Step};
 use crate::engine::context::{self, InlineStage};
-use crate::engine::cost::{Pace, Samples};
+use crate::engine::cost::Pace;
 use crate::engine::desk::{Inline, Wake};
 use crate::engine::job::Job;
-use crate::engine::lent::{self, Hand, Place};
+use crate::engine::lent::{self, Place};
+use crate::engine::opts::Opts;
+use crate::engine::sched::{Guard, Sched};
 use crate::engine::source::Source;
-use crate::engine::stage::{Opts, Shared};
-use crate::engine::worker::{Guard, LONGEST_NAP, STUCK, Worker};
+use crate::engine::stage::{GuardOf, Shared};
+use crate::engine::worker::{LONGEST_NAP, STUCK, Seen, Worker};
 use crate::sync::{Arc, Instant};
 
 /// Whether the consumer of such a stage may run items itself: see the head of this file.
-pub(crate) fn is_allowed<S: Source, J: Job<S::Item>>(opts: &Opts) -> bool {
+pub(crate) fn is_allowed(opts: &Opts) -> bool {
     let asked_for_threads = opts.pool.is_some() || opts.eager || opts.takes_part;
     let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
-    let plain = opts.ordered && !J::STATEFUL && !J::CATCHES && !is_timed;
+    let plain = opts.ordered && !is_timed;
     let tokens = opts.tokens.is_empty() && opts.drains.is_empty();
     plain && tokens && !asked_for_threads && Light::new().free().is_some()
 }
 
-/// What a watcher saw.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    state: Inline,
-    count: u64,
-    at: Instant,
+impl<I, B> Sched<I, B> {
+    /// Worker, after a run: whether the consumer had better run the items itself.
+    pub(crate) fn want_inline(&self, desk: &mut Guard<'_, I, B>) {
+        let tiny = self.may_inline && desk.inline == Inline::Off && self.pace.is_tiny();
+        if tiny && self.pulls && desk.end.is_none() && desk.pause.is_over() {
+            desk.inline = Inline::Wanted;
+        }
+    }
+
+    /// Consumer, which has been called and is not in the source: from now on it is to be watched again.
+    fn watch_again(&self, desk: &mut Guard<'_, I, B>) -> Wake {
+        if std::mem::take(&mut desk.watches_itself) {
+            self.call_watcher(desk)
+        } else {
+            Wake::Nobody
+        }
+    }
+
+    fn end_inline(&self, desk: &mut Guard<'_, I, B>) {
+        desk.inline = Inline::Off;
+        desk.watches_itself = false;
+        desk.pause.begin();
+        self.pace.restart();
+    }
 }
 
 impl<S: Source, J: Job<S::Item>> Shared<S, J>
 where
     S::Item: Send,
 {
-    /// Worker, after a run: whether the consumer had better run the items itself.
-    pub(crate) fn want_inline(&self, desk: &mut Guard<'_, S, J>) {
-        let tiny = self.may_inline && desk.inline == Inline::Off && self.pace.is_tiny();
-        if tiny && self.origin.is_some() && desk.end.is_none() && desk.pause.is_over() {
-            desk.inline = Inline::Wanted;
-        }
-    }
-
     /// Watcher: whether the consumer, who runs items itself or is about to, gets on.
-    pub(crate) fn watch_consumer(&self, worker: &mut Worker<J::State>, desk: &mut Guard<'_, S, J>) {
+    pub(crate) fn watch(&self, worker: &mut Worker, desk: &mut GuardOf<'_, S, J>) {
         let state = desk.inline;
         let count = match (state, &self.origin) {
             (Inline::Wanted, _) => self.ctl.yielded(),
@@ -130,7 +142,7 @@ where
     }
 
     /// Watcher: takes the source from the consumer. `false`: that is inside of it, and has been called.
-    fn revoke_inline(&self, desk: &mut Guard<'_, S, J>) -> bool {
+    fn revoke_inline(&self, desk: &mut GuardOf<'_, S, J>) -> bool {
         // While it is lent only who has the desk's lock touches this one.
         let Some(mut origin) = self.origin.as_ref().and_then(|origin| origin.try_lock()) else {
             return true;
@@ -160,15 +172,6 @@ where
         }
     }
 
-    /// Consumer, which has been called and is not in the source: from now on it is to be watched again.
-    fn watch_again(&self, desk: &mut Guard<'_, S, J>) -> Wake {
-        if std::mem::take(&mut desk.watches_itself) {
-            self.call_watcher(desk)
-        } else {
-            Wake::Nobody
-        }
-    }
-
     /// Consumer, which has been called while it was in the source, and is about to run what it got there.
     fn is_out(self: &Arc<Self>) {
         let wake = self.watch_again(&mut self.desk.lock());
@@ -185,7 +188,7 @@ where
         on
     }
 
-    fn is_still_lent(&self, desk: &Guard<'_, S, J>) -> bool {
+    fn is_still_lent(&self, desk: &GuardOf<'_, S, J>) -> bool {
         let origin = self.origin.as_ref().filter(|_| desk.inline == Inline::On);
         let mut origin = origin.and_then(|origin| origin.try_lock());
         let Some(loan) = origin.as_mut().and_then(|origin| origin.loan.as_mut()) else {
@@ -194,35 +197,6 @@ where
         loan.go_on();
         !self.ctl.is_cut()
     }
-
-    fn end_inline(&self, desk: &mut Guard<'_, S, J>) {
-        desk.inline = Inline::Off;
-        desk.watches_itself = false;
-        desk.pause.begin();
-        self.pace.restart();
-    }
-}
-
-/// The consumer's part of it, while it has the source.
-#[derive(Debug)]
-pub(crate) struct Inliner<F> {
-    hand: Hand<F>,
-    stage: InlineStage,
-    /// While it times what it runs.
-    samples: Option<Samples>,
-}
-
-/// What came of an item that the consumer wanted to run itself.
-pub(crate) enum Step<I, B> {
-    Batch(B),
-    /// It is still to be run: somebody has called while it was being pulled.
-    Out(I),
-    /// It gave this, and nothing after it counts.
-    Last(B),
-    /// The source has ended.
-    End,
-    /// Somebody has called, or items are to be timed.
-    Called,
 }
 
 impl<S: Source, J: Job<S::Item>> Consumer<S, J>
@@ -241,7 +215,7 @@ where
         let Some(mut origin) = origin.try_lock() else {
             return false;
         };
-        if origin.ended || origin.seq != self.taken {
+        if origin.ended || origin.seq != self.cursor.taken {
             return false;
         }
         let Some(free) = Light::new().free() else {
@@ -250,7 +224,7 @@ where
         let Some(iter) = origin.iter.take() else {
             return false;
         };
-        let (loan, hand) = lent::lend(iter, self.taken, free);
+        let (loan, hand) = lent::lend(iter, self.cursor.taken, free);
         origin.loan = Some(loan);
         drop(origin);
         desk.inline = Inline::On;
@@ -285,8 +259,8 @@ where
             return Step::Called;
         };
         let _consumer = inliner.stage.enter();
-        let unwinding = Unwinding(&mut self.over, shared);
-        let visit = self.taken + 1;
+        let unwinding = Unwinding(&mut self.cursor.over, shared);
+        let visit = self.cursor.taken + 1;
         let mut visits = inliner.hand.visits();
         let visited = visits.visit(visit, Iterator::next);
         let Some(Some(item)) = visited else {
@@ -304,7 +278,7 @@ where
         }
         visits.leave(visit);
         std::mem::forget(unwinding);
-        self.taken = visit;
+        self.cursor.taken = visit;
         if last {
             Step::Last(batch)
         } else {
@@ -329,8 +303,8 @@ where
         let (job, mut visits) = (&shared.job, inliner.hand.visits());
         let mut state = job.state();
         let _consumer = inliner.stage.enter();
-        let unwinding = Unwinding(&mut self.over, shared);
-        let mut visit = self.taken + 1;
+        let unwinding = Unwinding(&mut self.cursor.over, shared);
+        let mut visit = self.cursor.taken + 1;
         let step = loop {
             let item = match visits.visit(visit, Iterator::next) {
                 Some(Some(item)) => item,
@@ -349,7 +323,7 @@ where
             value = batch.into_iter().fold(value, &mut f);
         };
         std::mem::forget(unwinding);
-        self.taken = inliner.hand.words().done();
+        self.cursor.taken = inliner.hand.words().done();
         (value, step)
     }
 
@@ -370,7 +344,7 @@ where
             Step::End => {
                 if let Some(shared) = self.shared.clone() {
                     let mut desk = shared.desk.lock();
-                    desk.end = Some(self.taken);
+                    desk.end = Some(self.cursor.taken);
                     self.reclaim(&mut desk, true);
                 }
                 self.finish();
@@ -388,12 +362,12 @@ where
         };
         shared.is_out();
         let _consumer = inliner.stage.enter();
-        let unwinding = Unwinding(&mut self.over, shared);
+        let unwinding = Unwinding(&mut self.cursor.over, shared);
         let (batch, last) = shared.job.run(&mut shared.job.state(), item);
-        let visit = self.taken + 1;
+        let visit = self.cursor.taken + 1;
         inliner.hand.visits().leave(visit);
         std::mem::forget(unwinding);
-        self.taken = visit;
+        self.cursor.taken = visit;
         if last {
             self.stop();
         }
@@ -455,12 +429,12 @@ where
     }
 
     /// Ends the loan, and the time in which the consumer runs items.
-    pub(crate) fn reclaim(&mut self, desk: &mut Guard<'_, S, J>, ended: bool) {
+    pub(crate) fn reclaim(&mut self, desk: &mut GuardOf<'_, S, J>, ended: bool) {
         let (Some(inliner), Some(shared)) = (self.inliner.take(), &self.shared) else {
             return;
         };
         shared.ctl.set_inline(None);
-        shared.ctl.yielded_inline(self.taken);
+        shared.ctl.yielded_inline(self.cursor.taken);
         desk.retire_consumer();
         if desk.inline != Inline::On {
             return; // it has been taken
@@ -470,7 +444,7 @@ where
         if let Some(mut origin) = shared.origin.as_ref().and_then(|origin| origin.try_lock()) {
             let loan = origin.loan.take();
             origin.iter = loan.and_then(|loan| inliner.hand.give_back(loan));
-            origin.seq = self.taken;
+            origin.seq = self.cursor.taken;
             origin.ended = ended;
         }
     }

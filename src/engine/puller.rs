@@ -1,12 +1,13 @@
 //! The side of the source: whoever is in it pulls runs, for itself or for others.
 
 use crate::engine::context;
-use crate::engine::desk::{Open, Wake};
 use crate::engine::job::Job;
+use crate::engine::pull::Next;
+use crate::engine::run::Filling;
 use crate::engine::source::Source;
-use crate::engine::stage::{DeskOf, FillingOf, Origin, OwningOf, Shared};
-use crate::engine::unwind::{Payload, catch};
-use crate::engine::worker::{Guard, Refused, Worker};
+use crate::engine::stage::{GuardOf, Origin, OwningOf, Shared};
+use crate::engine::unwind::catch;
+use crate::engine::worker::{Refused, Worker};
 use crate::sync::{Arc, Instant, MutexGuard, yield_now};
 use std::rc::Rc;
 
@@ -14,21 +15,6 @@ use std::rc::Rc;
 const SPINS: usize = 200;
 /// How many of these before the core is offered.
 const TURNS: usize = 50;
-
-/// What a source answers.
-pub(crate) enum Next<I> {
-    Item(I),
-    End,
-    Panicked(Payload),
-}
-
-impl<I> Next<I> {
-    /// Whether this is no end: what the source waited for, it did not wait out, as nobody wants the stage's own
-    /// results for now. Asked outside of the source.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        matches!(self, Next::End) && context::is_unwanted()
-    }
-}
 
 /// Pulls one item.
 fn next<F: Iterator>(origin: &mut Origin<F>) -> Next<F::Item> {
@@ -69,10 +55,7 @@ impl<S: Source, J: Job<S::Item>> Shared<S, J>
 where
     S::Item: Send,
 {
-    pub(crate) fn visit_source(
-        self: &Arc<Self>,
-        worker: &mut Worker<J::State>,
-    ) -> Option<OwningOf<S, J>> {
+    pub(crate) fn visit(self: &Arc<Self>, worker: &mut Worker) -> Option<OwningOf<S, J>> {
         let origin = self.origin.as_ref()?;
         let mut guard = origin.try_lock();
         if guard.is_none() && self.pace.is_pull_short() {
@@ -98,7 +81,7 @@ where
     /// Pulls a run.
     fn pull<'a>(
         self: &'a Arc<Self>,
-        worker: &mut Worker<J::State>,
+        worker: &mut Worker,
         mut origin: MutexGuard<'a, Origin<S::Far>>,
     ) -> Option<OwningOf<S, J>> {
         worker.refused = Refused::No;
@@ -117,17 +100,7 @@ where
             self.ctl.wake_consumer();
             return None;
         }
-        let mut room = self.room(origin.seq);
-        if room == 0 {
-            let wake_at = self.ask_for_room(origin.seq);
-            room = self.room(origin.seq);
-            if room == 0 {
-                worker.refused = Refused::Room { wake_at };
-                return None;
-            }
-            self.ctl.room_granted();
-        }
-        let want = self.pace.len_at(origin.seq).min(room).min(worker.most);
+        let want = self.want(worker, origin.seq)?;
         let began = Instant::now();
         worker.here.set_in_source();
         let in_source = context::in_source(Rc::clone(&worker.here) as _, self.ctl.inside());
@@ -170,7 +143,7 @@ where
         first: u64,
         item: S::Item,
         want: usize,
-    ) -> (Option<OwningOf<S, J>>, Option<u64>, Guard<'a, S, J>) {
+    ) -> (Option<OwningOf<S, J>>, Option<u64>, GuardOf<'a, S, J>) {
         let mut filling = self.open_shared(first, want);
         // One catch around the loop: nothing in it panics but the source.
         let pulled = catch(|| {
@@ -200,7 +173,7 @@ where
     fn fill_from(
         self: &Arc<Self>,
         mut next: impl FnMut() -> Option<S::Item>,
-        filling: &mut FillingOf<S, J>,
+        filling: &mut Filling<S::Item, J::Batch>,
         item: S::Item,
     ) -> Option<Next<S::Item>> {
         let (ctl, first) = (&*self.ctl, filling.run().first());
@@ -212,7 +185,7 @@ where
                 if pen.is_sealed() {
                     break;
                 }
-                self.get_watched();
+                self.get_watched(self);
             }
             match next() {
                 Some(item) => watched = pen.push(item),
@@ -222,140 +195,21 @@ where
         None
     }
 
-    /// Puller: nobody looks after what it holds, so somebody is called to.
-    #[cold]
-    pub(crate) fn get_watched(self: &Arc<Self>) {
-        let mut desk = self.desk.lock();
-        let wake = if desk.tell_puller() {
-            Wake::Nobody // the consumer has come back
-        } else {
-            self.call_watcher(&mut desk)
-        };
-        drop(desk);
-        self.act(wake);
-    }
-
-    /// Puller: goes into the source, where it may get stuck. Others' items are not to hang on that.
-    pub(crate) fn leave_watched(&self, desk: &mut Guard<'_, S, J>, me: usize) -> Wake {
-        let watched = desk.is_watched() || desk.batches == 0 || desk.is_covered();
-        if watched || !self.is_something_unstarted(desk, me) {
-            return Wake::Nobody;
-        }
-        self.call_watcher(desk)
-    }
-
-    /// Whether there are items that a thread with nothing else to do could start, now or as soon as
-    /// somebody is found to be stuck; but for what that thread runs itself.
-    pub(crate) fn is_something_unstarted(&self, desk: &DeskOf<S, J>, but: usize) -> bool {
-        desk.is_something_in_hand() || !self.waiting.is_empty() || desk.richest(but).is_some()
-    }
-
-    /// Opens a run that others may see while it is filled.
-    pub(crate) fn open_shared(&self, first: u64, want: usize) -> FillingOf<S, J> {
-        let mut desk = self.desk.lock();
-        let (filling, arrival) = self.open(&mut desk, first, want);
-        desk.batches += 1;
-        desk.show(Open {
-            run: Arc::clone(filling.run()),
-            arrival,
-        });
-        filling
-    }
-
-    /// Ends the filling of a shared run. `None`: a rescuer has it, with all its items.
-    pub(crate) fn close(
-        &self,
-        desk: &mut Guard<'_, S, J>,
-        filling: FillingOf<S, J>,
-    ) -> Option<OwningOf<S, J>> {
-        let last = filling.run().first() + filling.len() as u64 - 1;
-        match filling.close(&mut desk.key) {
-            Ok(mut run) => {
-                run.arrival = desk.open.take().and_then(|open| open.arrival);
-                Some(run)
-            }
-            Err(sealed) => {
-                let item = sealed.settle(&mut desk.key)?;
-                Some(self.single(desk, last, item))
-            }
-        }
-    }
-
-    /// The source has no more, for one reason or the other. `Some`: it panicked at this `seq`,
-    /// which is to be [failed](ctl::Ctl::fail) once no lock is held.
-    #[must_use]
-    pub(crate) fn source_over(
-        &self,
-        desk: &mut Guard<'_, S, J>,
-        seq: u64,
-        over: Next<S::Item>,
-    ) -> Option<u64> {
-        if let Next::Panicked(payload) = over {
-            self.source_panicked(desk, seq, payload);
-            Some(seq)
-        } else {
-            desk.end = Some(seq);
-            None
-        }
-    }
-
-    /// The source is asked for no more, as the stage drains.
-    pub(crate) fn drained(&self, desk: &mut DeskOf<S, J>, seq: u64) {
-        desk.end = Some(seq);
-        self.ctl.set_drained();
-    }
-
     fn leave_source<'a>(
         self: &'a Arc<Self>,
-        worker: &mut Worker<J::State>,
+        worker: &mut Worker,
         origin: MutexGuard<'a, Origin<S::Far>>,
-        mut desk: Guard<'a, S, J>,
+        mut desk: GuardOf<'a, S, J>,
         mut run: Option<OwningOf<S, J>>,
     ) -> Option<OwningOf<S, J>> {
-        worker.repay(&mut desk);
-        desk.pulls += 1;
-        let mut more = !origin.ended && !self.ctl.is_cut();
-        if more && self.room(origin.seq) == 0 {
-            more = false;
-            if desk.permits > 0 {
-                // Somebody idles, and would pull if there were room.
-                self.ask_for_room(origin.seq);
-                if self.room(origin.seq) > 0 {
-                    self.ctl.room_granted();
-                    more = true;
-                }
-            }
-        }
         let ended = origin.ended;
-        if let Some(owning) = run.take() {
-            if worker.permit {
-                desk.activate(worker.thread, &owning);
-                more |= owning.len() > 1;
-                run = Some(owning);
-            } else {
-                self.waiting.push(owning);
-            }
-        }
+        let wake = self.pulled(worker, &mut desk, origin.seq, ended, &mut run);
         drop(origin); // who comes next sees what was left
-        let wake = if more { desk.wake() } else { Wake::Nobody };
         drop(desk);
         self.act(wake);
         if ended {
             self.ctl.wake_consumer();
         }
         run
-    }
-
-    /// Asks the consumer for a wake-up when there is room: for half a run, not for every item.
-    fn ask_for_room(&self, seq: u64) -> u64 {
-        let bound = self.bound();
-        let wake_at = (seq + self.pace.worth_waking()).saturating_sub(bound);
-        self.ctl.wait_for_room(wake_at);
-        wake_at
-    }
-
-    pub(crate) fn call_watcher(&self, desk: &mut Guard<'_, S, J>) -> Wake {
-        desk.set_watched(true);
-        desk.call_watcher(self.spare)
     }
 }

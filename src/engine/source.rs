@@ -22,6 +22,10 @@ pub trait Source: Sized {
     #[doc(hidden)]
     type Near: Iterator<Item = Self::Item>;
 
+    /// Whether the consumer pulls it: so that a stage is not built with what only the other kind needs.
+    #[doc(hidden)]
+    const LOCAL: bool = false;
+
     /// Becomes one or the other, within what `cx` names. `Cx` cannot be made outside the crate,
     /// so neither can this be called there.
     #[doc(hidden)]

@@ -30,67 +30,18 @@
 //! result and touches the run no more. The stage's end does not wait for a thread that is astray, its
 //! drop does.
 
-use crate::engine::consumer::Consumer;
 use crate::engine::cost::PARTS;
-use crate::engine::desk::Wake;
-use crate::engine::hedged::Hedge;
-use crate::engine::job::Job;
+use crate::engine::desk::{Desk, Wake};
+use crate::engine::execute;
 use crate::engine::race::Failed;
-use crate::engine::run::{Claim, Odd, Share};
-use crate::engine::source::Source;
-use crate::engine::stage::{DeskOf, OwningOf, RunOf, Shared};
-use crate::engine::unwind::{self, catch};
-use crate::engine::worker::{Guard, Worker};
+use crate::engine::run::{Claim, Odd, Owning, Run, Share, Taking};
+use crate::engine::sched::{Guard, Host, Runner, Sched};
+use crate::engine::timing::{Timed, nanos};
+use crate::engine::unwind;
+use crate::engine::worker::Worker;
 use crate::error::Failure;
-use crate::sync::{Arc, Instant};
+use crate::sync::Instant;
 use std::time::Duration;
-
-/// The clock of a timed stage, and what it is for.
-#[derive(Debug)]
-pub(crate) struct Timed<I> {
-    limit: Option<Duration>,
-    pub(crate) hedge: Option<Hedge<I>>,
-    born: Instant,
-}
-
-impl<I> Timed<I> {
-    /// `None`: for nothing.
-    pub(crate) fn new(limit: Option<Duration>, hedge: Option<Hedge<I>>) -> Option<Self> {
-        (limit.is_some() || hedge.is_some()).then(|| Timed {
-            limit,
-            hedge,
-            born: Instant::now(),
-        })
-    }
-
-    /// Now, in ns of the stage's clock; never 0.
-    fn now(&self) -> u64 {
-        nanos(self.born.elapsed()) | 1
-    }
-
-    fn is_overdue(&self, since: u64, now: u64) -> bool {
-        self.limit
-            .is_some_and(|limit| now.saturating_sub(since) > nanos(limit))
-    }
-
-    /// Whether what was started then is overdue now.
-    pub(crate) fn is_over(&self, since: u64) -> bool {
-        self.is_overdue(since, self.now())
-    }
-
-    /// When what was started then will be overdue; `None`: never, or in some centuries.
-    pub(crate) fn deadline(&self, since: u64) -> Option<Instant> {
-        self.instant(since)?.checked_add(self.limit?)
-    }
-
-    fn instant(&self, nanos: u64) -> Option<Instant> {
-        self.born.checked_add(Duration::from_nanos(nanos))
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// What came of an item that its owner ran.
 enum Ran {
@@ -102,29 +53,32 @@ enum Ran {
     Left,
 }
 
-impl<S: Source, J: Job<S::Item>> Shared<S, J>
-where
-    S::Item: Send,
-{
-    /// What a hedged stage has for that.
-    pub(crate) fn hedge(&self) -> Option<&Hedge<S::Item>> {
-        self.timed.as_ref()?.hedge.as_ref()
-    }
+/// What the consumer has seen on the clocks of what it waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Clocks {
+    /// Whether anything was given up.
+    pub(crate) found: bool,
+    /// Before that nothing that runs is overdue or slow.
+    pub(crate) check: Option<Instant>,
+}
 
+impl<I, B> Sched<I, B> {
     /// [`execute`](Self::execute) for a timed stage.
     pub(crate) fn execute_timed<'a>(
         &'a self,
-        mut run: OwningOf<S, J>,
-        worker: &mut Worker<J::State>,
-        timed: &Timed<S::Item>,
-    ) -> Guard<'a, S, J> {
+        host: &dyn Host<I, B>,
+        runner: &mut dyn Runner<I, B>,
+        mut run: Owning<I, B>,
+        worker: &mut Worker,
+        timed: &Timed<I>,
+    ) -> Guard<'a, I, B> {
         let (len, began) = (run.len().max(1), Instant::now());
         run.start();
         // What is given up must be in the consumer's reach.
         self.arrive(run.hand().1);
         let mut now = timed.now();
         loop {
-            let ran = self.run_timed(&mut run, worker, timed, &mut now);
+            let ran = self.run_timed(host, runner, &mut run, worker, timed, &mut now);
             let mut desk = match ran {
                 Ran::On(Claim::Mine) => continue,
                 _ => self.desk.lock(),
@@ -154,12 +108,14 @@ where
     /// Runs one item.
     fn run_timed(
         &self,
-        run: &mut OwningOf<S, J>,
-        worker: &mut Worker<J::State>,
-        timed: &Timed<S::Item>,
+        host: &dyn Host<I, B>,
+        runner: &mut dyn Runner<I, B>,
+        run: &mut Owning<I, B>,
+        worker: &mut Worker,
+        timed: &Timed<I>,
         now: &mut u64,
     ) -> Ran {
-        let (ctl, job, seq) = (&*self.ctl, &self.job, run.seq());
+        let (ctl, seq) = (&*self.ctl, run.seq());
         let item = run.hand().0.take();
         if seq >= ctl.cut() {
             ctl.stray(unwind::discard(item));
@@ -171,14 +127,13 @@ where
         if let Some(hedge) = hedge {
             if let Err(payload) = Self::begin_race(run, worker, &item, since, hedge) {
                 ctl.stray(unwind::discard(item));
-                let what = self.panicked(seq, payload);
+                let what = execute::panicked(host, seq, payload);
                 return Ran::On(self.publish_all(run, seq, what));
             }
         }
         run.clock_in(since);
         ctl.started(seq);
-        let state = &mut worker.state;
-        let outcome = catch(|| job.run(state.get_or_insert_with(|| job.state()), item));
+        let outcome = runner.run(item);
         // Later than the start in any case, so that no two items of a run have the same.
         *now = timed.now().max(since + 2);
         let in_vain = worker.here.item_over();
@@ -199,11 +154,11 @@ where
         let late = timed.is_overdue(since, *now);
         if late {
             ctl.stray(unwind::discard(what));
-            what = self.timed_out(seq, timed);
+            what = timed_out(host, seq, timed);
         } else {
             let failed = what.is_err();
             what = what.or_else(|odd| match odd {
-                Odd::Panicked(payload) => self.panicked(seq, payload),
+                Odd::Panicked(payload) => execute::panicked(host, seq, payload),
                 odd => Err(odd),
             });
             if failed && hedge.is_some() {
@@ -229,27 +184,15 @@ where
     }
 
     /// Publishes what is a failure or is none.
-    fn publish_all(
-        &self,
-        run: &mut OwningOf<S, J>,
-        seq: u64,
-        what: Result<J::Batch, Odd<J::Batch>>,
-    ) -> Claim {
+    fn publish_all(&self, run: &mut Owning<I, B>, seq: u64, what: Result<B, Odd<B>>) -> Claim {
         if what.is_err() {
             self.ctl.fail(seq);
         }
         self.publish(run, what)
     }
 
-    /// What stands at the place of an item that ran for too long.
-    fn timed_out(&self, seq: u64, timed: &Timed<S::Item>) -> Result<J::Batch, Odd<J::Batch>> {
-        let limit = timed.limit.unwrap_or_default();
-        let failed = self.job.failed(Failure::timed_out(seq, limit));
-        failed.map_err(Odd::TimedOut)
-    }
-
     /// What was split off a run whose owner is stuck goes to whoever has time.
-    pub(crate) fn pass_on(&self, desk: &mut DeskOf<S, J>, rest: Option<OwningOf<S, J>>) -> Wake {
+    pub(crate) fn pass_on(&self, desk: &mut Desk<I, B>, rest: Option<Owning<I, B>>) -> Wake {
         match rest {
             Some(rest) => {
                 self.waiting.push(rest);
@@ -260,7 +203,13 @@ where
     }
 
     /// Consumer: gives up the item that was started then. `false`: it has just returned.
-    fn give_up(self: &Arc<Self>, run: &RunOf<S, J>, since: u64, timed: &Timed<S::Item>) -> bool {
+    fn give_up(
+        &self,
+        host: &dyn Host<I, B>,
+        run: &Run<I, B>,
+        since: u64,
+        timed: &Timed<I>,
+    ) -> bool {
         let mut desk = self.desk.lock();
         let Some(given_up) = run.give_up(since, &mut desk.key) else {
             return false;
@@ -268,13 +217,13 @@ where
         let (left, kept, rivals) = run.race().lock().give_up();
         let rest = self.split(&mut desk, run, Share::Rest);
         let seq = given_up.seq();
-        let what = self.timed_out(seq, timed);
+        let what = timed_out(host, seq, timed);
         let failed = what.is_err();
         given_up.publish(what, &mut desk.key);
         desk.astray += usize::from(!left);
         let wake = self.pass_on(&mut desk, rest);
         drop(desk);
-        self.act(wake);
+        self.act(host, wake);
         self.ctl.stray(unwind::discard(kept));
         self.ctl
             .stray(rivals.and_then(|rivals| rivals.win(usize::MAX)));
@@ -283,30 +232,29 @@ where
         }
         true
     }
-}
 
-impl<S: Source, J: Job<S::Item>> Consumer<S, J>
-where
-    S::Item: Send,
-{
     /// Gives up what it waits for and is overdue, has run again what is slow, and sets when to look
-    /// again. Whether anything was given up.
-    pub(crate) fn look_at_clocks(&mut self, shared: &Arc<Shared<S, J>>) -> bool {
-        let Some(timed) = &shared.timed else {
-            return false;
+    /// again.
+    pub(crate) fn look_at_clocks<'a>(
+        &'a self,
+        host: &dyn Host<I, B>,
+        runs: impl Iterator<Item = &'a Taking<I, B>>,
+    ) -> Clocks {
+        let Some(timed) = &self.timed else {
+            return Clocks::default();
         };
         let now = timed.now();
         let limit = timed.limit.map(nanos);
         let hedge = timed.hedge.as_ref();
         let hedge = hedge.and_then(|hedge| Some((hedge, nanos(hedge.policy.delay()?))));
         let (mut found, mut check) = (false, u64::MAX);
-        for taking in self.head.iter().chain(&self.partial) {
+        for taking in runs {
             let Some(since) = taking.run().since() else {
                 continue; // whoever starts it tells
             };
             if let Some(limit) = limit {
                 if timed.is_overdue(since, now) {
-                    found |= shared.give_up(taking.run(), since, timed);
+                    found |= self.give_up(host, taking.run(), since, timed);
                     continue;
                 }
                 check = check.min(since.saturating_add(limit));
@@ -316,15 +264,22 @@ where
                 if slow > now {
                     check = check.min(slow);
                 } else {
-                    shared.send_copy(taking.share(), since, hedge); // or not: once an item
+                    self.send_copy(host, taking.share(), since, hedge); // or not: once an item
                 }
             }
         }
         // What starts from now on is not late sooner than that.
         let soonest = limit.into_iter().chain(hedge.map(|(_, delay)| delay)).min();
         let soonest = soonest.map_or(u64::MAX, |time| now.saturating_add(time));
-        shared.ctl.set_untimed(check > soonest);
-        self.check = (check < u64::MAX).then(|| timed.instant(check)).flatten();
-        found
+        self.ctl.set_untimed(check > soonest);
+        let check = (check < u64::MAX).then(|| timed.instant(check)).flatten();
+        Clocks { found, check }
     }
+}
+
+/// What stands at the place of an item that ran for too long.
+fn timed_out<I, B>(host: &dyn Host<I, B>, seq: u64, timed: &Timed<I>) -> Result<B, Odd<B>> {
+    let limit = timed.limit.unwrap_or_default();
+    let failed = host.failed(Failure::timed_out(seq, limit));
+    failed.map_err(Odd::TimedOut)
 }
