@@ -3,7 +3,7 @@
 # engine's parts and in whole stages that borrow. In the form with fences, as Miri knows no membarrier. What runs many
 # thousand items, or ends by a clock, is too slow for it. Needs a nightly with `miri` and `rust-src`; not part of .ci/run.
 #
-#     ci/miri.sh [ARGS OF cargo test..]     by default the tests below, a quarter of an hour
+#     ci/miri.sh [ARGS OF cargo test..]     by default the tests below, some 15 minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
