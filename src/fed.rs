@@ -37,7 +37,7 @@ pub trait Feed: Start {
 /// **Lazy**: no thread is leased and nothing is pulled before the first `next()` or terminal call;
 /// until then it takes options. **Owned** sources (`Send + 'static`) make it an ordinary
 /// `Iterator`. **Borrowed** ones work as in a [`Stage`](crate::Stage): through the terminal calls
-/// below, which block until all is done, and within a [`scope`](crate::scope).
+/// below, which block until all is done, and within a [`scope`](crate::scope()).
 ///
 /// **Drop** stops the threads and drops every item that was not taken exactly once. It waits for a
 /// source that blocks in `next()`, as its thread cannot be taken out of it; a source that looks at
@@ -326,7 +326,7 @@ impl<P: Feed + 'static> Iterator for Fed<P> {
 
 impl<P: Feed + 'static> FusedIterator for Fed<P> {}
 
-/// The same within a [`scope`](crate::scope): an iterator that may borrow; made by
+/// The same within a [`scope`](crate::scope()): an iterator that may borrow; made by
 /// [`Fed::within`].
 #[must_use = "it is lazy: nothing runs before the first `next()`"]
 pub struct Within<'scope, P: Feed> {

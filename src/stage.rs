@@ -27,7 +27,7 @@ use std::time::Duration;
 /// **Owned** parts (`Send + 'static`) make it an ordinary `Iterator`: every adaptor of `std`,
 /// `itertools` and `indicatif` chains on, and so does the next stage. **Borrowed** parts work in
 /// two ways: through the terminal calls below, which block until all is done, with no more than further stages
-/// (`par_..`) in between, and within a [`scope`](crate::scope), where everything chains on.
+/// (`par_..`) in between, and within a [`scope`](crate::scope()), where everything chains on.
 ///
 /// **Memory**: at most [`in_flight`](Self::in_flight) items are pulled from the source and not yet
 /// yielded, finished ones that wait for their turn included.

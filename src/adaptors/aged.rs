@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Windows that are also closed by time; made by [`Window::max_age`](crate::Window::max_age).
 ///
-/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
+/// Options, terminal calls and what its drop waits for: see [`Fed`].
 pub type Aged<S> = Fed<
     Aging<
         S,

@@ -12,7 +12,7 @@ use std::hash::Hash;
 
 /// Results of items that are run key by key; made by [`par_map_by_key`](crate::Fanfold::par_map_by_key).
 ///
-/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
+/// Options, terminal calls and what its drop waits for: see [`Fed`].
 pub type ByKey<S, G, F> = Fed<Keyed<S, G, F>>;
 
 /// What a [`ByKey`] is before it runs.

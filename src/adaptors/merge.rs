@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Several sources as one; made by [`merge`] and [`Merge::builder`].
 ///
-/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
+/// Options, terminal calls and what its drop waits for: see [`Fed`].
 pub type Merge<'s, T> = Fed<Merging<'s, T>>;
 
 /// So many items of each source are pulled ahead, if nothing else is said.

@@ -12,7 +12,7 @@ use std::panic::resume_unwind;
 
 /// Sorted sources as one sorted stream; made by [`merge_sorted_by_key`].
 ///
-/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
+/// Options, terminal calls and what its drop waits for: see [`Fed`].
 pub type MergeSorted<I, F, C = Checked> = Fed<Sorting<I, F, C>>;
 
 const BUFFER: usize = 64;

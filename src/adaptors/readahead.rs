@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 /// A source that is pulled ahead of its consumer; made by
 /// [`readahead`](crate::Fanfold::readahead).
 ///
-/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
+/// Options, terminal calls and what its drop waits for: see [`Fed`].
 pub type Readahead<I> = Fed<Ahead<I>>;
 
 /// What a [`Readahead`] is before it runs.

@@ -9,7 +9,7 @@ use std::panic::resume_unwind;
 
 /// One item of each source in turn; made by [`round_robin`].
 ///
-/// Options, terminal calls and what its drop waits for: see [`Fed`](crate::Fed).
+/// Options, terminal calls and what its drop waits for: see [`Fed`].
 pub type RoundRobin<I> = Fed<Rounds<I>>;
 
 const BUFFER: usize = 16;

@@ -11,7 +11,7 @@
 //! | `untimed` | the consumer, before it sleeps | workers of a timed stage, each item | whether its sleep has no limit that holds for what starts now |
 //!
 //! Each store that is followed by a load of the other side's word has a barrier in between, light
-//! on the side that passes each item and heavy on the other (see [`barrier`]).
+//! on the side that passes each item and heavy on the other (see [`barrier`](crate::engine::barrier)).
 //! Everything is `Relaxed` otherwise: what these words guard is published by the run's own counters
 //! or by the desk's lock.
 

@@ -257,7 +257,7 @@ impl std::fmt::Debug for Cx {
     }
 }
 
-/// A scope in which stages that borrow may be used as iterators; see [`scope`](crate::scope).
+/// A scope in which stages that borrow may be used as iterators; see [`scope`](crate::scope()).
 #[derive(Debug)]
 pub struct Scope<'scope, 'env: 'scope> {
     cx: Cx,

@@ -12,7 +12,7 @@
 //! # The protocol
 //!
 //! - *Push and take.* `len` counts what is in a lane. A server puts an event into the queue, then
-//!   adds one to `len`, and if that was 0 it lists the lane in `arrivals` and rings the [bell](bell).
+//!   adds one to `len`, and if that was 0 it lists the lane in `arrivals` and rings the [bell](crate::engine::bell).
 //!   The consumer keeps the listed lanes in its own order; it subtracts one, then takes an event, and
 //!   forgets the lane if that leaves 0. As both go through `len`, a lane with something in it is
 //!   always listed, or about to be by the server that saw the 0. A server that drops the oldest takes

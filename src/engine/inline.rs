@@ -7,7 +7,7 @@
 //! | step | who | what |
 //! | --- | --- | --- |
 //! | [`want_inline`](Sched::want_inline) | a worker, after a run | enough tiny items in a row: nobody pulls from now on (`Wanted`) |
-//! | [`start_inline`](Consumer::start_inline) | the consumer, when it has taken all that was pulled | the source is [lent](crate::engine::lent) to it, and it gets a permit (`On`) |
+//! | [`start_inline`](Consumer::start_inline) | the consumer, when it has taken all that was pulled | the source is [lent] to it, and it gets a permit (`On`) |
 //! | [`run_inline`](Consumer::run_inline), [`fold_inline`](Consumer::fold_inline) | the consumer, each item | a visit to the source, the closure, the sink |
 //! | [`watch`](Shared::watch) | the watcher, each millisecond | looks whether the consumer moves, unless the source blocks |
 //! | [`attend`](Consumer::attend) | the consumer, when it is called | times a few items, or learns that the source has been taken back |

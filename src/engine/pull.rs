@@ -85,7 +85,7 @@ impl<I, B> Sched<I, B> {
     }
 
     /// The source has no more, for one reason or the other. `Some`: it panicked at this `seq`,
-    /// which is to be [failed](ctl::Ctl::fail) once no lock is held.
+    /// which is to be [failed](crate::engine::ctl::Ctl::fail) once no lock is held.
     #[must_use]
     pub(crate) fn source_over(
         &self,

@@ -424,7 +424,7 @@ impl<I, B> GivenUp<'_, I, B> {
         self.run.first + self.run.published() as u64
     }
 
-    /// Publishes in place of the owner. The rest of the run must have been [split](split) off.
+    /// Publishes in place of the owner. The rest of the run must have been [split] off.
     pub(crate) fn publish(self, what: Result<B, Odd<B>>, _: &mut Key) {
         let index = self.run.published();
         assert_eq!(
