@@ -87,9 +87,13 @@ where
         Stage::new(Chained(self), Map::new(f), n.into(), true)
     }
 
-    /// [`Fanfold::par_map`](crate::Fanfold::par_map) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_map_unordered`](crate::Fanfold::par_map_unordered) on this stage's outputs, also where it borrows.
     #[track_caller]
-    pub fn par_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Chained<S, J>, Map<F>>
+    pub fn par_map_unordered<O, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Chained<S, J>, Map<F>>
     where
         Chained<S, J>: Source<Item = J::Output>,
         F: Fn(J::Output) -> O + Send + Sync,

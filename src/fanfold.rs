@@ -84,12 +84,14 @@ pub trait Fanfold: Sized {
     /// ```
     /// use fanfold::Fanfold;
     ///
-    /// let mut squares: Vec<_> = (1..=4).par_map(2, |x| x * x).collect();
+    /// let mut squares: Vec<_> = (1..=4).par_map_unordered(2, |x| x * x).collect();
     /// squares.sort();
     /// assert_eq!(squares, [1, 4, 9, 16]);
     /// ```
+    #[doc(alias = "par_map")]
+    #[doc(alias = "imap_unordered")]
     #[track_caller]
-    fn par_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, Map<F>>
+    fn par_map_unordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, Map<F>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,

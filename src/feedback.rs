@@ -81,7 +81,7 @@ use std::ops::{Deref, DerefMut};
 /// }
 ///
 /// let mut seen = BTreeSet::from([1]);
-/// let pages = feedback([1]).par_map(4, |page| {
+/// let pages = feedback([1]).par_map_unordered(4, |page| {
 ///     let (page, ticket) = page.into_parts();
 ///     (links(page), ticket)
 /// });

@@ -267,7 +267,7 @@ where
     /// ```
     /// use fanfold::Fanfold;
     ///
-    /// let stage = (0..3).par_map(2, |x| x).named("fetch");
+    /// let stage = (0..3).par_map_unordered(2, |x| x).named("fetch");
     /// assert!(format!("{stage:?}").contains("fetch"));
     /// ```
     #[track_caller]
@@ -449,7 +449,7 @@ where
     /// use fanfold::{Fanfold, Pool};
     ///
     /// let pool = Pool::builder().stack_size(32 << 20).build();
-    /// assert_eq!((0..9).par_map(2, |x| x).on(&pool).count(), 9);
+    /// assert_eq!((0..9).par_map_unordered(2, |x| x).on(&pool).count(), 9);
     /// ```
     #[track_caller]
     pub fn on(self, pool: &Pool) -> Self {
@@ -598,7 +598,7 @@ where
     /// # Errors
     ///
     /// In a [`try_`](crate::Fanfold::try_par_map_ordered) stage likewise: the item's error comes out if
-    /// its copy, if there is one, fails too. (A `Result` that [`par_map`](crate::Fanfold::par_map)
+    /// its copy, if there is one, fails too. (A `Result` that [`par_map_unordered`](crate::Fanfold::par_map_unordered)
     /// yields is a value as any other: the first one counts.)
     ///
     /// # Examples

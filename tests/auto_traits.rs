@@ -249,7 +249,7 @@ fn stages_are_fused_and_one_to_one_stages_know_their_length() {
     let source = || 0..10_u32;
     let map = source().par_map_ordered(2, |x| x);
     let init = source().par_map_ordered_init(2, || (), |(), x| x);
-    let isolated = source().par_map(2, |x| x).isolate();
+    let isolated = source().par_map_unordered(2, |x| x).isolate();
     is_exact(&map);
     is_exact(&init);
     is_exact(&isolated);

@@ -171,7 +171,10 @@ fn every_adaptor_borrows() {
         .par_map_ordered_init(4, init, |n, d| d.len() + **n)
         .collect();
     assert_eq!(sums[0], 15);
-    let mut unordered: Vec<usize> = docs.iter().par_map(4, |d| d.len() + needle.len()).collect();
+    let mut unordered: Vec<usize> = docs
+        .iter()
+        .par_map_unordered(4, |d| d.len() + needle.len())
+        .collect();
     unordered.sort_unstable();
     assert_eq!((unordered[0], unordered[19]), (15, 16));
 }
@@ -186,7 +189,9 @@ fn items_may_be_borrowed_mutably() {
         .for_each(drop);
     assert_eq!(numbers, [2, 3, 4]);
     let mut rows = [[0_u8; 4]; 50];
-    rows.iter_mut().par_map(3, |row| row.fill(7)).for_each(drop);
+    rows.iter_mut()
+        .par_map_unordered(3, |row| row.fill(7))
+        .for_each(drop);
     assert!(rows.iter().all(|row| *row == [7; 4]));
 }
 
@@ -229,7 +234,7 @@ fn chains_of_stages_borrow_without_a_scope() {
     assert_eq!(sum, docs.iter().map(String::len).sum());
     let good: Result<Vec<_>, String> = docs
         .iter()
-        .par_map(8, |d| d.as_str())
+        .par_map_unordered(8, |d| d.as_str())
         .try_par_map_ordered(4, |d| {
             if d.contains(&needle) {
                 Ok(d)

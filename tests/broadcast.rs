@@ -1057,7 +1057,7 @@ fn a_reader_that_was_interrupted_can_be_asked_again() {
 fn wait_in_vain(reader: &mut (impl Iterator<Item = i32> + Send)) {
     fanfold::scope(|s| {
         let token = CancelToken::new();
-        let stage = reader.par_map(2, |i| i).cancel_on(&token);
+        let stage = reader.par_map_unordered(2, |i| i).cancel_on(&token);
         let mut stage = stage.within(s);
         let cancels = thread::spawn(move || {
             settle();
@@ -1082,7 +1082,7 @@ fn what_was_interrupted_in_one_stage_can_be_asked_by_the_next() {
                     lead.push(round).unwrap();
                 });
                 fanfold::scope(|s| {
-                    let mut stage = reader.by_ref().par_map(2, |i: i32| i).within(s);
+                    let mut stage = reader.by_ref().par_map_unordered(2, |i: i32| i).within(s);
                     assert_eq!(stage.next(), Some(round));
                 });
             });

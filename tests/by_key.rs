@@ -1256,7 +1256,7 @@ fn it_goes_before_and_after_a_stage_and_itself() {
                 .par_map_by_key(n, |i| i % 7, |i| i * 2)
                 .readahead(4)
                 .par_map_by_key(n, |i| i % 5, |i| i + 1)
-                .par_map(n, |i| i);
+                .par_map_unordered(n, |i| i);
             let results: BTreeSet<u64> = chain.collect();
             assert_eq!(results, (0..300).map(|i| (i + 1) * 2 + 1).collect());
             fanfold::testing::assert_quiescent();

@@ -265,7 +265,7 @@ fn so_does_that_of_an_unordered_stage() {
             let _opener = gate.opener();
             let mut stage = (0..3)
                 .chain(blocks(&gate))
-                .par_map(n, |i| i)
+                .par_map_unordered(n, |i| i)
                 .cancel_on(&token);
             let mut taken: Vec<i32> = stage.by_ref().take(3).collect();
             taken.sort_unstable();
@@ -293,7 +293,7 @@ fn an_unordered_stage_ends_too_and_yields_all_that_has_run() {
             let (token, gate, started) = (CancelToken::new(), Gate::new(), Counter::new());
             let ran = Arc::new(Mutex::new(Vec::new()));
             let stage = (0..)
-                .par_map(n, {
+                .par_map_unordered(n, {
                     let (started, gate, ran) = (started.clone(), gate.clone(), Arc::clone(&ran));
                     move |i| {
                         ran.lock().expect("not poisoned").push(i);

@@ -20,7 +20,13 @@ fn each_method_of_ours_is_called() {
                 .len(),
             10
         );
-        assert_eq!(source().par_map(2, |x| x + 1).tuples::<(_, _)>().count(), 5);
+        assert_eq!(
+            source()
+                .par_map_unordered(2, |x| x + 1)
+                .tuples::<(_, _)>()
+                .count(),
+            5
+        );
         assert!(
             source()
                 .par_filter(2, |x| x % 2 == 0)

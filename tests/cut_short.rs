@@ -68,7 +68,7 @@ const FAILING: &[(
         Box::new(source.par_map_ordered(3, Row::Ok).fail_on(token))
     }),
     ("stage without an order", |source, token| {
-        Box::new(source.par_map(3, Row::Ok).fail_on(token))
+        Box::new(source.par_map_unordered(3, Row::Ok).fail_on(token))
     }),
     ("stage of one", |source, token| {
         Box::new(
@@ -361,7 +361,7 @@ fn readers_that_are_cut_short_say_so() {
                     assert!(reader.is_cut_short());
                 });
             };
-            assert_eq!((0..1).par_map(1, f).cancel_on(&token).count(), 0);
+            assert_eq!((0..1).par_map_unordered(1, f).cancel_on(&token).count(), 0);
         });
         assert_eq!(told.get(), 2);
     });
@@ -386,7 +386,7 @@ const DRAINING: &[(
         Box::new(source.par_map_ordered(n, f).drain_on(token))
     }),
     ("stage without an order", |source, n, token| {
-        Box::new(source.par_map(n, |i| i).drain_on(token))
+        Box::new(source.par_map_unordered(n, |i| i).drain_on(token))
     }),
     ("small bound", |source, n, token| {
         let stage = source.par_map_ordered(n, |i| i).in_flight(2);

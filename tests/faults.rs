@@ -316,7 +316,7 @@ const STAGES: &[Kind] = &[
     Kind {
         ordered: false,
         ..kind("unordered map", |run| {
-            let line = run.source().par_map(run.0.n, run.map());
+            let line = run.source().par_map_unordered(run.0.n, run.map());
             stage(run.with(line), run)
         })
     },
@@ -413,7 +413,7 @@ const STAGES: &[Kind] = &[
         ordered: false,
         fate: Fate::May,
         ..kind("unordered and hedged", |run| {
-            let line = run.source().par_map(run.0.n, run.map());
+            let line = run.source().par_map_unordered(run.0.n, run.map());
             let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
             stage(run.with(line).hedged(&policy), run)
         })
@@ -852,7 +852,7 @@ fn a_panic_at_every_step_where_closures_panic_anyway() {
             stage(run.with(line), run)
         },
         |run| {
-            let line = run.source().par_map(run.0.n, throws(run));
+            let line = run.source().par_map_unordered(run.0.n, throws(run));
             stage(run.with(line), run)
         },
         |run| {
@@ -1228,7 +1228,7 @@ mod fork {
     fn child() -> Result<(), &'static str> {
         let sum: u64 = (0..1_000).par_map_ordered(3, |i: u64| i).sum();
         let own = Pool::builder().build();
-        let count = (0..100).par_map(3, |i: u64| i).on(&own).count();
+        let count = (0..100).par_map_unordered(3, |i: u64| i).on(&own).count();
         let ahead = (0..100_u64).readahead(4).count();
         if (sum, count, ahead) != (499_500, 100, 100) {
             return Err("the numbers are wrong");

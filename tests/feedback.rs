@@ -178,7 +178,7 @@ fn closures_that_push_visit_each_node_once() {
             let all = || (0..NODES).collect::<Vec<_>>();
             let ordered = feedback([0]).par_map_ordered(n, |node| explore(&tree, &node));
             assert_eq!(sorted(ordered.collect()), all());
-            let unordered = feedback([0]).par_map(n, |node| explore(&tree, &node));
+            let unordered = feedback([0]).par_map_unordered(n, |node| explore(&tree, &node));
             assert_eq!(sorted(unordered.collect()), all());
             let alone = feedback([0]).par_map_ordered(n, |node| explore(&tree, &node));
             // One at a time there is only one order.
@@ -204,7 +204,7 @@ fn nodes_that_take_their_time_are_visited_once() {
                 let stage = feedback([0]).par_map_ordered(n, visit).in_flight(in_flight);
                 assert_eq!(sorted(stage.collect()), all, "{n}, {in_flight}");
             }
-            let stage = feedback([0]).par_map(n, visit).eager();
+            let stage = feedback([0]).par_map_unordered(n, visit).eager();
             assert_eq!(sorted(stage.collect()), all);
         });
     }
@@ -222,7 +222,7 @@ fn a_long_thin_branch_is_followed_to_its_end() {
             };
             let ordered = feedback([0]).par_map_ordered(n, step);
             assert!(ordered.eq(0..=1_000));
-            let unordered = feedback([0]).par_map(n, step).in_flight(1);
+            let unordered = feedback([0]).par_map_unordered(n, step).in_flight(1);
             assert!(unordered.eq(0..=1_000));
         });
     }
@@ -272,7 +272,7 @@ fn tickets_travel_through_chains() {
                 .par_map_ordered(n, Lead::into_parts)
                 .par_filter(n, |(node, _)| node % 5 != 4 || *node < 10_000)
                 .readahead(2)
-                .par_map(n, |(node, ticket)| (node, ticket));
+                .par_map_unordered(n, |(node, ticket)| (node, ticket));
             let mut seen = Vec::new();
             for (node, ticket) in stage {
                 for child in tree[node as usize].clone() {
@@ -363,7 +363,7 @@ fn stages_that_own_and_stages_in_a_scope_can_crawl() {
                     .within(s);
                 assert!(names.eq(["a", "b", "c", "d", "e"]));
             });
-            let mut names: Vec<_> = feedback([&root]).par_map(n, name).collect();
+            let mut names: Vec<_> = feedback([&root]).par_map_unordered(n, name).collect();
             names.sort_unstable();
             assert_eq!(names, ["a", "b", "c", "d", "e"]);
             let owned = feedback([9_u64]).par_map_ordered(n, |count| {
@@ -424,7 +424,7 @@ fn a_panic_ends_the_crawl_and_hangs_nothing() {
 fn a_panic_before_the_push_ends_that_branch_only() {
     for n in 1..=9 {
         within(SOON, move || {
-            let stage = feedback([0_u64, 100]).par_map(n, |node| {
+            let stage = feedback([0_u64, 100]).par_map_unordered(n, |node| {
                 if *node == 5 {
                     bang(5);
                 }
@@ -556,7 +556,7 @@ fn each_item_is_dropped_once() {
             for taken in [0, 1, 5, 40, 1_000] {
                 let ledger = Ledger::new();
                 let tracks = ledger.clone();
-                let stage = feedback([ledger.track(1)]).par_map(n, move |node| {
+                let stage = feedback([ledger.track(1)]).par_map_unordered(n, move |node| {
                     for child in [node.id * 2, node.id * 2 + 1] {
                         if child < 500 {
                             node.push(tracks.track(child)).unwrap();
@@ -627,14 +627,16 @@ fn a_crawl_within_a_capacity_never_blocks() {
         within(SOON, move || {
             let dropped = Counter::new();
             let refused = dropped.clone();
-            let stage = feedback([0_u64]).capacity(3).par_map(n, move |node| {
-                for child in 1..=9 {
-                    if *node < 1_000 && node.push(*node * 2 + child).is_err() {
-                        refused.add();
+            let stage = feedback([0_u64])
+                .capacity(3)
+                .par_map_unordered(n, move |node| {
+                    for child in 1..=9 {
+                        if *node < 1_000 && node.push(*node * 2 + child).is_err() {
+                            refused.add();
+                        }
                     }
-                }
-                *node
-            });
+                    *node
+                });
             // one that waited for room would wait for itself
             assert!(stage.count() > 3);
             assert!(dropped.get() > 0);
@@ -787,7 +789,7 @@ fn errors_need_nothing_of_the_item() {
 fn laziness() {
     let calls = Counter::new();
     let counts = calls.clone();
-    let stage = feedback([1]).par_map(2, move |_| counts.add());
+    let stage = feedback([1]).par_map_unordered(2, move |_| counts.add());
     settle();
     assert_eq!(calls.get(), 0);
     assert_eq!(stage.count(), 1);

@@ -111,7 +111,7 @@ fn in_order_of_arrival_any_slow_item_is_replaced() {
         within(SOON, move || {
             let (gate, runs, policy) = (Gate::new(), Runs::new(60), free());
             let mut stage = (0..60)
-                .par_map(n, {
+                .par_map_unordered(n, {
                     let (gate, runs) = (gate.clone(), runs.clone());
                     move |i| {
                         if runs.run(i) == 1 && i % 30 == 7 {
@@ -795,7 +795,7 @@ fn borrowed_and_chained_stages_have_it() {
 
 #[test]
 fn options_after_the_start_are_refused() {
-    let mut stage = (0..3).par_map(2, |i| i);
+    let mut stage = (0..3).par_map_unordered(2, |i| i);
     stage.next();
     let said = message(|| stage.hedged(&free()));
     assert!(said.contains("before its first"), "{said}");

@@ -79,7 +79,9 @@ const KINDS: [(&str, Kind); 16] = [
     ("wide", |s, f, pool| {
         Box::new(s.par_map_ordered(5, f).on(pool))
     }),
-    ("unordered", |s, f, pool| Box::new(s.par_map(2, f).on(pool))),
+    ("unordered", |s, f, pool| {
+        Box::new(s.par_map_unordered(2, f).on(pool))
+    }),
     ("local", |s, f, pool| {
         Box::new(s.local().par_map_ordered(2, f).on(pool))
     }),
@@ -101,7 +103,11 @@ const KINDS: [(&str, Kind); 16] = [
         Box::new(s.par_map_ordered(2, f).item_timeout(HOUR).on(pool))
     }),
     ("timed and unordered", |s, f, pool| {
-        let stage = s.par_map(2, f).isolate().item_timeout(TICK).on(pool);
+        let stage = s
+            .par_map_unordered(2, f)
+            .isolate()
+            .item_timeout(TICK)
+            .on(pool);
         Box::new(stage.map(Result::unwrap_or_default))
     }),
     ("timed and short", |s, f, pool| {
@@ -118,7 +124,7 @@ const KINDS: [(&str, Kind); 16] = [
     }),
     ("hedged without a budget", |s, f, pool| {
         let policy = HedgePolicy::after(Duration::ZERO).budget(0.0).reserve(0);
-        Box::new(s.par_map(2, f).hedged(&policy).on(pool))
+        Box::new(s.par_map_unordered(2, f).hedged(&policy).on(pool))
     }),
     ("a chain", |s, f, pool| {
         let first = s.par_map_ordered(2, f).on(pool);
@@ -410,7 +416,7 @@ fn others() -> Vec<Row> {
         }),
         row("feedback, blocked in a closure", |hold| {
             let held = hold.clone();
-            let items = feedback([0_u64]).par_map(2, move |item| {
+            let items = feedback([0_u64]).par_map_unordered(2, move |item| {
                 match *item {
                     300.. => held.block(),
                     i => _ = item.push(i + 1),

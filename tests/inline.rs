@@ -93,7 +93,7 @@ fn an_unordered_stage_never_does_it() {
         within(SOON, move || {
             let me = here();
             let mut seen = vec![false; 200_000];
-            for (i, thread) in (0..200_000).par_map(n, run) {
+            for (i, thread) in (0..200_000).par_map_unordered(n, run) {
                 assert!(!std::mem::replace(&mut seen[i], true), "{i} twice");
                 assert_ne!(thread, me);
             }

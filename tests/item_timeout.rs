@@ -192,7 +192,7 @@ fn in_order_of_arrival_a_stuck_item_holds_up_nobody() {
         within(SOON, move || {
             let gate = Gate::new();
             let mut stage = (0..60_u64)
-                .par_map(n, {
+                .par_map_unordered(n, {
                     let gate = gate.clone();
                     move |i| {
                         if i % 30 == 0 {
@@ -224,7 +224,7 @@ fn every_kind_of_stage_has_it() {
         };
         fanfold::scope(|s| {
             let source = || (0..6_u64).collect::<Vec<_>>().into_iter();
-            let map = source().par_map(3, |i| (stuck(&i), i).1);
+            let map = source().par_map_unordered(3, |i| (stuck(&i), i).1);
             let filter = source().par_filter(3, |i| (stuck(i), true).1);
             let filter_map = source().par_filter_map(3, |i| (stuck(&i), Some(i)).1);
             let flat_map = source().par_flat_map(3, |i| (stuck(&i), [i]).1);
@@ -300,7 +300,11 @@ fn errors_and_panics_are_told_apart_from_it() {
 
 #[test]
 fn zero_is_refused() {
-    let said = message(|| (0..3).par_map(2, |i| i).item_timeout(Duration::ZERO));
+    let said = message(|| {
+        (0..3)
+            .par_map_unordered(2, |i| i)
+            .item_timeout(Duration::ZERO)
+    });
     assert!(said.contains("leave it out"), "{said}");
 }
 

@@ -885,7 +885,11 @@ fn par_map_is_map_in_some_order() {
     law(|raw| {
         prompt(raw, |case| {
             let ours = |world: &World, source: Origin| {
-                with(source.par_map(case.n, world.map(case)), case, world)
+                with(
+                    source.par_map_unordered(case.n, world.map(case)),
+                    case,
+                    world,
+                )
             };
             let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
             laws(case, Kind::stage(case).exact().unordered(), ours, twin);
@@ -1128,7 +1132,11 @@ fn len_is_the_number_of_those_that_come() {
                 len,
             );
             counts_down(
-                with(source().par_map(n, world.map(&case)), &case, &world),
+                with(
+                    source().par_map_unordered(n, world.map(&case)),
+                    &case,
+                    &world,
+                ),
                 len,
             );
             let f = world.map(&case);

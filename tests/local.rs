@@ -40,7 +40,7 @@ fn every_adaptor_takes_a_local_source() {
             let rc = Rc::new(1_u64);
             let source = || (0..100).map(|i| i * *rc).local();
             assert_eq!(source().par_map_ordered(n, |i| i).sum::<u64>(), 4_950);
-            assert_eq!(source().par_map(n, |i| i).sum::<u64>(), 4_950);
+            assert_eq!(source().par_map_unordered(n, |i| i).sum::<u64>(), 4_950);
             assert_eq!(source().par_filter(n, |i| i % 2 == 0).sum::<u64>(), 2_450);
             assert_eq!(
                 source()
@@ -53,7 +53,7 @@ fn every_adaptor_takes_a_local_source() {
             assert_eq!(init.sum::<u64>(), 5_050);
             let tried = source().try_par_map_ordered(n, |i| if i < 9 { Ok(i) } else { Err(i) });
             assert_eq!(tried.last(), Some(Err(9)));
-            assert_eq!(source().par_map(n, |i| i).isolate().count(), 100);
+            assert_eq!(source().par_map_unordered(n, |i| i).isolate().count(), 100);
         });
     }
 }
@@ -62,7 +62,7 @@ fn every_adaptor_takes_a_local_source() {
 fn boxes_and_lines_without_send() {
     within(SOON, || {
         let boxed: Box<dyn Iterator<Item = u64>> = Box::new(0..50);
-        assert_eq!(boxed.local().par_map(2, |x| x).count(), 50);
+        assert_eq!(boxed.local().par_map_unordered(2, |x| x).count(), 50);
         let mut boxed: Box<dyn Iterator<Item = u64>> = Box::new(0..50);
         let by_ref = boxed
             .by_ref()

@@ -57,7 +57,7 @@ fn a_stuck_item_is_named_and_not_lost() {
 fn without_an_order_no_item_is_named() {
     within(SOON, || {
         let gate = Gate::new();
-        let mut stage = (0..2).par_map(2, {
+        let mut stage = (0..2).par_map_unordered(2, {
             let gate = gate.clone();
             move |i| (gate.wait(), i).1
         });

@@ -75,7 +75,7 @@ fn operators() -> Vec<&'static str> {
 fn each_operator_has_a_drawing_and_an_example() {
     let operators = operators();
     for known in [
-        "par_map",
+        "par_map_unordered",
         "throttle",
         "in_flight",
         "within",

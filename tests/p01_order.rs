@@ -262,7 +262,7 @@ fn par_map_is_map_in_some_order() {
         prompt(case, |case| {
             let ours = outputs!(
                 case,
-                case.source().par_map(case.n, {
+                case.source().par_map_unordered(case.n, {
                     let case = Arc::clone(&case);
                     move |x| {
                         case.delay(x);

@@ -123,7 +123,7 @@ fn an_unordered_bound_of_one_waits_for_its_one_item() {
         within(SOON, move || {
             let (pulls, gate) = (Counter::new(), Gate::new());
             let stage = counted(0..100, &pulls)
-                .par_map(n, {
+                .par_map_unordered(n, {
                     let gate = gate.clone();
                     move |i| {
                         if i == 10 {

@@ -18,7 +18,13 @@ fn never_more_than_n() {
                 }
             };
             assert_eq!((0..400).par_map_ordered(n, f.clone()).count(), 400);
-            assert_eq!((0..400).par_map(n, f.clone()).in_flight(2).count(), 400);
+            assert_eq!(
+                (0..400)
+                    .par_map_unordered(n, f.clone())
+                    .in_flight(2)
+                    .count(),
+                400
+            );
             assert_eq!((0..400).par_filter_map(n, move |i| Some(f(i))).count(), 400);
             assert!(meter.most() <= n, "{} at once on n = {n}", meter.most());
         });
@@ -69,7 +75,10 @@ fn n_at_once_from_the_first_item_on() {
             assert_eq!(meter.most(), n);
             // and a source of unknown length is no reason for less
             let meter = Meter::new();
-            assert_eq!((0..).par_map(n, meet(&meter)).take(n * 5).count(), n * 5);
+            assert_eq!(
+                (0..).par_map_unordered(n, meet(&meter)).take(n * 5).count(),
+                n * 5
+            );
             assert_eq!(meter.most(), n);
         });
     }
@@ -83,7 +92,7 @@ fn every_adaptor_runs_n_at_once() {
             let meet = |which: usize| meters[which].meet(n);
             let items = || 0..n * 2;
             items().par_map_ordered(n, |_| meet(0)).for_each(drop);
-            items().par_map(n, |_| meet(1)).for_each(drop);
+            items().par_map_unordered(n, |_| meet(1)).for_each(drop);
             let kept = items().par_filter(n, |_| {
                 meet(2);
                 true

@@ -33,7 +33,7 @@ fn every_adaptor_delivers_while_the_source_blocks() {
         within(SOON, move || {
             let gate = Gate::new();
             let source = || (0..50_u64).chain(blocks(&gate));
-            let mut unordered = source().par_map(n, |i| i);
+            let mut unordered = source().par_map_unordered(n, |i| i);
             let mut filter = source().par_filter(n, |i| i % 2 == 0);
             let mut filter_map = source().par_filter_map(n, |i| (i % 2 == 0).then_some(i));
             let mut flat_map = source().par_flat_map(n, |i| [i, i]);
@@ -150,7 +150,7 @@ fn items_behind_a_long_one_are_started_while_the_source_blocks() {
                 }
             });
             let mut stage = source
-                .par_map(2, {
+                .par_map_unordered(2, {
                     let (gate, begun, ran) = (gate.clone(), begun.clone(), ran.clone());
                     move |i| {
                         RAN.set(true);

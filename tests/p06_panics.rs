@@ -209,7 +209,7 @@ fn a_panic_of_any_closure_arrives_at_its_place() {
             let with = move |(): &mut (), i| at(i);
             let (before, panic) = drained(&mut (0..99).par_map_ordered_init(n, || (), with));
             assert_eq!((before.len(), panic), (31, Some(31)));
-            let (before, panic) = drained(&mut (0..99).par_map(n, at).in_flight(1));
+            let (before, panic) = drained(&mut (0..99).par_map_unordered(n, at).in_flight(1));
             assert_eq!((before.len(), panic), (31, Some(31)));
         });
     }
@@ -219,7 +219,7 @@ fn a_panic_of_any_closure_arrives_at_its_place() {
 fn a_panic_ends_an_unordered_stage() {
     for n in 1..=9 {
         within(SOON, move || {
-            let mut stage = (0_u64..).par_map(n, |i| if i == 500 { bang(i) } else { i });
+            let mut stage = (0_u64..).par_map_unordered(n, |i| if i == 500 { bang(i) } else { i });
             let (before, panic) = drained(&mut stage);
             assert_eq!(panic, Some(500));
             assert!(before.iter().all(|&i| i != 500));
@@ -262,7 +262,7 @@ fn payloads_that_panic_in_drop_are_survived() {
                 std::mem::forget(won);
                 assert!(payload(|| stage.next()).is_ok_and(|none| none.is_none()));
                 let _ = payload(|| drop(stage));
-                assert_eq!((0..9).par_map(n, |i| i).count(), 9);
+                assert_eq!((0..9).par_map_unordered(n, |i| i).count(), 9);
             });
         }
     }
@@ -488,7 +488,7 @@ fn every_adaptor_can_be_isolated() {
             (good.len(), seqs)
         };
         let source = || 0..10_u64;
-        let mut stage = source().par_map(3, at).isolate();
+        let mut stage = source().par_map_unordered(3, at).isolate();
         assert_eq!(tally(&mut stage), (9, vec![5]));
         let mut stage = source().par_filter(3, move |i| at(*i) % 2 == 0).isolate();
         assert_eq!(tally(&mut stage), (5, vec![5]));

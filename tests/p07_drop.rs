@@ -311,7 +311,7 @@ fn a_chain_is_dropped_as_a_whole() {
             });
             let mut chain = source
                 .par_map_ordered(n, check(&late))
-                .par_map(n, check(&late))
+                .par_map_unordered(n, check(&late))
                 .skip(1)
                 .par_map_ordered(n, check(&late));
             assert_eq!(chain.by_ref().take(k).count(), k);
@@ -462,7 +462,7 @@ fn a_forgotten_chain_in_a_scope_has_stopped_when_the_scope_returns() {
             };
             fanfold::scope(|s| {
                 let mut chain = (0..)
-                    .par_map(n, f)
+                    .par_map_unordered(n, f)
                     .in_flight(1_000_000)
                     .par_map_ordered(n, f)
                     .within(s);
@@ -471,7 +471,7 @@ fn a_forgotten_chain_in_a_scope_has_stopped_when_the_scope_returns() {
             });
             fanfold::scope(|s| {
                 let mut chain = (0..)
-                    .par_map(n, f)
+                    .par_map_unordered(n, f)
                     .in_flight(1_000_000)
                     .local()
                     .par_map_ordered(n, f)
@@ -481,7 +481,7 @@ fn a_forgotten_chain_in_a_scope_has_stopped_when_the_scope_returns() {
             });
             fanfold::scope(|s| {
                 let mut chain = (0..)
-                    .par_map(n, f)
+                    .par_map_unordered(n, f)
                     .in_flight(1_000_000)
                     .within(s)
                     .map(|i| i + text.len())

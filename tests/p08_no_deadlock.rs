@@ -35,7 +35,7 @@ fn four_stages_chained_with_a_bound_of_one() {
             (0..300)
                 .par_map_ordered(n, |i| i + 1)
                 .in_flight(1)
-                .par_map(n, |i| i + 1)
+                .par_map_unordered(n, |i| i + 1)
                 .in_flight(1)
                 .par_filter(n, |i| i % 2 == 0)
                 .in_flight(1)

@@ -202,7 +202,7 @@ fn without_the_order() {
     for run in 0..200_u64 {
         within(SOON, move || {
             let (books, n) = (Books::default(), 1 + (run % 9) as usize);
-            let stage = books.source(200).par_map(n, {
+            let stage = books.source(200).par_map_unordered(n, {
                 let books = books.clone();
                 move |item| {
                     dawdle(run << 8 ^ item.id);

@@ -135,7 +135,7 @@ fn quiescent_after_an_early_end_that_is_not_dropped() {
             assert_eq!(caught(|| bad.by_ref().count()), Err(20));
             assert_eq!(bad.next(), None);
             assert_quiescent();
-            let mut bad = panics_at(20, &Counter::new()).par_map(n, |i| i);
+            let mut bad = panics_at(20, &Counter::new()).par_map_unordered(n, |i| i);
             assert_eq!(caught(|| bad.by_ref().count()), Err(20));
             assert_eq!(bad.next(), None);
             assert_quiescent();
@@ -433,7 +433,7 @@ fn the_threads_of_a_pool_have_names_of_their_own() {
     within(SOON, || {
         let pool = Pool::builder().name("nail").build();
         let begun = Counter::new();
-        let stage = (0..3).par_map(3, move |_| {
+        let stage = (0..3).par_map_unordered(3, move |_| {
             begun.add();
             begun.wait_for(3);
             std::thread::current().name().map(str::to_owned)

@@ -50,7 +50,7 @@ fn nothing_happens_before_the_first_next() {
             let f = f();
             move |i| Ok::<_, ()>(f(i))
         });
-        let chain = source().par_map(3, f()).par_map_ordered(3, f());
+        let chain = source().par_map_unordered(3, f()).par_map_ordered(3, f());
         let local = source().local().par_map_ordered(3, f());
         let window = source().window(3);
         settle();
@@ -91,7 +91,7 @@ fn none_is_for_ever() {
                 3,
                 "the source is not asked again after its end"
             );
-            assert_eq!(script().par_map(n, |i| i).count(), 2);
+            assert_eq!(script().par_map_unordered(n, |i| i).count(), 2);
             assert_eq!(script().par_filter(n, |_| true).count(), 2);
             assert_eq!(script().local().par_map_ordered(n, |i| i).count(), 2);
             assert_eq!(calls.get(), 12);
@@ -145,7 +145,7 @@ fn size_hint_is_exact_in_flight_for_one_to_one_stages() {
                     i
                 };
                 hints_are_true((0..150).par_map_ordered(n, f).in_flight(k), true);
-                hints_are_true((0..150).par_map(n, f).in_flight(k), true);
+                hints_are_true((0..150).par_map_unordered(n, f).in_flight(k), true);
                 let init = (0..150).par_map_ordered_init(n, || (), move |(), i| f(i));
                 hints_are_true(init.in_flight(k), true);
                 let isolated =
@@ -167,7 +167,9 @@ fn len_is_the_number_of_items_that_come() {
                 assert_eq!(stage.next().is_some(), left > 0);
             }
             assert_eq!(stage.len(), 0);
-            let chained = (0..100).par_map(n, |i: i32| i).par_map_ordered(n, |i| i);
+            let chained = (0..100)
+                .par_map_unordered(n, |i: i32| i)
+                .par_map_ordered(n, |i| i);
             hints_are_true(chained, true);
         });
     }

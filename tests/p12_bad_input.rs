@@ -23,14 +23,14 @@ fn no_workers_at_all_panic_at_the_call() {
     let source = || (0..3_u32).inspect(|_| unreachable!("nothing is pulled"));
     let zero = || 0_usize;
     assert_names_the_fix(|| source().par_map_ordered(zero(), |i| i));
-    assert_names_the_fix(|| source().par_map(zero(), |i| i));
+    assert_names_the_fix(|| source().par_map_unordered(zero(), |i| i));
     assert_names_the_fix(|| source().par_filter(zero(), |_| true));
     assert_names_the_fix(|| source().par_filter_map(zero(), Some));
     assert_names_the_fix(|| source().par_flat_map(zero(), |i| [i]));
     assert_names_the_fix(|| source().par_map_ordered_init(zero(), || (), |(), i| i));
     assert_names_the_fix(|| source().try_par_map_ordered(zero(), Ok::<_, ()>));
     assert_names_the_fix(|| source().local().par_map_ordered(zero(), |i| i));
-    let stage = source().par_map(1_usize, |i| i);
+    let stage = source().par_map_unordered(1_usize, |i| i);
     assert_names_the_fix(|| stage.par_map_ordered(zero(), |i| i));
     assert_names_the_fix(|| fanfold::parallel_map(source(), zero(), Ok::<_, ()>));
     let token = CancelToken::new();
@@ -113,7 +113,7 @@ fn a_huge_bound_costs_nothing() {
         within(SOON, move || {
             let stage = (0..200).par_map_ordered(n, |i| i).in_flight(usize::MAX);
             assert!(stage.eq(0..200));
-            let stage = (0..200).par_map(n, |i| i).in_flight(usize::MAX);
+            let stage = (0..200).par_map_unordered(n, |i| i).in_flight(usize::MAX);
             assert_eq!(stage.count(), 200);
             assert_eq!((0..10).window(usize::MAX).count(), 1);
         });
@@ -148,7 +148,7 @@ fn a_size_hint_that_lies_is_survived() {
                 out.push(i);
             }
             assert!(out.into_iter().eq(0..100), "n = {n}, {hint:?}");
-            assert_eq!(source().par_map(n, |i| i).count(), 100);
+            assert_eq!(source().par_map_unordered(n, |i| i).count(), 100);
             assert_eq!(source().par_filter(n, |i| i % 2 == 0).count(), 50);
             assert_eq!(source().par_flat_map(n, |i| [i; 2]).count(), 200);
             assert_eq!(source().local().par_map_ordered(n, |i| i).count(), 100);
@@ -261,7 +261,7 @@ fn no_items_and_one_item() {
         within(SOON, move || {
             let none = std::iter::empty::<u8>;
             assert_eq!(none().par_map_ordered(n, |i| i).next(), None);
-            assert_eq!(none().par_map(n, |i| i).max(), None);
+            assert_eq!(none().par_map_unordered(n, |i| i).max(), None);
             assert_eq!(none().par_flat_map(n, |i| [i]).count(), 0);
             assert_eq!(none().local().par_filter(n, |_| true).count(), 0);
             let one = || std::iter::once(5);
@@ -359,7 +359,7 @@ fn a_time_of_ages_is_no_limit() {
         ];
         for policy in &policies {
             assert!(late().par_map_ordered(2, |i| i).hedged(policy).eq(0..3));
-            assert!(late().par_map(2, |i| i).hedged(policy).eq(0..3));
+            assert!(late().par_map_unordered(2, |i| i).hedged(policy).eq(0..3));
             let replicas = || [1, 2].map(|i| replica(move |_| (settle(), Ok::<_, ()>(i)).1));
             let hedge = replicas().into_iter().hedge();
             assert_eq!(hedge.after_percentile(policy).run(), Ok(1));
@@ -488,7 +488,10 @@ fn without_any_thread_all_is_as_it_should_be() {
             let pool = barren();
             let even = (0..50).par_filter(n, |i| i % 2 == 0).on(&pool);
             assert_eq!(even.count(), 25);
-            assert_eq!((0..50).par_map(n, |i| i).on(&pool).sum::<u32>(), 1_225);
+            assert_eq!(
+                (0..50).par_map_unordered(n, |i| i).on(&pool).sum::<u32>(),
+                1_225
+            );
             let flat = (0..50).par_flat_map(n, |i| [i; 3]).in_flight(2).on(&pool);
             assert_eq!(flat.count(), 150);
             let failed = (0..).try_par_map_ordered(n, |i| if i == 7 { Err(i) } else { Ok(i) });
@@ -509,7 +512,7 @@ fn without_any_thread_all_is_as_it_should_be() {
             let chain = (0..50)
                 .par_map_ordered(n, |i| i)
                 .on(&pool)
-                .par_map(n, |i| i);
+                .par_map_unordered(n, |i| i);
             assert_eq!(chain.on(&pool).sum::<u32>(), 1_225);
             let text = String::from("borrowed");
             let borrowed = (0..50).par_map_ordered(n, |i| i + text.len()).on(&pool);

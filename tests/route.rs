@@ -243,7 +243,11 @@ fn the_lead_does_not_go_to_who_was_interrupted() {
         inside.wait_for(1);
         fanfold::scope(|s| {
             let token = fanfold::CancelToken::new();
-            let mut stage = a.by_ref().par_map(1, |x| x).cancel_on(&token).within(s);
+            let mut stage = a
+                .by_ref()
+                .par_map_unordered(1, |x| x)
+                .cancel_on(&token)
+                .within(s);
             let cancels = thread::spawn(move || {
                 settle(); // it waits for the leader
                 token.cancel();

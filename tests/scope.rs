@@ -79,7 +79,10 @@ fn every_adaptor_works_in_a_scope() {
                 40
             );
             assert_eq!(
-                docs.iter().par_map(2, |d| d.len() + six).within(s).count(),
+                docs.iter()
+                    .par_map_unordered(2, |d| d.len() + six)
+                    .within(s)
+                    .count(),
                 40
             );
             assert_eq!(
@@ -205,7 +208,7 @@ fn scopes_nest() {
             });
             let inside = fanfold::scope(|t| {
                 (0..3_usize)
-                    .par_map(2, |i| i + outer_text.len())
+                    .par_map_unordered(2, |i| i + outer_text.len())
                     .within(t)
                     .sum::<usize>()
             });

@@ -475,7 +475,7 @@ fn parallel(
             let ways = stream.route_into(size, way, |_, way| way.collect::<Vec<_>>());
             ways.concat()
         }),
-        Step::Unordered => sorted(stage!(stream.par_map(n, run))),
+        Step::Unordered => sorted(stage!(stream.par_map_unordered(n, run))),
         Step::Merge => {
             // Everything is in one of the sources; that one may be empty.
             let parts = split(stream, 1 + dice.roll(5) as usize, false);

@@ -49,7 +49,7 @@ const INNER: &[(&str, Run)] = &[
     }),
     ("stage as an iterator", |probe| {
         let probe = probe.clone();
-        for () in (0..1).par_map(1, move |_| probe.wait()) {}
+        for () in (0..1).par_map_unordered(1, move |_| probe.wait()) {}
     }),
     ("stage in a scope", |probe| {
         fanfold::scope(|s| {
@@ -163,7 +163,7 @@ const OUTER: &[(&str, RunOuter)] = &[
     }),
     ("stage, cancel", |waits, inner| {
         let token = CancelToken::new();
-        let stage = (0..1).par_map(1, |_| inner()).cancel_on(&token);
+        let stage = (0..1).par_map_unordered(1, |_| inner()).cancel_on(&token);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 waits.wait();
@@ -522,7 +522,11 @@ fn what_is_detached_hears_of_nothing() {
                     assert!(CancelToken::current().is_cancelled());
                     done.add();
                 };
-                assert_eq!((0..1).par_map(1, f).cancel_on(&token).count(), 1, "{name}");
+                assert_eq!(
+                    (0..1).par_map_unordered(1, f).cancel_on(&token).count(),
+                    1,
+                    "{name}"
+                );
             });
             assert_eq!(done.get(), 1, "{name}");
         });

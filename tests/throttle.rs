@@ -459,7 +459,7 @@ fn a_wait_in_a_closure_ends_with_its_stage() {
             let (limiter, clock) = still(1);
             let (ended, asks) = (Counter::new(), limiter.clone());
             let tell = ended.clone();
-            let mut stage = (0..100).par_map(n, move |_| {
+            let mut stage = (0..100).par_map_unordered(n, move |_| {
                 let answer = asks.acquire();
                 if answer == Err(Cancelled::default()) {
                     tell.add();
@@ -482,7 +482,7 @@ fn a_tripped_token_gets_no_permit() {
     let (limiter, _clock) = still(Rate::from(1).burst(9));
     let token = CancelToken::new();
     let (asks, cancels) = (limiter.clone(), token.clone());
-    let stage = (0..1).par_map(1, move |_| {
+    let stage = (0..1).par_map_unordered(1, move |_| {
         cancels.cancel();
         asks.acquire()
     });
@@ -506,7 +506,7 @@ fn who_gives_up_in_the_line_holds_nobody_up() {
                 if number == quits {
                     let (asks, stop) = (limiter.clone(), token.clone());
                     std::thread::spawn(move || {
-                        let stage = (0..1).par_map(1, move |_| asks.acquire());
+                        let stage = (0..1).par_map_unordered(1, move |_| asks.acquire());
                         stage.cancel_on(&stop).for_each(drop);
                     });
                     eventually("a stage in the line", || waiting(&limiter) == number + 1);
@@ -558,7 +558,7 @@ fn a_chain_ends_from_its_end() {
             .par_map_ordered(3, |x| x)
             .throttle(&limiter)
             .par_map_ordered(2, |x| x)
-            .par_map(2, |x| x);
+            .par_map_unordered(2, |x| x);
         assert_eq!(outer.next(), Some(0));
         drop(outer);
         assert_eq!(waiting(&limiter), 0);
@@ -661,7 +661,7 @@ fn real_sleeps_can_be_interrupted() {
     within(SOON, || {
         // The next permit is in a thousand hours.
         let limiter = Limiter::new(Rate::per(1, 3_600_000 * SECOND));
-        let mut stage = (0..).throttle(&limiter).par_map(2, |x| x);
+        let mut stage = (0..).throttle(&limiter).par_map_unordered(2, |x| x);
         assert_eq!(stage.next(), Some(0));
         eventually("a wait", || waiting(&limiter) == 1);
         settle();

@@ -1,9 +1,9 @@
-//! `par_map_ordered` and `par_map`: one output an item.
+//! `par_map_ordered` and `par_map_unordered`: one output an item.
 
 use crate::engine::job::{Job, One, OneToOne, sealed::Sealed};
 
 /// The job of [`par_map_ordered`](crate::Fanfold::par_map_ordered) and
-/// [`par_map`](crate::Fanfold::par_map).
+/// [`par_map_unordered`](crate::Fanfold::par_map_unordered).
 #[derive(Clone, Debug)]
 pub struct Map<F> {
     f: F,

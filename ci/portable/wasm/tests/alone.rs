@@ -43,7 +43,7 @@ fn stages() {
         (0..500).par_map_ordered(4, works).collect::<Vec<_>>(),
         squares(500)
     );
-    assert_eq!(sorted((0..500).par_map(4, works)), squares(500));
+    assert_eq!(sorted((0..500).par_map_unordered(4, works)), squares(500));
     let mut stage = (0..500)
         .par_map_ordered(3, works)
         .in_flight(5)
@@ -87,7 +87,7 @@ fn chains_and_what_is_nested() {
     let chain = (0..300_u64)
         .par_filter(2, |i| i % 3 > 0)
         .par_map_ordered(2, works)
-        .par_map(2, |i| i + 1);
+        .par_map_unordered(2, |i| i + 1);
     assert_eq!(chain.count(), 200);
     let nested = (0..20_u64).par_map_ordered(3, |i| (0..i).par_map_ordered(2, works).sum::<u64>());
     let want = (0..20_u64).map(|i| (0..i).map(|i| i * i).sum::<u64>());
