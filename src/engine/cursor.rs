@@ -40,9 +40,9 @@ pub(crate) enum Look {
 /// The consumer's own state, whatever the source and the job are.
 pub(crate) struct Cursor<I, B: IntoIterator> {
     /// Joined before anything is cleared away.
-    pub(crate) team: Option<Team>,
-    pub(crate) hooks: Vec<OnCancel>,
-    pub(crate) parker: Parker,
+    team: Option<Team>,
+    hooks: Vec<OnCancel>,
+    parker: Parker,
     /// The outputs of the item that is being yielded.
     pub(crate) batch: Option<B::IntoIter>,
     /// The run that is being taken, and in an unordered stage those that have more to come.
@@ -60,14 +60,14 @@ pub(crate) struct Cursor<I, B: IntoIterator> {
     pub(crate) spin: Option<Spin>,
     /// Whether results flow, so that it naps, and for how long the next time.
     pub(crate) flows: bool,
-    pub(crate) nap: Duration,
+    nap: Duration,
     /// How many items had been taken when it last found nothing.
     pub(crate) waited_at: u64,
     /// What it has seen of the source before its last nap.
-    pub(crate) sight: Option<Sight>,
-    pub(crate) eager: bool,
+    sight: Option<Sight>,
+    eager: bool,
     /// Timed stages: before that nothing that runs is overdue or slow.
-    pub(crate) check: Option<Instant>,
+    check: Option<Instant>,
     /// The call that is being served waits until then, and whether it did so in vain.
     pub(crate) until: Option<Instant>,
     pub(crate) late: bool,
@@ -297,14 +297,10 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         self.flows = began.elapsed() < FLOW;
     }
 
-    /// Gives up what it waits for and is overdue, has run again what is slow. Whether anything was given up.
+    /// Looks at the clocks of what it waits for. Whether anything was given up.
     pub(crate) fn look_at_clocks(&mut self, sched: &Sched<I, B>, host: &dyn Host<I, B>) -> bool {
-        if sched.timed.is_none() {
-            return false;
-        }
-        let clocks = sched.look_at_clocks(host, self.head.iter().chain(&self.partial));
-        self.check = clocks.check;
-        clocks.found
+        let runs = self.head.iter().chain(&self.partial);
+        sched.look_at_clocks(host, runs, &mut self.check)
     }
 
     // ---- yielding

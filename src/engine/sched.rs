@@ -198,7 +198,7 @@ impl<I, B> Sched<I, B> {
     /// Steals from what `victim` has not started.
     pub(crate) fn split(
         &self,
-        desk: &mut MutexGuard<'_, Desk<I, B>>,
+        desk: &mut Guard<'_, I, B>,
         victim: &Run<I, B>,
         share: Share,
     ) -> Option<Owning<I, B>> {

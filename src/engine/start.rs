@@ -75,8 +75,9 @@ where
         Ok(far) => (Some(far), None),
         Err(near) => (None, Some(near)),
     };
+    debug_assert_eq!(near.is_some(), S::LOCAL);
     let shape = Shape {
-        pulls: far.is_some(),
+        pulls: !S::LOCAL,
         stateful: J::STATEFUL,
         may_inline: !linked && !J::STATEFUL && !J::CATCHES && inline::is_allowed(&opts),
     };

@@ -53,15 +53,6 @@ enum Ran {
     Left,
 }
 
-/// What the consumer has seen on the clocks of what it waits for.
-#[derive(Debug, Default)]
-pub(crate) struct Clocks {
-    /// Whether anything was given up.
-    pub(crate) found: bool,
-    /// Before that nothing that runs is overdue or slow.
-    pub(crate) check: Option<Instant>,
-}
-
 impl<I, B> Sched<I, B> {
     /// [`execute`](Self::execute) for a timed stage.
     pub(crate) fn execute_timed<'a>(
@@ -233,15 +224,20 @@ impl<I, B> Sched<I, B> {
         true
     }
 
-    /// Gives up what it waits for and is overdue, has run again what is slow, and sets when to look
-    /// again.
+    /// Consumer: gives up what it waits for and is overdue, has run again what is slow, and sets when to look
+    /// again. Whether anything was given up.
     pub(crate) fn look_at_clocks<'a>(
-        &'a self,
+        &self,
         host: &dyn Host<I, B>,
         runs: impl Iterator<Item = &'a Taking<I, B>>,
-    ) -> Clocks {
+        again: &mut Option<Instant>,
+    ) -> bool
+    where
+        I: 'a,
+        B: 'a,
+    {
         let Some(timed) = &self.timed else {
-            return Clocks::default();
+            return false;
         };
         let now = timed.now();
         let limit = timed.limit.map(nanos);
@@ -272,8 +268,8 @@ impl<I, B> Sched<I, B> {
         let soonest = limit.into_iter().chain(hedge.map(|(_, delay)| delay)).min();
         let soonest = soonest.map_or(u64::MAX, |time| now.saturating_add(time));
         self.ctl.set_untimed(check > soonest);
-        let check = (check < u64::MAX).then(|| timed.instant(check)).flatten();
-        Clocks { found, check }
+        *again = (check < u64::MAX).then(|| timed.instant(check)).flatten();
+        found
     }
 }
 
