@@ -26,7 +26,7 @@ conditions=(alone busy one eight nice)
 # Tests that panic would spend most of their time on the names in backtraces nobody reads.
 export RUST_BACKTRACE=0
 
-mapfile -t tests < <(programs | grep -vx -- --test=bad_programs)
+mapfile -t tests < <(runnable)
 mapfile -t programs < <(
     cargo test --all-features --lib "${tests[@]}" --no-run --message-format=json |
         grep -o '"executable":"[^"]*"' | cut -d'"' -f4 | sort -u

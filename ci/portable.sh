@@ -70,8 +70,15 @@ counted() { # PLATFORM WHAT COMMAND..
     fi
 }
 
-# Those of tests: the bad programs are about the compiler, which is the same.
-mapfile -t programs < <(programs | grep -v bad_programs)
+mapfile -t programs < <(runnable)
+
+# All tests by this command, but those that `skip` has; and the litmus tests by themselves, as they take both cores.
+all_tests() { # PLATFORM WHAT COMMAND..
+    local platform=$1 what=$2
+    shift 2
+    counted "$platform" "$what" "$@" --lib "${programs[@]}" -- ${skip[@]+"${skip[@]}"}
+    counted "$platform" "its barriers" "$@" --lib litmus -- --ignored --test-threads=1
+}
 
 # All tests for this target but those with one of these names.
 suite() { # PLATFORM WHAT TARGET [VARIABLES OF env..] -- [NAMES TO LEAVE OUT..]
@@ -82,10 +89,8 @@ suite() { # PLATFORM WHAT TARGET [VARIABLES OF env..] -- [NAMES TO LEAVE OUT..]
     std_for "$platform" "$triple" || return 0
     local skip=() name
     for name; do skip+=(--skip "$name"); done
-    local test=(env ${compiler[@]+"${compiler[@]}"} "${variables[@]}"
-        cargo test --all-features --no-fail-fast "${flags[@]}" --target-dir "$target/portable")
-    counted "$platform" "$what" "${test[@]}" --lib "${programs[@]}" -- ${skip[@]+"${skip[@]}"}
-    counted "$platform" "its barriers" "${test[@]}" --lib litmus -- --ignored --test-threads=1
+    all_tests "$platform" "$what" env ${compiler[@]+"${compiler[@]}"} "${variables[@]}" \
+        cargo test --all-features --no-fail-fast "${flags[@]}" --target-dir "$target/portable"
 }
 
 # 32 bits, on the same processor.
@@ -158,10 +163,9 @@ wasm() {
 
 # This machine, as if its kernel had no barrier: both sides of each hand-shake have a fence.
 fence() {
-    local test=(env RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" cargo test --all-features --no-fail-fast
-        --target-dir "$target/fence")
-    counted fence "fences in place of the kernel's barrier, native" "${test[@]}" --lib "${programs[@]}"
-    counted fence "its barriers" "${test[@]}" --lib litmus -- --ignored --test-threads=1
+    local skip=()
+    all_tests fence "fences in place of the kernel's barrier, native" env RUSTFLAGS="--cfg fanfold_fence ${RUSTFLAGS:-}" \
+        cargo test --all-features --no-fail-fast --target-dir "$target/fence"
 }
 
 platforms=("$@")

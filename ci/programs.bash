@@ -9,3 +9,6 @@ programs() { # [left-out: only those that plain `cargo test` leaves out]
         test && /^test = false/ { out = 1 }
         END { tell() }' Cargo.toml
 }
+
+# Those that can be run anywhere, again and again: the bad programs are about the compiler.
+runnable() { programs | grep -vx -- --test=bad_programs; }

@@ -37,7 +37,7 @@ case ${1:-10} in
     ;;
 --tests)
     rounds=${2:-10}
-    mapfile -t tests < <(programs | grep -vx -- --test=bad_programs)
+    mapfile -t tests < <(runnable)
     in_both_forms cargo test --release --all-features --lib "${tests[@]}" --no-run
     keep_busy
     for ((round = 1; round <= rounds; round++)); do
