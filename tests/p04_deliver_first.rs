@@ -408,6 +408,44 @@ fn one_comes_free_when_all_are_stuck() {
     }
 }
 
+/// A source ends in the middle of a batch, and does not come back; its last items are all long. Many such stages at
+/// once, so that each thread may be late everywhere: in each of them all `n` closures run, with the permit of the
+/// thread that is in the source among them.
+#[test]
+fn all_n_run_beside_a_stuck_source_however_late_their_threads_are() {
+    const STAGES: usize = 16;
+    const ROUNDS: usize = 2;
+    within(SOON, || {
+        std::thread::scope(|scope| {
+            for stage in 0..STAGES {
+                scope.spawn(move || {
+                    for round in 0..ROUNDS * 8 {
+                        let (n, behind) = (2 + round % 4, [8, 64][round % 2]);
+                        let (stuck, gate) = (Counter::new(), Gate::new());
+                        let last = TINY / 4 + 37 * stage;
+                        let source = (0..last + behind).chain(blocks(&gate));
+                        let results = source.par_map_ordered(n, {
+                            let (stuck, gate) = (stuck.clone(), gate.clone());
+                            move |i| {
+                                if i >= last {
+                                    stuck.add();
+                                    gate.wait();
+                                }
+                            }
+                        });
+                        let results = results.in_flight(1_000);
+                        let consumer = std::thread::spawn(move || results.count());
+                        let _opener = gate.opener();
+                        stuck.wait_for(n);
+                        gate.open();
+                        assert_eq!(consumer.join().expect("no panic"), last + behind);
+                    }
+                });
+            }
+        });
+    });
+}
+
 /// Without the order a stuck item holds up nobody at all, its neighbours in one batch included,
 /// though the source goes on for ever and gives the others enough to do.
 #[test]

@@ -227,14 +227,26 @@ impl<I, B> Desk<I, B> {
         watched
     }
 
-    /// The watch of a thread ends. Whether there is something that another has to look after.
-    pub(crate) fn end_watch(&mut self) -> bool {
+    /// The watch of a thread ends. Whether there is something that another has to look after: what a puller
+    /// holds, or, with `more` left to start, that a thread in the source might keep its permit from it.
+    pub(crate) fn end_watch(&mut self, more: bool) -> bool {
         self.set_watched(false);
         if self.is_covered() {
             return false;
         }
         heavy(); // pairs with the light one in `Pen::push`
-        self.is_something_in_hand()
+        self.is_something_in_hand() || more && self.is_permit_unused()
+    }
+
+    /// Whether a thread has a permit and runs nothing: it is in the source, or on its way there or back.
+    fn is_permit_unused(&self) -> bool {
+        self.permits + self.running() < self.width
+    }
+
+    /// How many run an item, or the copy of one.
+    fn running(&self) -> usize {
+        let runs = self.active.iter().flatten().count();
+        runs + self.copying + usize::from(self.consumer_permit)
     }
 
     /// Whether a puller holds items that nobody has started.
@@ -428,12 +440,11 @@ impl<I, B> Desk<I, B> {
     /// How far all have come, if as many run items as may: then nobody is in the source, or on the way there, with
     /// a permit that could be borrowed.
     pub(crate) fn sight_of_all(&self) -> Option<Sight> {
-        let runs = || self.active.iter().flatten();
-        let running = runs().count() + self.copying + usize::from(self.consumer_permit);
-        (self.permits == 0 && running >= self.width).then(|| Sight {
+        let runs = self.active.iter().flatten();
+        (self.permits == 0 && !self.is_permit_unused()).then(|| Sight {
             thread: CONSUMER,
             first: self.pulls,
-            count: runs().map(|run| run.published()).sum(),
+            count: runs.map(|run| run.published()).sum(),
             at: Instant::now(),
         })
     }
@@ -573,12 +584,12 @@ mod tests {
         desk.set_watched(true);
         assert!(desk.is_watched() && desk.tell_puller());
         assert!(filling.pen().push(2));
-        assert!(desk.end_watch(), "another has to");
+        assert!(desk.end_watch(false), "another has to");
         assert!(!desk.is_watched());
         assert!(!filling.pen().push(3));
         desk.set_looked(now());
         assert!(filling.pen().push(4), "the consumer does");
-        assert!(!desk.end_watch());
+        assert!(!desk.end_watch(false));
         desk.set_looked(None);
         assert!(!filling.pen().push(5));
     }
@@ -586,11 +597,35 @@ mod tests {
     #[test]
     fn nothing_is_in_hand_until_something_is_pulled() {
         let mut desk = staffed(1, 1);
-        assert!(!desk.is_something_in_hand() && !desk.end_watch());
+        assert!(!desk.is_something_in_hand() && !desk.end_watch(false));
         let mut filling = open(&mut desk, 0);
-        assert!(!desk.is_something_in_hand() && !desk.end_watch());
+        assert!(!desk.is_something_in_hand() && !desk.end_watch(false));
         let _ = filling.pen().push(0);
-        assert!(desk.is_something_in_hand() && desk.end_watch());
+        assert!(desk.is_something_in_hand() && desk.end_watch(false));
+    }
+
+    #[test]
+    fn the_watch_is_handed_on_while_a_permit_may_be_kept_in_the_source() {
+        let mut desk = staffed(3, 3);
+        desk.permits = 0;
+        let runs = [2, 2, 2].map(|items| run::filled(items, &mut desk.key));
+        desk.activate(1, &runs[1].0);
+        desk.activate(2, &runs[2].0);
+        assert!(
+            desk.end_watch(true),
+            "thread 0 has a permit and runs nothing"
+        );
+        assert!(!desk.end_watch(false), "but nothing waits for it");
+        desk.set_looked(now());
+        assert!(!desk.end_watch(true), "the consumer watches");
+        desk.set_looked(None);
+        desk.activate(0, &runs[0].0);
+        assert!(!desk.end_watch(true), "all three run something");
+        desk.deactivate(0);
+        desk.permits = 1;
+        assert!(!desk.end_watch(true), "two run, and one permit is free");
+        desk.permit_consumer();
+        assert!(!desk.end_watch(true), "the consumer runs items");
     }
 
     #[test]

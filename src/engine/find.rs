@@ -5,7 +5,7 @@
 //! something new to pull); the source; unclaimed items inside other workers' runs; what a puller
 //! that is stuck in the source holds. Then it watches or sleeps (see `idle.rs` and `desk.rs`).
 
-use crate::engine::desk::{Inline, Sight, Wake};
+use crate::engine::desk::{Desk, Inline, Sight, Wake};
 use crate::engine::run::{self, Owning, Share};
 use crate::engine::sched::{Guard, Host, Runner, Sched};
 use crate::engine::worker::{NAP, Refused, STUCK, Worker};
@@ -157,15 +157,19 @@ impl<I, B> Sched<I, B> {
         worker.nap = NAP;
         worker.pull = None;
         desk.activate(me, &run);
+        let more = |desk: &Desk<I, B>| {
+            run.len() > 1 || !self.waiting.is_empty() || desk.richest(me).is_some()
+        };
         let mut wake = Wake::Nobody;
-        if desk.resign(me) && desk.end_watch() {
-            wake = self.call_watcher(&mut desk);
-        }
-        if matches!(wake, Wake::Nobody) && desk.permits > 0 {
-            let more = run.len() > 1 || !self.waiting.is_empty() || desk.richest(me).is_some();
-            if more {
-                wake = desk.wake();
+        if desk.resign(me) {
+            // This thread has no eye for the source while it runs something, and a state cannot be lent.
+            let more = self.pulls && !self.stateful && more(&desk);
+            if desk.end_watch(more) {
+                wake = self.call_watcher(&mut desk);
             }
+        }
+        if matches!(wake, Wake::Nobody) && desk.permits > 0 && more(&desk) {
+            wake = desk.wake();
         }
         drop(desk);
         self.act(host, wake);

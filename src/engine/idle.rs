@@ -25,8 +25,10 @@ impl<I, B> Sched<I, B> {
             self.ctl.rouse();
         }
         let unsure = flows || desk.open.is_some() || self.is_something_unstarted(&desk, me);
+        // Asked once: in between it may come to an end, and nobody would watch.
+        let looked_after = desk.is_looked_after();
         // Without a permit it would only see what the consumer sees between two naps.
-        let left_to_consumer = desk.permits == 0 && desk.is_looked_after();
+        let left_to_consumer = desk.permits == 0 && looked_after;
         // Or if all `n` are long in closures. Who of them is done, and goes into the source, calls.
         let all = desk.sight_of_all();
         let in_vain = all.is_some_and(|all| Sight::unmoved(&mut worker.all, all, LONGEST_NAP));
@@ -41,11 +43,11 @@ impl<I, B> Sched<I, B> {
             return self.desk.lock();
         }
         desk.watcher.take_if(|watcher| *watcher == me);
-        let deputy = desk.is_looked_after() && desk.deputy.is_none();
+        let deputy = looked_after && desk.deputy.is_none();
         if deputy {
             desk.deputy = Some(me);
         }
-        if desk.watcher.is_none() && desk.is_watched() && desk.end_watch() {
+        if desk.watcher.is_none() && desk.is_watched() && desk.end_watch(false) {
             return desk;
         }
         if self.is_worth_another_look(host, worker, &desk) {
