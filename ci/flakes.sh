@@ -7,7 +7,10 @@
 #     one, eight       with 1 and with 8 test threads
 #     nice             at the lowest priority, beside two busy processes
 #
-#     ci/flakes.sh [ROUNDS]     5 by default, one of each condition; 200 is a hunt of some hours
+#     ci/flakes.sh [ROUNDS [JOBS]]     5 by default, one of each condition; 200 is a hunt of some hours
+#
+# With JOBS, so many rounds run side by side: faster in all, and each is beside the others instead of beside two busy
+# processes.
 #
 # A program that does not end within FLAKES_LIMIT seconds (300) is ended, and counts as failed. What failed is in
 # target/flakes.log, with the condition and all that the program said.
@@ -15,9 +18,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . ci/programs.bash
 
-rounds=${1:-5}
-[[ $rounds =~ ^[1-9][0-9]*$ ]] || {
-    echo "usage: ci/flakes.sh [ROUNDS]" >&2
+rounds=${1:-5} jobs=${2:-1}
+[[ $rounds =~ ^[1-9][0-9]*$ && $jobs =~ ^[1-9][0-9]*$ ]] || {
+    echo "usage: ci/flakes.sh [ROUNDS [JOBS]]" >&2
     exit 2
 }
 target=${CARGO_TARGET_DIR:-target}
@@ -36,56 +39,55 @@ mapfile -t programs < <(
     exit 1
 }
 : >"$log"
-output=$(mktemp)
-load=()
-quiet_down() {
-    if ((${#load[@]})); then kill "${load[@]}" 2>/dev/null || true; fi
-    load=()
-}
-trap 'quiet_down; rm -f "$output"' EXIT
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 
-declare -A ran wrong
-for ((round = 0; round < rounds; round++)); do
-    condition=${conditions[round % ${#conditions[@]}]}
-    run=(timeout --signal=ABRT "${FLAKES_LIMIT:-300}")
+# One round of all programs; leaves `condition programs failed` in the scratch folder.
+one_round() { # number
+    local condition=${conditions[($1 - 1) % ${#conditions[@]}]} output=$scratch/$1.output
+    local run=(timeout --signal=ABRT "${FLAKES_LIMIT:-300}") load=() failed=0 began=$SECONDS program
     case $condition in
     busy | nice)
-        for _ in 1 2; do
-            bash -c 'while :; do :; done' &
-            load+=($!)
-        done
+        if ((jobs == 1)); then
+            for _ in 1 2; do
+                bash -c 'while :; do :; done' &
+                load+=($!)
+            done
+        fi
         ;;&
     nice) run=(nice -n 19 "${run[@]}") ;;
     one) run=(env RUST_TEST_THREADS=1 "${run[@]}") ;;
     eight) run=(env RUST_TEST_THREADS=8 "${run[@]}") ;;
     esac
-    began=$SECONDS failed=0
+    ((${#load[@]})) && trap 'kill "${load[@]}" 2>/dev/null || true' EXIT
     for program in "${programs[@]}"; do
         if ! "${run[@]}" "$program" >"$output" 2>&1 </dev/null; then
             failed=$((failed + 1))
-            {
-                echo "==== round $((round + 1)), $condition: $program"
-                cat "$output"
-            } >>"$log"
+            { echo "==== round $1, $condition: $program"; cat "$output"; } >"$output.told"
+            cat "$output.told" >>"$log"
             grep -E '^test .* FAILED$|^stuck|^test .* has been running' "$output" | sort -u | sed "s/^/flakes: $condition: /" || true
         fi
     done
-    quiet_down
-    ran[$condition]=$((${ran[$condition]:-0} + ${#programs[@]}))
-    wrong[$condition]=$((${wrong[$condition]:-0} + failed))
-    echo "flakes: round $((round + 1)) of $rounds, $condition: $failed of ${#programs[@]} programs failed, $((SECONDS - began)) s"
-done
+    echo "$condition ${#programs[@]} $failed" >"$scratch/$1.result"
+    echo "flakes: round $1 of $rounds, $condition: $failed of ${#programs[@]} programs failed, $((SECONDS - began)) s"
+}
 
-echo
-printf '%-8s %10s %8s\n' condition programs failed
-all=0
-for condition in "${conditions[@]}"; do
-    [[ -n ${ran[$condition]:-} ]] || continue
-    printf '%-8s %10d %8d\n' "$condition" "${ran[$condition]}" "${wrong[$condition]}"
-    all=$((all + wrong[$condition]))
+running=0
+for ((round = 1; round <= rounds; round++)); do
+    if ((running == jobs)); then
+        wait -n
+        running=$((running - 1))
+    fi
+    (one_round "$round") &
+    running=$((running + 1))
 done
-echo "flakes: $rounds rounds in $SECONDS s, $all failures"
-if ((all)); then
-    echo "flakes: see $log" >&2
-    exit 1
-fi
+wait
+
+cat "$scratch"/*.result | awk -v rounds="$rounds" -v seconds="$SECONDS" -v log_file="$log" '
+    { ran[$1] += $2; wrong[$1] += $3; all += $3 }
+    END {
+        printf "\n%-8s %10s %8s\n", "condition", "programs", "failed"
+        for (condition in ran) printf "%-8s %10d %8d\n", condition, ran[condition], wrong[condition]
+        printf "flakes: %d of %d rounds in %d s, %d failures\n", NR, rounds, seconds, all
+        if (all || NR != rounds) { print "flakes: see " log_file; exit 1 }
+    }'
