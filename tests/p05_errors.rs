@@ -1,11 +1,14 @@
 //! P5: everything before the first error in input order, then that error, then nothing; the same
 //! error on every run; admission stops at the first failure seen.
 
-use crate::support::{Counter, Gate, SOON, calls_counted, counted, dawdle, mix, settle, within};
+use crate::support::{
+    Counter, Gate, SOON, calls_counted, counted, dawdle, mix, settle, spin, within,
+};
 use fanfold::{CancelToken, Fanfold};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Several items fail, at random: about one in eight, but never the first three.
 fn fails(run: u64, i: u64) -> bool {
@@ -224,6 +227,8 @@ fn who_is_behind_a_failure_starts_nothing_more() {
             let stage = (0..).try_par_map_ordered(2, {
                 let behind = behind.clone();
                 move |i: u64| {
+                    // Not so little work that the consumer would do all of it.
+                    spin(Duration::from_nanos(500));
                     if known.load(SeqCst) {
                         behind.add();
                     }
