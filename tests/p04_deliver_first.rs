@@ -419,8 +419,8 @@ fn all_n_run_beside_a_stuck_source_however_late_their_threads_are() {
         std::thread::scope(|scope| {
             for stage in 0..STAGES {
                 scope.spawn(move || {
-                    for round in 0..ROUNDS * 8 {
-                        let (n, behind) = (2 + round % 4, [8, 64][round % 2]);
+                    let widths = (0..ROUNDS).flat_map(|_| 2..=5);
+                    for (n, behind) in widths.flat_map(|n| [8, 64].map(|behind| (n, behind))) {
                         let (stuck, gate) = (Counter::new(), Gate::new());
                         let last = TINY / 4 + 37 * stage;
                         let source = (0..last + behind).chain(blocks(&gate));
