@@ -126,7 +126,7 @@ impl<I, B> Sched<I, B> {
         worker: &mut Worker,
         desk: &mut Guard<'_, I, B>,
     ) -> bool {
-        if worker.permit || self.stateful || !self.pulls {
+        if worker.permit || !self.may_lend() {
             return false;
         }
         let work = !self.waiting.is_empty() || desk.richest(worker.thread).is_some();
@@ -162,9 +162,9 @@ impl<I, B> Sched<I, B> {
         };
         let mut wake = Wake::Nobody;
         if desk.resign(me) {
-            // This thread has no eye for the source while it runs something, and a state cannot be lent.
-            let more = self.pulls && !self.stateful && more(&desk);
-            if desk.end_watch(more) {
+            // This thread has no eye for the source while it runs something.
+            let borrows = self.may_lend() && more(&desk);
+            if desk.end_watch(borrows) {
                 wake = self.call_watcher(&mut desk);
             }
         }
@@ -240,9 +240,8 @@ impl<I, B> Sched<I, B> {
         if !stuck && !self.ctl.is_starving(open.first()) {
             return None;
         }
-        // The consumer of a local source has no permit to lend, and a state cannot be lent.
         let borrow = !worker.permit;
-        if borrow && (!self.pulls || self.stateful || desk.lent) {
+        if borrow && (!self.may_lend() || desk.lent) {
             return None;
         }
         let mut run = run::seal(&open, &mut desk.key)?;

@@ -226,6 +226,12 @@ impl<I, B> Sched<I, B> {
         steal(&self.waiting)
     }
 
+    /// Whether the permit of a thread that is stuck in the source may be lent: not where that is the consumer, which
+    /// has none, nor where a state belongs to it.
+    pub(crate) fn may_lend(&self) -> bool {
+        self.pulls && !self.stateful
+    }
+
     /// What a hedged stage has for that.
     pub(crate) fn hedge(&self) -> Option<&Hedge<I>> {
         self.timed.as_ref()?.hedge.as_ref()
