@@ -63,8 +63,7 @@ one_round() { # number
     for program in "${programs[@]}"; do
         if ! "${run[@]}" "$program" >"$output" 2>&1 </dev/null; then
             failed=$((failed + 1))
-            { echo "==== round $1, $condition: $program"; cat "$output"; } >"$output.told"
-            cat "$output.told" >>"$log"
+            { echo "==== round $1, $condition: $program"; cat "$output"; } >>"$log"
             grep -E '^test .* FAILED$|^stuck|^test .* has been running' "$output" | sort -u | sed "s/^/flakes: $condition: /" || true
         fi
     done
