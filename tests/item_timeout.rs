@@ -1,8 +1,7 @@
 //! `item_timeout`: what takes too long is a failure at its place, and the rest goes on.
 
 use crate::support::{
-    Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, counted, message, mix, settle, slow,
-    within,
+    Counter, Gate, Ledger, Meter, bang, blocks, caught, counted, message, mix, settle, slow, timely,
 };
 use fanfold::{CancelToken, Failure, Fanfold, Pool, testing};
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ fn whoever_is_in_time_is_not_touched() {
 #[test]
 fn a_stuck_item_fails_at_its_place_and_the_rest_goes_on() {
     for n in 2..=9 {
-        within(SOON, move || {
+        timely(SHORT, move || {
             let gate = Gate::new();
             let mut stage = (0..50_u64)
                 .par_map_ordered(n, {
@@ -59,7 +58,7 @@ fn a_stuck_item_fails_at_its_place_and_the_rest_goes_on() {
 #[test]
 fn what_starts_while_the_consumer_sleeps_is_given_up_in_time() {
     for (n, ordered) in (1..=4).flat_map(|n| [(n, true), (n, false)]) {
-        within(SOON, move || {
+        timely(SHORT, move || {
             let gate = Gate::new();
             let source = (0..n as u64).inspect(|_| settle()).chain(blocks(&gate));
             let wait = gate.clone();
@@ -77,7 +76,7 @@ fn what_starts_while_the_consumer_sleeps_is_given_up_in_time() {
 /// The closure of the item that is given up never ends before the stage does.
 #[test]
 fn the_end_does_not_wait_for_a_stuck_closure_but_the_drop_does() {
-    within(SOON, || {
+    timely(SHORT, || {
         let (gate, ended) = (Gate::new(), Counter::new());
         let mut stage = (0..9)
             .par_map_ordered(3, {
@@ -108,7 +107,7 @@ fn the_end_does_not_wait_for_a_stuck_closure_but_the_drop_does() {
 /// Nobody is in `next()` when the time is over, but late is late.
 #[test]
 fn a_late_result_does_not_count_although_nobody_waited() {
-    within(SOON, || {
+    timely(SHORT, || {
         let (started, late) = (Counter::new(), Counter::new());
         let mut stage = (0..3)
             .par_map_ordered(2, {
@@ -135,7 +134,7 @@ fn a_late_result_does_not_count_although_nobody_waited() {
 
 #[test]
 fn without_isolate_it_is_a_panic_that_names_item_limit_and_fix() {
-    within(SOON, || {
+    timely(SHORT, || {
         let gate = Gate::new();
         let mut stage = (0..100)
             .par_map_ordered(3, {
@@ -160,7 +159,7 @@ fn without_isolate_it_is_a_panic_that_names_item_limit_and_fix() {
 
 #[test]
 fn admission_stops_at_a_time_out_that_is_raised() {
-    within(SOON, || {
+    timely(SHORT, || {
         let (gate, pulled) = (Gate::new(), Counter::new());
         let source = counted(0.., &pulled);
         let mut stage = source
@@ -189,7 +188,7 @@ fn admission_stops_at_a_time_out_that_is_raised() {
 #[test]
 fn in_order_of_arrival_a_stuck_item_holds_up_nobody() {
     for n in 3..=9 {
-        within(SOON, move || {
+        timely(SHORT, move || {
             let gate = Gate::new();
             let mut stage = (0..60_u64)
                 .par_map_unordered(n, {
@@ -215,7 +214,7 @@ fn in_order_of_arrival_a_stuck_item_holds_up_nobody() {
 
 #[test]
 fn every_kind_of_stage_has_it() {
-    within(SOON, || {
+    timely(SHORT, || {
         let gate = Gate::new();
         let stuck = |i: &u64| {
             if *i == 2 {
@@ -263,7 +262,7 @@ fn every_kind_of_stage_has_it() {
 
 #[test]
 fn errors_and_panics_are_told_apart_from_it() {
-    within(SOON, || {
+    timely(SHORT, || {
         let got: Vec<_> = (0..4)
             .par_map_ordered(2, |i| {
                 match i {
@@ -321,7 +320,7 @@ fn a_limit_of_ages_is_no_limit() {
 /// Items wait far longer than the limit for their turn, and for room, but run for less.
 #[test]
 fn waiting_does_not_count() {
-    within(SOON, || {
+    timely(SHORT, || {
         let mut stage = (0..40)
             .par_map_ordered(1, |i| {
                 std::thread::sleep(Duration::from_millis(1));
@@ -337,7 +336,7 @@ fn waiting_does_not_count() {
 
 #[test]
 fn a_closure_that_asks_is_told() {
-    within(SOON, || {
+    timely(SHORT, || {
         let told = Counter::new();
         let got: Vec<_> = (0..6)
             .par_map_ordered(2, |i| {
@@ -361,7 +360,7 @@ fn a_closure_that_asks_is_told() {
 /// Nobody is in `next()`, and the token is tripped all the same.
 #[test]
 fn a_closure_is_told_although_nobody_waits() {
-    within(SOON, || {
+    timely(SHORT, || {
         let told = Counter::new();
         let mut stage = (0..2)
             .par_map_ordered(1, {
@@ -385,7 +384,7 @@ fn a_closure_is_told_although_nobody_waits() {
 /// The token of one item says nothing about the next.
 #[test]
 fn each_item_has_a_time_of_its_own() {
-    within(SOON, || {
+    timely(SHORT, || {
         let got: Vec<_> = (0..20)
             .par_map_ordered(1, |_| {
                 let token = CancelToken::current();
@@ -404,7 +403,7 @@ fn each_item_has_a_time_of_its_own() {
 #[test]
 fn never_more_than_n_at_once() {
     for n in 2..=5 {
-        within(SOON, move || {
+        timely(SHORT, move || {
             let (gate, meter, started) = (Gate::new(), Meter::new(), Counter::new());
             let mut stage = (0..40_u64)
                 .par_map_ordered(n, {
@@ -435,7 +434,7 @@ fn never_more_than_n_at_once() {
 
 #[test]
 fn the_bound_holds() {
-    within(SOON, || {
+    timely(SHORT, || {
         let (gate, pulled) = (Gate::new(), Counter::new());
         let mut stage = counted(0..1_000_u64, &pulled)
             .par_map_ordered(3, {
@@ -461,7 +460,7 @@ fn the_bound_holds() {
 #[test]
 fn everything_is_dropped_exactly_once() {
     for n in 1..=5 {
-        within(SOON, move || {
+        timely(SHORT, move || {
             let (items, results, gate) = (Ledger::new(), Ledger::new(), Gate::new());
             let source: Vec<_> = (0..40).map(|i| items.track(i)).collect();
             let mut stage = source
@@ -491,7 +490,7 @@ fn everything_is_dropped_exactly_once() {
 
 #[test]
 fn a_late_result_whose_drop_panics_is_not_lost() {
-    within(SOON, || {
+    timely(SHORT, || {
         let ledger = Ledger::new();
         let gate = Gate::new();
         let mut stage = (0..2)
@@ -519,7 +518,7 @@ fn a_late_result_whose_drop_panics_is_not_lost() {
 
 #[test]
 fn a_late_panic_changes_nothing() {
-    within(SOON, || {
+    timely(SHORT, || {
         let gate = Gate::new();
         let mut stage = (0..9)
             .par_map_ordered(2, {
@@ -546,7 +545,7 @@ fn a_late_panic_changes_nothing() {
 #[test]
 fn a_cancelled_stage_still_gives_up_what_is_stuck() {
     for ordered in [true, false] {
-        within(SOON, move || {
+        timely(SHORT, move || {
             let (gate, token, started) = (Gate::new(), CancelToken::new(), Counter::new());
             let stage = (0..100)
                 .par_map_ordered(2, {
@@ -579,7 +578,7 @@ fn a_cancelled_stage_still_gives_up_what_is_stuck() {
 #[test]
 fn a_cancelled_stage_does_not_wait_for_what_nobody_will_start() {
     for stuck in 100..108 {
-        within(SOON, move || {
+        timely(SHORT, move || {
             let (token, gate) = (CancelToken::new(), Gate::new());
             let mut stage = (0..1_000_u64)
                 .par_map_ordered(1, {
@@ -605,7 +604,7 @@ fn a_cancelled_stage_does_not_wait_for_what_nobody_will_start() {
 
 #[test]
 fn a_source_that_blocks_is_no_reason() {
-    within(SOON, || {
+    timely(SHORT, || {
         let gate = Gate::new();
         let mut stage = (0..30)
             .chain(blocks(&gate))
@@ -622,7 +621,7 @@ fn a_source_that_blocks_is_no_reason() {
 
 #[test]
 fn in_a_chain_each_stage_has_its_own() {
-    within(SOON, || {
+    timely(SHORT, || {
         let gate = Gate::new();
         let inner = (0..20).par_map_ordered(2, {
             let gate = gate.clone();
@@ -647,7 +646,7 @@ fn in_a_chain_each_stage_has_its_own() {
 
 #[test]
 fn a_local_source_has_it() {
-    within(SOON, || {
+    timely(SHORT, || {
         let gate = Gate::new();
         let mut stage = (0..20)
             .local()
@@ -672,7 +671,7 @@ fn a_local_source_has_it() {
 /// Then nobody can give up for the consumer what it runs itself, but late is late.
 #[test]
 fn without_threads_it_is_judged_afterwards() {
-    within(SOON, || {
+    timely(SHORT, || {
         let pool = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
         let got: Vec<_> = (0..4)
             .par_map_ordered(2, |i| {
@@ -692,7 +691,7 @@ fn without_threads_it_is_judged_afterwards() {
 
 #[test]
 fn nothing_is_left_behind() {
-    within(SOON, || {
+    timely(SHORT, || {
         for round in 0..50_u64 {
             let stage = (0..40)
                 .par_map_ordered(1 + (round % 9) as usize, move |i| {
@@ -722,7 +721,7 @@ fn nothing_is_left_behind() {
 
 #[test]
 fn the_answer_is_prompt() {
-    within(SOON, || {
+    timely(SHORT, || {
         let gate = Gate::new();
         let mut stage = [0]
             .into_iter()

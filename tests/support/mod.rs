@@ -77,6 +77,53 @@ fn run_within(limit: Duration, f: Box<dyn FnOnce() + Send>) {
     }
 }
 
+/// Runs a test in which quick closures keep a limit. On a machine that stops any thread for a good part of that
+/// it is no fault if they do not, so then a failure does not count, and the test runs once more.
+#[track_caller]
+pub(crate) fn timely(limit: Duration, f: impl Fn() + Send + Sync + 'static) {
+    const TIMES: usize = 20;
+    let f = Arc::new(f);
+    for time in 1..=TIMES {
+        let (began, stalls, run) = (Instant::now(), Stalls::watch(), Arc::clone(&f));
+        let outcome = catch_unwind(AssertUnwindSafe(|| within(SOON, move || run())));
+        let stuck = began.elapsed() >= slow(SOON);
+        let stalled = stalls.longest() > limit / 4 && !stuck;
+        match outcome {
+            Ok(()) => return,
+            Err(_) if stalled && time < TIMES => {}
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+}
+
+/// How long a thread of this process is kept from running.
+struct Stalls {
+    end: mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<Duration>,
+}
+
+impl Stalls {
+    fn watch() -> Self {
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let (mut longest, mut before) = (Duration::ZERO, Instant::now());
+            while ended.recv_timeout(Duration::from_millis(1))
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                longest = longest.max(before.elapsed());
+                before = Instant::now();
+            }
+            longest.max(before.elapsed())
+        });
+        Stalls { end, thread }
+    }
+
+    fn longest(self) -> Duration {
+        drop(self.end);
+        self.thread.join().expect("no panic")
+    }
+}
+
 /// Gives what must *not* happen a chance to happen: absence is no event, so it cannot be awaited.
 pub(crate) fn settle() {
     std::thread::sleep(Duration::from_millis(6));
