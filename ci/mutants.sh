@@ -5,7 +5,7 @@
 # sees which tests pass by which mutant, and runs those, the quick ones first, up to the first that fails.
 #
 #     ci/mutants.sh                       all, some hours
-#     ci/mutants.sh src/engine/run.rs ..  these files
+#     ci/mutants.sh src/ordered/chunk.rs ..  these files
 #     ci/mutants.sh --build FILTER ..     by cargo-mutants itself: those whose names match, for what cannot be switched
 #
 # The outcomes are in target/mutants/out/outcomes.txt:
@@ -19,8 +19,8 @@
 # What is known stays known: a run that was ended goes on where it was. After a change remove target/mutants/out.
 # Tests of MUTANTS_LONGEST=3 seconds or more are left out. Those of `inline.rs` are none without optimization:
 #
-#     MUTANTS_RELEASE=tiny MUTANTS_LONGEST=30 MUTANTS_AT_ONCE=1 ci/mutants.sh src/engine/inline.rs src/engine/lent.rs
-#     MUTANTS_RELEASE=loom MUTANTS_LONGEST=60 ci/mutants.sh src/engine/run.rs src/engine/ctl.rs     by the models
+#     MUTANTS_RELEASE=tiny MUTANTS_LONGEST=30 MUTANTS_AT_ONCE=1 ci/mutants.sh src/ordered/inline.rs src/runtime/biased.rs
+#     MUTANTS_RELEASE=loom MUTANTS_LONGEST=60 ci/mutants.sh src/ordered/chunk.rs src/ordered/signals.rs     by the models
 #
 # MUTANTS_BUDGET=25 gives each mutant so many seconds of tests, the shortest first; MUTANTS_AT_ONCE is 3; a test that
 # does not end among others may take MUTANTS_PATIENCE=25 seconds by itself.

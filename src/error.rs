@@ -232,12 +232,12 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for ReplicaError<E> {}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HedgeError<E> {
-    end: End,
+    end: EndKind,
     failures: Vec<(usize, ReplicaError<E>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum EndKind {
     NoReplica,
     AllFailed,
     TimedOut,
@@ -247,23 +247,23 @@ enum End {
 impl<E> HedgeError<E> {
     pub(crate) fn none() -> Self {
         HedgeError {
-            end: End::NoReplica,
+            end: EndKind::NoReplica,
             failures: Vec::new(),
         }
     }
 
     pub(crate) fn all_failed(failures: Vec<(usize, ReplicaError<E>)>) -> Self {
-        let end = End::AllFailed;
+        let end = EndKind::AllFailed;
         HedgeError { end, failures }
     }
 
     pub(crate) fn timed_out(failures: Vec<(usize, ReplicaError<E>)>) -> Self {
-        let end = End::TimedOut;
+        let end = EndKind::TimedOut;
         HedgeError { end, failures }
     }
 
     pub(crate) fn cancelled(failures: Vec<(usize, ReplicaError<E>)>) -> Self {
-        let end = End::Cancelled;
+        let end = EndKind::Cancelled;
         HedgeError { end, failures }
     }
 
@@ -279,27 +279,27 @@ impl<E> HedgeError<E> {
 
     /// Whether all replicas have failed, or there was none.
     pub fn is_failure(&self) -> bool {
-        matches!(self.end, End::AllFailed | End::NoReplica)
+        matches!(self.end, EndKind::AllFailed | EndKind::NoReplica)
     }
 
     /// Whether the time was over.
     pub fn is_timeout(&self) -> bool {
-        self.end == End::TimedOut
+        self.end == EndKind::TimedOut
     }
 
     /// Whether a token was tripped.
     pub fn is_cancelled(&self) -> bool {
-        self.end == End::Cancelled
+        self.end == EndKind::Cancelled
     }
 }
 
 impl<E: fmt::Display> fmt::Display for HedgeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.end {
-            End::NoReplica => "there is no replica to ask: the iterator of the hedge is empty",
-            End::AllFailed => "no replica has an answer",
-            End::TimedOut => "no replica has answered in time",
-            End::Cancelled => "the hedge was cancelled",
+            EndKind::NoReplica => "there is no replica to ask: the iterator of the hedge is empty",
+            EndKind::AllFailed => "no replica has an answer",
+            EndKind::TimedOut => "no replica has answered in time",
+            EndKind::Cancelled => "the hedge was cancelled",
         })?;
         for (at, (number, why)) in self.failures.iter().enumerate() {
             let between = if at == 0 { ": " } else { "; " };

@@ -1,26 +1,27 @@
 //! The extension trait: every adaptor's contract, with a body of one line.
 
-use crate::adaptors::broadcast::{Broadcast, Everyone};
-use crate::adaptors::by_key::ByKey;
-use crate::adaptors::filter::Filter;
-use crate::adaptors::filter_map::FilterMap;
-use crate::adaptors::flat_map::FlatMap;
-use crate::adaptors::init::Init;
-use crate::adaptors::local::Local;
-use crate::adaptors::map::Map;
-use crate::adaptors::readahead::Readahead;
-use crate::adaptors::route::{Route, Ways};
-use crate::adaptors::split::{Halves, Split};
-#[cfg(feature = "throttle")]
-use crate::adaptors::throttle::Throttle;
-use crate::adaptors::try_map::TryMap;
-use crate::adaptors::window::Window;
+use crate::batches::window::Window;
 use crate::config::Workers;
-use crate::engine::source::Source;
-use crate::fanout::Reader;
+use crate::fan_in::readahead::Readahead;
+use crate::fan_out::broadcast::{Broadcast, Everyone};
+use crate::fan_out::fanout::Reader;
+use crate::fan_out::route::{Route, Ways};
+use crate::fan_out::split::{Halves, Split};
 use crate::hedge::Hedge;
+use crate::keyed::plan::Keyed;
 #[cfg(feature = "throttle")]
 use crate::limiter::Limit;
+#[cfg(feature = "throttle")]
+use crate::limiter::throttle::Throttle;
+use crate::ordered::start::Par;
+use crate::par::filter::Filter;
+use crate::par::filter_map::FilterMap;
+use crate::par::flat_map::FlatMap;
+use crate::par::init::Init;
+use crate::par::local::Local;
+use crate::par::map::Map;
+use crate::par::source::Source;
+use crate::par::try_map::TryMap;
 use crate::stage::Stage;
 use std::hash::Hash;
 
@@ -60,14 +61,14 @@ pub trait Fanfold: Sized {
     /// assert_eq!(squares.collect::<Vec<_>>(), [1, 4, 9, 16]);
     /// ```
     #[track_caller]
-    fn par_map_ordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, Map<F>>
+    fn par_map_ordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, Map<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
         F: Fn(Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(self, Map::new(f), n.into(), true)
+        Stage::new(Par::new(self, Map::new(f), n.into(), true))
     }
 
     /// Maps each item with `f`, up to `n` at once; the results come as they arrive.
@@ -91,14 +92,14 @@ pub trait Fanfold: Sized {
     #[doc(alias = "par_map")]
     #[doc(alias = "imap_unordered")]
     #[track_caller]
-    fn par_map_unordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, Map<F>>
+    fn par_map_unordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, Map<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
         F: Fn(Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(self, Map::new(f), n.into(), false)
+        Stage::new(Par::new(self, Map::new(f), n.into(), false))
     }
 
     /// Keeps the items that `pred` accepts, up to `n` calls at once; in the order of the items.
@@ -119,13 +120,13 @@ pub trait Fanfold: Sized {
     /// assert_eq!(even.collect::<Vec<_>>(), [0, 2, 4, 6]);
     /// ```
     #[track_caller]
-    fn par_filter<P>(self, n: impl Into<Workers>, pred: P) -> Stage<Self, Filter<P>>
+    fn par_filter<P>(self, n: impl Into<Workers>, pred: P) -> Stage<Par<Self, Filter<P>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
         P: Fn(&Self::Elem) -> bool + Send + Sync,
     {
-        Stage::new(self, Filter::new(pred), n.into(), true)
+        Stage::new(Par::new(self, Filter::new(pred), n.into(), true))
     }
 
     /// Maps each item with `f` and keeps what is `Some`, up to `n` calls at once; in the order of
@@ -146,14 +147,14 @@ pub trait Fanfold: Sized {
     /// assert_eq!(numbers.collect::<Vec<_>>(), [1, 3]);
     /// ```
     #[track_caller]
-    fn par_filter_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, FilterMap<F>>
+    fn par_filter_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, FilterMap<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
         F: Fn(Self::Elem) -> Option<O> + Send + Sync,
         O: Send,
     {
-        Stage::new(self, FilterMap::new(f), n.into(), true)
+        Stage::new(Par::new(self, FilterMap::new(f), n.into(), true))
     }
 
     /// Maps each item to an iterator with `f`, up to `n` at once, and yields their items one after
@@ -177,14 +178,14 @@ pub trait Fanfold: Sized {
     /// assert_eq!(words.collect::<Vec<_>>(), ["to", "be", "or", "not"]);
     /// ```
     #[track_caller]
-    fn par_flat_map<U, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, FlatMap<F>>
+    fn par_flat_map<U, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, FlatMap<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
         F: Fn(Self::Elem) -> U + Send + Sync,
         U: IntoIterator<Item: Send>,
     {
-        Stage::new(self, FlatMap::new(f), n.into(), true)
+        Stage::new(Par::new(self, FlatMap::new(f), n.into(), true))
     }
 
     /// Maps each item with `f`, which gets the worker's own state: a scratch buffer, a connection.
@@ -223,7 +224,7 @@ pub trait Fanfold: Sized {
         n: impl Into<Workers>,
         init: N,
         f: F,
-    ) -> Stage<Self, Init<N, F>>
+    ) -> Stage<Par<Self, Init<N, F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
@@ -231,7 +232,7 @@ pub trait Fanfold: Sized {
         F: Fn(&mut T, Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(self, Init::new(init, f), n.into(), true)
+        Stage::new(Par::new(self, Init::new(init, f), n.into(), true))
     }
 
     /// Maps each item with a fallible `f`, up to `n` at once: yields every `Ok` before the first
@@ -260,7 +261,11 @@ pub trait Fanfold: Sized {
     /// assert_eq!(parsed.collect::<Vec<_>>(), [Ok(1), Ok(2), Err("x")]);
     /// ```
     #[track_caller]
-    fn try_par_map_ordered<O, E, F>(self, n: impl Into<Workers>, f: F) -> Stage<Self, TryMap<F>>
+    fn try_par_map_ordered<O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Self, TryMap<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
@@ -268,7 +273,7 @@ pub trait Fanfold: Sized {
         O: Send,
         E: Send,
     {
-        Stage::new(self, TryMap::new(f), n.into(), true)
+        Stage::new(Par::new(self, TryMap::new(f), n.into(), true))
     }
 
     /// Maps each item with `f`, up to `n` at once, the items of one key one at a time and in order.
@@ -286,11 +291,10 @@ pub trait Fanfold: Sized {
     /// Lazy: nothing runs before the first `next()` or terminal call. A result is yielded as soon as it
     /// is there, whatever the source does, and an item is started when its key is free and fewer than `n`
     /// run. To pull the source does not count as to run: one thread more does so while `n` run. `key` is
-    /// called once an item, in the order of the source. At most [`in_flight`](crate::ByKey::in_flight)
+    /// called once an item, in the order of the source. At most [`in_flight`](Stage::in_flight)
     /// items are held, over all keys, and of the keys that have none at most some 64 are remembered. After a
-    /// [cancellation](crate::Fed::cancel_on) nothing is started; what runs is finished and yielded. The drop
-    /// waits for the closures that run, and for a source that is in its `next()`. Options and terminal
-    /// calls are those of [`Fed`](crate::Fed).
+    /// [cancellation](Stage::cancel_on) nothing is started; what runs is finished and yielded. The drop
+    /// waits for the closures that run, and for a source that is in its `next()`.
     ///
     /// # Panics
     ///
@@ -323,7 +327,12 @@ pub trait Fanfold: Sized {
     /// assert_eq!(accounts["bob"], [1, 2]);
     /// ```
     #[track_caller]
-    fn par_map_by_key<K, O, G, F>(self, n: impl Into<Workers>, key: G, f: F) -> ByKey<Self, G, F>
+    fn par_map_by_key<K, O, G, F>(
+        self,
+        n: impl Into<Workers>,
+        key: G,
+        f: F,
+    ) -> Stage<Keyed<Self, G, Map<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
@@ -332,7 +341,96 @@ pub trait Fanfold: Sized {
         F: Fn(Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        ByKey::by_key(self, n.into(), key, f)
+        Stage::new(Keyed::new(self, key, Map::new(f), n.into()))
+    }
+
+    /// Maps each item with a fallible `f`, key by key as [`par_map_by_key`](Self::par_map_by_key) does, until
+    /// one fails: yields that error when it arrives, and then `None`.
+    ///
+    /// Which of several errors it is may vary from run to run; of one key it is the first. Nothing is started
+    /// once an item has failed. Lazy and bounded as `par_map_by_key`.
+    ///
+    /// # Panics
+    ///
+    /// As [`par_map_by_key`](Self::par_map_by_key).
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f`, by the time at which it arrives.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let moves = [("ann", 5), ("bob", 1), ("ann", -9), ("bob", 2)];
+    /// let booked = moves.into_iter().try_par_map_by_key(2, |(name, _)| *name, |(name, amount)| {
+    ///     if amount < -8 { Err(format!("{name} has no {amount}")) } else { Ok(amount) }
+    /// });
+    /// assert_eq!(booked.collect::<Result<Vec<_>, _>>().unwrap_err(), "ann has no -9");
+    /// ```
+    #[track_caller]
+    fn try_par_map_by_key<K, O, E, G, F>(
+        self,
+        n: impl Into<Workers>,
+        key: G,
+        f: F,
+    ) -> Stage<Keyed<Self, G, TryMap<F>>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        G: FnMut(&Self::Elem) -> K + Send,
+        K: Hash + Eq + Send,
+        F: Fn(Self::Elem) -> Result<O, E> + Send + Sync,
+        O: Send,
+        E: Send,
+    {
+        Stage::new(Keyed::new(self, key, TryMap::new(f), n.into()))
+    }
+
+    /// Maps each item with `f`, key by key as [`par_map_by_key`](Self::par_map_by_key) does, with a state for
+    /// each worker.
+    ///
+    /// `init` runs on a worker before its first item, so at most `n` times, and the state need not be `Send`: see
+    /// [`par_map_ordered_init`](Self::par_map_ordered_init). The state is the worker's, not the key's. As a state
+    /// exists `n` times and no more, no further thread pulls while `n` closures run.
+    ///
+    /// # Panics
+    ///
+    /// As [`par_map_by_key`](Self::par_map_by_key). A panic of `init` is raised as one of `f`; one of the
+    /// state's drop when the stage ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let words = ["to", "be", "or", "not", "to", "be"];
+    /// let upper = words.into_iter().par_map_by_key_init(2, |word| *word, String::new, |scratch, word| {
+    ///     scratch.clear();
+    ///     scratch.extend(word.chars().map(|letter| letter.to_ascii_uppercase()));
+    ///     scratch.len()
+    /// });
+    /// assert_eq!(upper.sum::<usize>(), 13);
+    /// ```
+    #[track_caller]
+    fn par_map_by_key_init<K, T, O, G, N, F>(
+        self,
+        n: impl Into<Workers>,
+        key: G,
+        init: N,
+        f: F,
+    ) -> Stage<Keyed<Self, G, Init<N, F>>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        G: FnMut(&Self::Elem) -> K + Send,
+        K: Hash + Eq + Send,
+        N: Fn() -> T + Send + Sync,
+        F: Fn(&mut T, Self::Elem) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(Keyed::new(self, key, Init::new(init, f), n.into()))
     }
 
     /// Keeps the source on the consumer's thread: for what is not `Send`.
@@ -477,11 +575,11 @@ pub trait Fanfold: Sized {
     /// until half of them are taken, so a consumer that pauses finds more than half of `k` items. It
     /// decouples a consumer that pauses from a source that could go on. The drop waits for a source that is
     /// in its `next()`; one that looks at [`CancelToken::current`](crate::CancelToken::current) comes out at
-    /// once. Options and terminal calls are those of [`Fed`](crate::Fed).
+    /// once.
     ///
     /// # Panics
     ///
-    /// If `k` is 0. A panic of the source is raised at its item's place; see [`Fed`](crate::Fed).
+    /// If `k` is 0. A panic of the source is raised at its item's place; see [`Stage`].
     ///
     /// # Complexity
     ///

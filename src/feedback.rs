@@ -9,14 +9,14 @@
 //! and that a ticket is dropped is left to no one's good will: it happens on success, on an error and
 //! on a panic.
 //!
-//! The consumer sleeps as told in [`bell`](crate::engine::bell); it is rung for by a push, and by the
+//! The consumer sleeps as told in [`event`](crate::runtime::event); it is notified by a push, and by the
 //! last ticket's drop. A push never waits: who waits for room in a queue that only he would empty
 //! waits for ever.
 //!
 //! The wait ends when the stage that pulls the source ends; the source goes on when it is asked again.
 
-use crate::engine::bell::{Bell, Ear, Heard};
 use crate::error::{Exhausted, Refused};
+use crate::runtime::event::{Event, Listener, WaitResult};
 use crate::sync::{Arc, Mutex};
 use std::collections::VecDeque;
 use std::fmt;
@@ -96,8 +96,8 @@ use std::ops::{Deref, DerefMut};
 /// ```
 pub fn feedback<T>(seeds: impl IntoIterator<Item = T>) -> Feedback<T> {
     let queue: VecDeque<T> = seeds.into_iter().collect();
-    let ear = Ear::new();
-    let state = State {
+    let listener = Listener::new();
+    let state = WorklistState {
         accepted: queue.len(),
         queue,
         alive: 0,
@@ -105,11 +105,11 @@ pub fn feedback<T>(seeds: impl IntoIterator<Item = T>) -> Feedback<T> {
         budget: usize::MAX,
         refused: 0,
         closed: false,
-        bell: Arc::clone(ear.bell()),
+        event: Arc::clone(listener.event()),
     };
     Feedback {
-        shared: Arc::new(Shared(Mutex::new(state))),
-        ear,
+        shared: Arc::new(Worklist(Mutex::new(state))),
+        listener,
     }
 }
 
@@ -119,13 +119,13 @@ pub fn feedback<T>(seeds: impl IntoIterator<Item = T>) -> Feedback<T> {
 /// would get it.
 #[must_use = "it is lazy: nothing is given out before the first `next()`"]
 pub struct Feedback<T> {
-    shared: Arc<Shared<T>>,
-    ear: Ear,
+    shared: Arc<Worklist<T>>,
+    listener: Listener,
 }
 
-struct Shared<T>(Mutex<State<T>>);
+struct Worklist<T>(Mutex<WorklistState<T>>);
 
-struct State<T> {
+struct WorklistState<T> {
     queue: VecDeque<T>,
     /// How many tickets there are.
     alive: usize,
@@ -137,29 +137,29 @@ struct State<T> {
     refused: usize,
     /// The source was dropped.
     closed: bool,
-    bell: Arc<Bell>,
+    event: Arc<Event>,
 }
 
-enum Next<T> {
+enum NextItem<T> {
     Item(T),
     Over,
     Later,
 }
 
-impl<T> State<T> {
+impl<T> WorklistState<T> {
     fn is_over(&self) -> bool {
         self.queue.is_empty() && self.alive == 0
     }
 
-    fn next(&mut self) -> Next<T> {
+    fn next(&mut self) -> NextItem<T> {
         if let Some(item) = self.queue.pop_front() {
             self.alive += 1;
-            return Next::Item(item);
+            return NextItem::Item(item);
         }
         if self.alive == 0 {
-            Next::Over
+            NextItem::Over
         } else {
-            Next::Later
+            NextItem::Later
         }
     }
 }
@@ -247,22 +247,22 @@ impl<T> Iterator for Feedback<T> {
         loop {
             let next = self.shared.0.lock().next();
             match next {
-                Next::Item(item) => {
+                NextItem::Item(item) => {
                     let shared = Arc::clone(&self.shared);
                     return Some(Lead {
                         item,
                         ticket: Ticket { shared },
                     });
                 }
-                Next::Over => return None,
-                Next::Later => {}
+                NextItem::Over => return None,
+                NextItem::Later => {}
             }
             let shared = &self.shared.0;
             let ready = || {
                 let state = shared.lock();
                 !state.queue.is_empty() || state.alive == 0
             };
-            if self.ear.wait(ready, None) == Heard::Unwanted {
+            if self.listener.wait(ready, None) == WaitResult::Unwanted {
                 return None;
             }
         }
@@ -420,7 +420,7 @@ impl<T> DerefMut for Lead<T> {
 /// [`Lead::into_parts`].
 #[must_use = "when it is dropped, nothing can be pushed any more"]
 pub struct Ticket<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<Worklist<T>>,
 }
 
 impl<T> Ticket<T> {
@@ -445,9 +445,9 @@ impl<T> Ticket<T> {
         }
         state.queue.push_back(more);
         state.accepted += 1;
-        let bell = Arc::clone(&state.bell);
+        let event = Arc::clone(&state.event);
         drop(state);
-        bell.ring();
+        event.notify();
         Ok(())
     }
 }
@@ -456,10 +456,10 @@ impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         let mut state = self.shared.0.lock();
         state.alive -= 1;
-        let bell = state.is_over().then(|| Arc::clone(&state.bell));
+        let event = state.is_over().then(|| Arc::clone(&state.event));
         drop(state);
-        if let Some(bell) = bell {
-            bell.ring();
+        if let Some(event) = event {
+            event.notify();
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Unlike tasks, a few at a time, joined at the end: what `errgroup` is in Go.
 
+use crate::cancel::CancelToken;
 use crate::config::Workers;
-use crate::engine::cancel::CancelToken;
-use crate::engine::context::{self, Current, Plain};
-use crate::engine::erase::{Crew, with_crew};
-use crate::engine::pool::Pool;
-use crate::engine::unwind::{self, Payload, catch};
 use crate::error::Cancelled;
+use crate::runtime::context::{self, Current, Plain};
+use crate::runtime::lease::{Leases, with_crew};
+use crate::runtime::pool::Pool;
 use crate::sync::{Arc, Condvar, Mutex};
+use crate::unwind::{self, Payload, catch};
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::resume_unwind;
@@ -101,23 +101,23 @@ where
 
 /// Where tasks are spawned: the argument of the closure of [`group`] and [`group_all`].
 pub struct Group<'scope, 'env: 'scope, E> {
-    crew: Crew,
-    shared: Arc<Shared<E>>,
+    leases: Leases,
+    shared: Arc<GroupShared<E>>,
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
 
-struct Shared<E> {
+struct GroupShared<E> {
     limit: usize,
     /// Whether the first error ends the group.
     fails_fast: bool,
     token: CancelToken,
-    state: Mutex<State<E>>,
+    state: Mutex<GroupState<E>>,
     /// A task has ended.
     room: Condvar,
 }
 
-struct State<E> {
+struct GroupState<E> {
     spawned: usize,
     running: usize,
     failed: bool,
@@ -208,13 +208,13 @@ impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
         F: FnOnce() -> Result<(), E> + Send + 'scope,
     {
         let shared = Arc::clone(&self.shared);
-        if let Err(task) = self.crew.lease(move || shared.run(number, task)) {
+        if let Err(task) = self.leases.lease(move || shared.run(number, task)) {
             task();
         }
     }
 }
 
-impl<E> State<E> {
+impl<E> GroupState<E> {
     fn start(&mut self) -> usize {
         self.running += 1;
         self.spawned += 1;
@@ -222,7 +222,7 @@ impl<E> State<E> {
     }
 }
 
-impl<E> Shared<E> {
+impl<E> GroupShared<E> {
     fn run(&self, number: usize, task: impl FnOnce() -> Result<(), E>) {
         let frame = Plain::new(self.token.clone());
         let entered = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
@@ -273,11 +273,11 @@ where
     F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
     E: Send + 'env,
 {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(GroupShared {
         limit,
         fails_fast,
         token: CancelToken::current().child(),
-        state: Mutex::new(State {
+        state: Mutex::new(GroupState {
             spawned: 0,
             running: 0,
             failed: false,
@@ -287,9 +287,9 @@ where
         }),
         room: Condvar::new(),
     });
-    let value = with_crew(Pool::global(), |crew| {
+    let value = with_crew(Pool::global(), |leases| {
         let group = Group {
-            crew: crew.clone(),
+            leases: leases.clone(),
             shared: Arc::clone(&shared),
             scope: PhantomData,
             env: PhantomData,

@@ -4,22 +4,21 @@
 //!
 //! The calling thread pulls the replicas, starts each on a leased thread, and waits: for an answer, for
 //! the time of the next, for the end of the whole. A replica puts what it has come to into `done` and
-//! rings the [bell](Bell). When there is an answer the caller says that it is `over` and trips the
+//! notifies the [event](crate::runtime::event). When there is an answer the caller says that it is `over` and trips the
 //! tokens of the others; what they bring after that they drop themselves, and what they have brought
 //! and nobody has taken goes with the race, whose last holder drops it.
 
-use crate::engine::bell::{Bell, Ear};
-use crate::engine::cancel::{CancelToken, OnCancel, Rivals};
-use crate::engine::census::{self, Alive};
-use crate::engine::context::{self, Current, Plain};
-use crate::engine::erase::{Crew, with_crew};
-use crate::engine::policy::HedgePolicy;
-use crate::engine::pool::Pool;
-use crate::engine::unwind::{self, Payload, catch};
-use crate::error::{HedgeError, ReplicaError};
-use crate::sync::{Arc, AtomicBool, Injector, Instant, Ordering, Steal};
+pub(crate) mod policy;
+mod race;
+
+use self::race::{HedgeRunner, ReplicaTask, StartDelay, race};
+use crate::cancel::CancelToken;
+use crate::error::HedgeError;
+use crate::hedge::policy::HedgePolicy;
+use crate::runtime::lease::{Leases, with_crew};
+use crate::runtime::pool::Pool;
+use crate::runtime::registry;
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// One way to an answer, whatever its type was; made by [`replica`].
@@ -45,20 +44,11 @@ pub fn replica<'a, T, E>(
     Box::new(f)
 }
 
-/// When the next replica is started.
-#[derive(Clone, Debug)]
-enum Delay {
-    /// At once.
-    None,
-    Fixed(Duration),
-    Policy(HedgePolicy),
-}
-
 /// Several ways to the same answer; made by [`hedge`](crate::Fanfold::hedge).
 #[must_use = "a hedge is lazy: nothing is pulled or started before `run()`"]
 pub struct Hedge<I> {
     replicas: I,
-    delay: Delay,
+    delay: StartDelay,
     at_most: usize,
     timeout: Option<Duration>,
     name: String,
@@ -80,7 +70,7 @@ impl<I: Iterator> Hedge<I> {
     pub(crate) fn new(replicas: I) -> Self {
         Hedge {
             replicas,
-            delay: Delay::None,
+            delay: StartDelay::None,
             at_most: usize::MAX,
             timeout: None,
             name: "a hedge without a name".to_owned(),
@@ -93,7 +83,7 @@ impl<I: Iterator> Hedge<I> {
     /// Starts the next replica when none has answered in `delay`, or at once when one fails.
     pub fn after(self, delay: Duration) -> Self {
         Hedge {
-            delay: Delay::Fixed(delay),
+            delay: StartDelay::Fixed(delay),
             ..self
         }
     }
@@ -119,7 +109,7 @@ impl<I: Iterator> Hedge<I> {
     /// ```
     pub fn after_percentile(self, policy: &HedgePolicy) -> Self {
         Hedge {
-            delay: Delay::Policy(policy.clone()),
+            delay: StartDelay::Policy(policy.clone()),
             ..self
         }
     }
@@ -236,10 +226,10 @@ impl<I: Iterator> Hedge<I> {
         E: Send + 'static,
     {
         let pool = self.pool.clone().unwrap_or_else(Pool::global);
-        let root = census::root();
-        run(self, |task: Task<'static>| {
-            let task: Task<'static> = Box::new(move || {
-                let _here = census::enter(root);
+        let root = registry::root();
+        run(self, |task: ReplicaTask<'static>| {
+            let task: ReplicaTask<'static> = Box::new(move || {
+                let _here = registry::enter(root);
                 task();
             });
             if let Err(task) = pool.lease(task) {
@@ -276,9 +266,9 @@ impl<I: Iterator> WaitingHedge<I> {
         E: Send,
     {
         let pool = self.hedge.pool.clone().unwrap_or_else(Pool::global);
-        with_crew(pool, |crew: &Crew| {
+        with_crew(pool, |leases: &Leases| {
             run(self.hedge, |task| {
-                if let Err(task) = crew.lease(task) {
+                if let Err(task) = leases.lease(task) {
                     task();
                 }
             })
@@ -286,116 +276,28 @@ impl<I: Iterator> WaitingHedge<I> {
     }
 }
 
-type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
-type Outcome<T, E> = Result<T, ReplicaError<E>>;
-
-/// What the caller and the replicas share.
-struct Race<T, E> {
-    bell: Arc<Bell>,
-    done: Injector<Done<T, E>>,
-    over: AtomicBool,
-}
-
-/// What the replica of a number has come to. As long as it lies here, the replica counts as one that is left.
-struct Done<T, E> {
-    number: usize,
-    outcome: Outcome<T, E>,
-    alive: Alive,
-}
-
-impl<T, E> Done<T, E> {
-    /// Nobody hears of it.
-    fn discard(self) {
-        bury(unwind::discard(self.outcome));
-        drop(self.alive); // the last
-    }
-}
-
-impl<T, E> Race<T, E> {
-    fn bring(&self, done: Done<T, E>) {
-        // Acquire: nothing of ours hangs on it. A race that ends now drops what is brought later.
-        if self.over.load(Ordering::Acquire) {
-            done.discard();
-        } else {
-            self.done.push(done);
-            self.bell.ring();
-        }
-    }
-
-    fn take(&self) -> Option<Done<T, E>> {
-        loop {
-            match self.done.steal() {
-                Steal::Success(done) => return Some(done),
-                Steal::Empty => return None,
-                Steal::Retry => {}
-            }
-        }
-    }
-}
-
-impl<T, E> Drop for Race<T, E> {
-    fn drop(&mut self) {
-        while let Some(late) = self.take() {
-            late.discard();
-        }
-    }
-}
-
-/// A loser's panic is its own affair.
-fn bury(panic: Option<Payload>) {
-    if let Some(payload) = panic {
-        unwind::bury(payload);
-    }
-}
-
-/// The side of the caller. Its drop ends the race, however it is left.
-struct Runner<T, E> {
-    race: Arc<Race<T, E>>,
-    ear: Ear,
-    rivals: Arc<Rivals>,
-    /// Above those of the replicas.
-    token: CancelToken,
-    hooks: Vec<OnCancel>,
-    deadline: Option<Instant>,
-    name: String,
-    policy: Option<HedgePolicy>,
-    started: usize,
-    running: usize,
-    /// The numbers of those that were started because others were slow.
-    hedges: Vec<usize>,
-    winner: usize,
-    failures: Vec<(usize, ReplicaError<E>)>,
-}
-
-impl<T, E> Drop for Runner<T, E> {
-    fn drop(&mut self) {
-        self.hooks.clear();
-        self.race.over.store(true, Ordering::Release);
-        if let Some(policy) = &self.policy {
-            for hedge in &self.hedges {
-                policy.end(*hedge == self.winner);
-            }
-        }
-        bury(self.rivals.win(self.winner));
-    }
-}
-
 /// Starts the tasks with `lease`, until there is an answer.
-fn run<'a, I, T, E>(hedge: Hedge<I>, lease: impl Fn(Task<'a>)) -> Result<T, HedgeError<E>>
+fn run<'a, I, T, E>(hedge: Hedge<I>, lease: impl Fn(ReplicaTask<'a>)) -> Result<T, HedgeError<E>>
 where
     I: Iterator,
     I::Item: FnOnce(CancelToken) -> Result<T, E> + Send + 'a,
     T: Send + 'a,
     E: Send + 'a,
 {
-    let mut runner = Runner::new(&hedge);
+    let mut runner = HedgeRunner::new(
+        hedge.detached,
+        &hedge.tokens,
+        &hedge.delay,
+        hedge.timeout,
+        hedge.name,
+    );
     if runner.token.is_cancelled() {
         return Err(HedgeError::cancelled(Vec::new()));
     }
     let (delay, at_most) = (hedge.delay, hedge.at_most);
     // Fused, so that it is not asked again after its end.
     let mut replicas = hedge.replicas.fuse();
-    let next = |runner: &Runner<T, E>| {
+    let next = |runner: &HedgeRunner<T, E>| {
         (runner.started < at_most)
             .then(|| replicas.next())
             .flatten()
@@ -405,236 +307,4 @@ where
     drop(runner);
     drop(replicas);
     answer
-}
-
-/// Starts what comes `next`, until there is an answer.
-fn race<'a, F, T, E>(
-    runner: &mut Runner<T, E>,
-    mut next: impl FnMut(&Runner<T, E>) -> Option<F>,
-    delay: &Delay,
-    lease: impl Fn(Task<'a>),
-) -> Result<T, HedgeError<E>>
-where
-    F: FnOnce(CancelToken) -> Result<T, E> + Send + 'a,
-    T: Send + 'a,
-    E: Send + 'a,
-{
-    let Some(first) = next(runner) else {
-        return Err(HedgeError::none());
-    };
-    runner.start(first, &lease);
-    let mut more = true;
-    let mut slow_at = next_at(delay);
-    loop {
-        while let Some(Done {
-            number, outcome, ..
-        }) = runner.race.take()
-        {
-            runner.running -= 1;
-            match outcome {
-                Ok(answer) => {
-                    runner.winner = number;
-                    return Ok(answer);
-                }
-                Err(why) => {
-                    runner.rivals.give_up(number);
-                    runner.failures.push((number, why));
-                    // However quickly they fail, they come to an end with the whole.
-                    if more && !runner.rivals.is_claimed() && !runner.is_over() {
-                        more = runner.start_next(next(runner), &lease);
-                    }
-                    slow_at = next_at(delay);
-                }
-            }
-        }
-        if runner.running == 0 || runner.is_over() {
-            if !runner.race.done.is_empty() {
-                continue; // an answer that is there counts, whatever else has happened
-            }
-            return Err(runner.end(more));
-        }
-        let slow =
-            more && !runner.rivals.is_claimed() && slow_at.is_some_and(|at| at <= Instant::now());
-        if slow {
-            if runner
-                .policy
-                .as_ref()
-                .is_some_and(|policy| !policy.try_hedge())
-            {
-                slow_at = None;
-                continue;
-            }
-            let replica = next(runner);
-            match (&replica, &runner.policy) {
-                (Some(_), Some(_)) => runner.hedges.push(runner.started),
-                (None, Some(policy)) => policy.unsend(),
-                (_, None) => {}
-            }
-            more = runner.start_next(replica, &lease);
-            slow_at = next_at(delay);
-            continue;
-        }
-        let wake_at = slow_at.filter(|_| more && !runner.rivals.is_claimed());
-        runner.wait(wake_at);
-    }
-}
-
-/// When the next replica is to be started if there is no answer by then.
-fn next_at(delay: &Delay) -> Option<Instant> {
-    let delay = match delay {
-        Delay::None => Duration::ZERO,
-        Delay::Fixed(delay) => *delay,
-        Delay::Policy(policy) => policy.delay()?,
-    };
-    Instant::now().checked_add(delay)
-}
-
-impl<T, E> Runner<T, E> {
-    fn new<I>(hedge: &Hedge<I>) -> Self {
-        let ear = Ear::new();
-        let token = if hedge.detached {
-            CancelToken::new()
-        } else {
-            CancelToken::current().child()
-        };
-        let bell = Arc::clone(ear.bell());
-        let mut hooks = vec![token.on_cancel(move || bell.ring())];
-        hooks.extend(hedge.tokens.iter().map(|outer| {
-            let inner = token.clone();
-            outer.on_cancel(move || inner.cancel())
-        }));
-        let policy = match &hedge.delay {
-            Delay::Policy(policy) => Some(policy.clone()),
-            _ => None,
-        };
-        if let Some(policy) = &policy {
-            policy.begin();
-        }
-        Runner {
-            race: Arc::new(Race {
-                bell: Arc::clone(ear.bell()),
-                done: Injector::new(),
-                over: AtomicBool::new(false),
-            }),
-            ear,
-            rivals: Arc::default(),
-            token,
-            hooks,
-            deadline: hedge
-                .timeout
-                .and_then(|time| Instant::now().checked_add(time)),
-            name: hedge.name.clone(),
-            policy,
-            started: 0,
-            running: 0,
-            hedges: Vec::new(),
-            winner: usize::MAX,
-            failures: Vec::new(),
-        }
-    }
-
-    fn start<'a, F>(&mut self, replica: F, lease: impl Fn(Task<'a>))
-    where
-        F: FnOnce(CancelToken) -> Result<T, E> + Send + 'a,
-        T: Send + 'a,
-        E: Send + 'a,
-    {
-        let (token, number) = self.rivals.join(&self.token, None); // tripped by the caller
-        debug_assert_eq!(number, self.started);
-        self.started += 1;
-        self.running += 1;
-        let race = Arc::clone(&self.race);
-        let policy = self.policy.clone();
-        let alive = Alive::new(&self.name);
-        lease(Box::new(move || {
-            let began = Instant::now();
-            let frame = Plain::new(token.clone());
-            let entered = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
-            let outcome = catch(|| replica(token));
-            drop(entered);
-            let cut = frame.over();
-            drop(frame);
-            let outcome = match outcome {
-                Ok(Ok(answer)) if cut => {
-                    bury(unwind::discard(answer));
-                    let said = "something in it was cut short, as its token was tripped";
-                    Err(ReplicaError::Panicked(said.to_owned()))
-                }
-                Ok(Ok(answer)) => {
-                    if let Some(policy) = policy {
-                        policy.record(began.elapsed());
-                    }
-                    Ok(answer)
-                }
-                Ok(Err(error)) => Err(ReplicaError::Failed(error)),
-                Err(payload) => {
-                    let why = ReplicaError::panicked(&*payload);
-                    unwind::bury(payload);
-                    Err(why)
-                }
-            };
-            race.bring(Done {
-                number,
-                outcome,
-                alive,
-            });
-        }));
-    }
-
-    /// `false`: there is none.
-    fn start_next<'a, F>(&mut self, replica: Option<F>, lease: impl Fn(Task<'a>)) -> bool
-    where
-        F: FnOnce(CancelToken) -> Result<T, E> + Send + 'a,
-        T: Send + 'a,
-        E: Send + 'a,
-    {
-        match replica {
-            Some(replica) => {
-                self.start(replica, lease);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Waits for news, for the time of the next replica, or for the end of the whole.
-    fn wait(&mut self, slow_at: Option<Instant>) {
-        let (race, token) = (&self.race, &self.token);
-        let until = slow_at.into_iter().chain(self.deadline).min();
-        self.ear
-            .wait(|| !race.done.is_empty() || token.is_cancelled(), until);
-    }
-
-    /// Whether it is no use to wait any longer, or to start anything.
-    fn is_over(&self) -> bool {
-        self.is_unwanted() || self.is_late()
-    }
-
-    fn is_unwanted(&self) -> bool {
-        self.token.is_cancelled() || context::is_unwanted()
-    }
-
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|at| at <= Instant::now())
-    }
-
-    /// What came of it without an answer. `more`: there may be other replicas.
-    fn end(&mut self, more: bool) -> HedgeError<E> {
-        let (failures, running) = (self.failures(), self.running > 0);
-        // They may have failed because they were told to stop, and been heard first.
-        if self.is_unwanted() {
-            HedgeError::cancelled(failures)
-        } else if running || more && self.is_late() {
-            HedgeError::timed_out(failures)
-        } else {
-            HedgeError::all_failed(failures)
-        }
-    }
-
-    /// By the numbers of the replicas.
-    fn failures(&mut self) -> Vec<(usize, ReplicaError<E>)> {
-        let mut failures = std::mem::take(&mut self.failures);
-        failures.sort_by_key(|(number, _)| *number);
-        failures
-    }
 }

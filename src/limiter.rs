@@ -30,10 +30,13 @@
 //! permits that were due meanwhile are given out with the time at which they were due. Only a sleeper
 //! that comes too late adds to it. When nobody asks for a permit, nothing is owed.
 
-use crate::engine::cancel::CancelToken;
-use crate::engine::clock::{Clock, RealClock, Sleeper};
-use crate::engine::context::{self, Interrupt};
+pub(crate) mod clock;
+pub(crate) mod throttle;
+
+use crate::cancel::CancelToken;
 use crate::error::Cancelled;
+use crate::limiter::clock::{Clock, RealClock, Sleeper};
+use crate::runtime::context::{self, Interrupt};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -220,18 +223,18 @@ impl Rate {
 /// assert_eq!(pages.unwrap().len(), 20);
 /// ```
 #[derive(Clone)]
-pub struct Limiter(Arc<Shared>);
+pub struct Limiter(Arc<LimiterShared>);
 
-struct Shared {
+struct LimiterShared {
     rate: Rate,
     clock: Box<dyn Clock>,
     start: Duration,
-    pace: Pace,
-    state: Mutex<State>,
+    pace: TickRate,
+    state: Mutex<LineState>,
 }
 
-struct State {
-    gcra: RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Nanos>>,
+struct LineState {
+    gcra: RateLimiter<NotKeyed, InMemoryState, ManualHand, NoOpMiddleware<Nanos>>,
     /// By how many ticks the time of `gcra` is behind: what was overslept and not made up for.
     behind: u64,
     line: VecDeque<Arc<Waiter>>,
@@ -239,9 +242,9 @@ struct State {
 
 /// The clock that `governor` looks at: it shows what it is set to, in ticks.
 #[derive(Debug, Default)]
-struct Hand(AtomicU64);
+struct ManualHand(AtomicU64);
 
-impl governor::clock::Clock for Hand {
+impl governor::clock::Clock for ManualHand {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
@@ -251,12 +254,12 @@ impl governor::clock::Clock for Hand {
 
 /// Converts between time and ticks.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+struct TickRate {
     ticks: u64,
     nanos: u64,
 }
 
-impl Pace {
+impl TickRate {
     /// Rounded down. The result stays so far from the end of a `u64` that nothing overflows.
     fn ticks(self, time: Duration) -> u64 {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -271,7 +274,7 @@ impl Pace {
     }
 }
 
-impl State {
+impl LineState {
     /// Takes a permit, or says when there will be one.
     fn take(&mut self, now: u64) -> Result<(), u64> {
         let Err(due) = self.check(now.saturating_sub(self.behind)) else {
@@ -308,7 +311,7 @@ impl Interrupt for Waiter {
 
 /// A place in the line; left when dropped.
 struct InLine<'a> {
-    shared: &'a Shared,
+    shared: &'a LimiterShared,
     waiter: Arc<Waiter>,
 }
 
@@ -327,7 +330,7 @@ impl Drop for InLine<'_> {
     }
 }
 
-impl State {
+impl LineState {
     fn is_first(&self, waiter: &Arc<Waiter>) -> bool {
         self.line
             .front()
@@ -378,16 +381,16 @@ impl Limiter {
         let quota = Quota::with_period(Duration::from_nanos(cost))
             .expect("at least a tick")
             .allow_burst(rate.burst);
-        Limiter(Arc::new(Shared {
+        Limiter(Arc::new(LimiterShared {
             rate,
             start: clock.now(),
             clock,
-            pace: Pace {
+            pace: TickRate {
                 ticks: items * cost,
                 nanos,
             },
-            state: Mutex::new(State {
-                gcra: RateLimiter::direct_with_clock(quota, Hand::default()),
+            state: Mutex::new(LineState {
+                gcra: RateLimiter::direct_with_clock(quota, ManualHand::default()),
                 behind: 0,
                 line: VecDeque::new(),
             }),
@@ -466,7 +469,7 @@ impl Limiter {
     }
 }
 
-impl Shared {
+impl LimiterShared {
     fn now(&self) -> u64 {
         self.pace.ticks(self.clock.now().saturating_sub(self.start))
     }
@@ -597,7 +600,7 @@ mod tests {
         let clock = crate::testing::ManualClock::new();
         let limiter = Limiter::with_clock(Rate::per(1, Duration::from_nanos(10)), clock);
         let mut state = limiter.0.state.lock();
-        let taken = |state: &mut State, now, most| {
+        let taken = |state: &mut LineState, now, most| {
             let taken = (0..most).take_while(|_| state.take(now).is_ok());
             taken.count()
         };

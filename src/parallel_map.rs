@@ -1,7 +1,7 @@
 //! The errgroup loop, in one call.
 
+use crate::cancel::CancelToken;
 use crate::config::Workers;
-use crate::engine::cancel::CancelToken;
 use crate::error::Cancelled;
 use crate::fanfold::Fanfold;
 

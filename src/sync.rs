@@ -359,7 +359,7 @@ pub(crate) fn bug(name: &str) -> bool {
     planted.as_deref() == Some(name)
 }
 
-/// On this thread, which plants it for a [litmus](crate::engine) on the real machine.
+/// On this thread, which plants it for a litmus test on the real machine.
 #[cfg(all(test, not(loom)))]
 pub(crate) fn bug(name: &str) -> bool {
     PLANTED.get() == Some(name)
@@ -381,4 +381,15 @@ pub(crate) fn planted(bug: Option<&'static str>) {
 #[allow(clippy::inline_always)] // nothing is left of it, without optimization either
 pub(crate) const fn bug(_: &str) -> bool {
     false
+}
+
+/// Takes the oldest of a queue.
+pub(crate) fn steal<T>(queue: &Injector<T>) -> Option<T> {
+    loop {
+        match queue.steal() {
+            Steal::Success(value) => return Some(value),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
 }

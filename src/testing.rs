@@ -1,6 +1,6 @@
 //! Help for the tests of programs that use this crate.
 
-use crate::engine::census;
+use crate::runtime::registry;
 
 #[cfg(feature = "throttle")]
 mod manual_clock;
@@ -32,7 +32,7 @@ pub use crate::testing::manual_clock::ManualClock;
 /// ```
 #[track_caller]
 pub fn assert_quiescent() {
-    let alive = census::alive();
+    let alive = registry::alive();
     assert!(
         alive.is_empty(),
         "stages are still running, or were forgotten: {}. Drop each, or run it to its end, before \

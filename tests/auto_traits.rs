@@ -4,8 +4,8 @@
 
 use crate::support::{SOON, within};
 use fanfold::{
-    Aggregate, Broadcast, ByKey, CancelToken, Cancelled, Dropped, Everyone, Failure, Fanfold,
-    Filter, Group, Halves, Late, Local, Map, OnCancel, Pool, PoolBuilder, Reader, Route, Scope,
+    Aggregate, Broadcast, CancelToken, Cancelled, Dropped, Everyone, Failure, Fanfold, Filter,
+    Group, Halves, Keyed, Late, Local, Map, OnCancel, Par, Pool, PoolBuilder, Reader, Route, Scope,
     Skew, Sliding, SlidingAggregate, Split, Stage, Ways, Window, Workers,
 };
 use std::error::Error;
@@ -78,7 +78,7 @@ fn limiters_are_as_free_as_can_be() {
 }
 
 struct Holder<F: Fn(u64) -> u64 + Send + Sync> {
-    stage: Stage<Range<u64>, Map<F>>,
+    stage: Stage<Par<Range<u64>, Map<F>>>,
     boxed: Box<dyn Iterator<Item = u64> + Send>,
 }
 
@@ -89,7 +89,7 @@ fn held<F: Fn(u64) -> u64 + Send + Sync + 'static>(f: F) -> Holder<F> {
     }
 }
 
-type Sums = ByKey<Range<u64>, fn(&u64) -> u64, fn(u64) -> u64>;
+type Sums = Stage<Keyed<Range<u64>, fn(&u64) -> u64, Map<fn(u64) -> u64>>>;
 
 #[test]
 fn what_runs_by_key_can_be_named_and_sent_also_while_it_runs() {
@@ -118,8 +118,8 @@ type Even = Filter<fn(&u64) -> bool>;
 type Next = Map<fn(u64) -> u64>;
 
 struct Plain {
-    stage: Stage<std::vec::IntoIter<u64>, Even>,
-    local: Stage<Local<Numbers>, Next>,
+    stage: Stage<Par<std::vec::IntoIter<u64>, Even>>,
+    local: Stage<Par<Local<Numbers>, Next>>,
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_stage_can_be_returned() {
     });
 }
 
-type Lens<'a, F> = Stage<std::slice::Iter<'a, String>, Map<F>>;
+type Lens<'a, F> = Stage<Par<std::slice::Iter<'a, String>, Map<F>>>;
 
 fn borrowed<'a>(
     docs: &'a [String],
@@ -363,13 +363,12 @@ mod pinned {
             Budgeted<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
             CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Chained<Far, Map<Next>> => "Send Unpin",
+            Chained<Par<Far, Map<Next>>> => "Send Unpin",
             Dropped => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Everyone => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Exhausted => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Failure => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Fanout<Far, Everyone> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Fed<Ahead<Far>> => "Send Unpin",
             Feedback<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
             Filter<Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             FilterMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
@@ -382,7 +381,7 @@ mod pinned {
             HedgeStats => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Init<fn(), Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Isolated<Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Keyed<Far, Key, Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Keyed<Far, Key, Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Late => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Lead<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Limit => "Send Sync Unpin",
@@ -394,6 +393,7 @@ mod pinned {
             Merging<'static, u8> => "Send Unpin",
             OnCancel => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Overflow => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Par<Far, Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Pool => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             PoolBuilder => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Rate => "Send Sync Unpin UnwindSafe RefUnwindSafe",
@@ -402,14 +402,15 @@ mod pinned {
             ReplicaError<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Rounds<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Scope<'static, 'static> => "Send Sync Unpin RefUnwindSafe",
-            Scoped<'static, Far, Map<Next>> => "Send Unpin",
+            Scoped<'static, Ahead<Far>> => "Send Unpin",
             Skew => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Sleeper => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Sliding<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             SlidingAggregate<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Sorting<Far, Key, Order> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             SourceOptions => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Stage<Far, Map<Next>> => "Send Unpin",
+            Stage<Ahead<Far>> => "Send Unpin",
+            Stage<Par<Far, Map<Next>>> => "Send Unpin",
             Throttle<Far> => "Send Sync Unpin",
             Ticket<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             TryMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
@@ -417,10 +418,9 @@ mod pinned {
             WaitingHedge<Replicas> => "Send Unpin",
             Ways<Key> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Window<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Within<'static, Ahead<Far>> => "Send Unpin",
             Workers => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Local<Near> => "Unpin",
-            Stage<Local<Near>, Map<Next>> => "Unpin",
+            Stage<Par<Local<Near>, Map<Next>>> => "Unpin",
             ManualClock => "Send Sync Unpin UnwindSafe RefUnwindSafe",
         };
         let mut wrong = Vec::new();

@@ -264,7 +264,7 @@ fn by_ref_reaches_the_methods_of_std() {
         assert_eq!(Iterator::position(&mut stage, |x| x == 5), Some(1));
         assert!(stage.by_ref().take(2).eq([6, 7]));
         assert_eq!(stage.collect::<Vec<_>>(), [8, 9]);
-        let boxed: Box<Stage<_, _>> = Box::new((0..10_u32).par_map_ordered(2, |x| x));
+        let boxed: Box<Stage<_>> = Box::new((0..10_u32).par_map_ordered(2, |x| x));
         assert_eq!(boxed.count(), 10);
     });
 }

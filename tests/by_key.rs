@@ -1081,7 +1081,7 @@ fn the_consumers_thread_runs_nothing() {
         within(SOON, move || {
             let here = std::thread::current().id();
             let elsewhere = move |_| std::thread::current().id() != here;
-            let mut stage = (0..200).par_map_by_key(n, |&i| i % 3, elsewhere);
+            let stage = (0..200).par_map_by_key(n, |&i| i % 3, elsewhere);
             assert!(stage.all(|elsewhere| elsewhere));
         });
     }
@@ -1435,6 +1435,235 @@ fn a_local_source_may_panic_and_be_cancelled() {
     });
 }
 
+// ---- isolated, fallible, with a state
+
+#[test]
+fn an_isolated_panic_stands_at_its_place_among_its_key() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let f = |i: u64| if i % 7 == 0 { panic!("no {i}") } else { i };
+            let stage = (0..300_u64).par_map_by_key(n, |i| i % 4, f).isolate();
+            let mut keys: [Vec<u64>; 4] = [const { Vec::new() }; 4];
+            for result in stage {
+                let i = match result {
+                    Ok(i) => i,
+                    Err(failure) => {
+                        assert_eq!(failure.message(), format!("no {}", failure.seq()));
+                        assert_eq!(failure.seq() % 7, 0);
+                        failure.seq()
+                    }
+                };
+                keys[(i % 4) as usize].push(i);
+            }
+            for (key, got) in keys.iter().enumerate() {
+                let want = (0..300_u64).filter(|i| i % 4 == key as u64);
+                assert!(got.iter().copied().eq(want), "{key}: {got:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn the_panic_of_a_source_is_raised_also_where_others_are_values() {
+    within(SOON, || {
+        let source = panics_at(50, &Counter::new());
+        let mut stage = source.par_map_by_key(3, |i| i % 3, |i| i).isolate();
+        let mut got = 0;
+        let raised = caught(|| {
+            for result in stage.by_ref() {
+                assert!(result.is_ok());
+                got += 1;
+            }
+        });
+        assert!(raised.is_err());
+        assert_eq!((got, stage.next().is_none()), (50, true));
+    });
+}
+
+#[test]
+fn the_first_error_of_a_key_is_the_last_thing_that_is_said() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let ran = Counter::new();
+            let f = {
+                let ran = ran.clone();
+                move |i: u64| {
+                    ran.add();
+                    if i == 50 || i == 54 { Err(i) } else { Ok(i) }
+                }
+            };
+            let mut stage = (0..).try_par_map_by_key(n, |i| i % 4, f).in_flight(20);
+            let got: Vec<Result<u64, u64>> = stage.by_ref().collect();
+            let (last, done) = got.split_last().expect("an error");
+            assert_eq!(*last, Err(50), "54 comes after 50");
+            let done: Vec<u64> = done.iter().map(|ok| ok.expect("no other")).collect();
+            for (key, values) in by_key(&done, |i| i % 4) {
+                let all = (0..).filter(|i| i % 4 == key);
+                assert!(all.zip(&values).all(|(a, b)| a == *b), "{values:?}");
+            }
+            assert_eq!(stage.next(), None);
+            assert!(!stage.is_cut_short(), "it is no token's doing");
+            drop(stage);
+            assert!(ran.get() < 50 + 20 + 1, "{}", ran.get());
+        });
+    }
+}
+
+#[test]
+fn what_a_key_gave_before_its_error_comes_first() {
+    within(SOON, || {
+        for n in 1..=5 {
+            let stage =
+                (0..64_u64).try_par_map_by_key(n, |_| 0, |i| if i < 40 { Ok(i) } else { Err(i) });
+            let got: Vec<_> = stage.collect();
+            assert!(got.iter().take(40).copied().eq((0..40).map(Ok)), "{got:?}");
+            assert_eq!(got[40..], [Err(40)]);
+        }
+    });
+}
+
+#[test]
+fn there_are_n_states_at_most_and_each_is_dropped() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let states = Ledger::new();
+            let init = {
+                let (states, made) = (states.clone(), AtomicUsize::new(0));
+                // not `Send`
+                move || Rc::new(states.track(made.fetch_add(1, Ordering::Relaxed) as u64))
+            };
+            let f = |state: &mut Rc<_>, i: u64| {
+                spin(Duration::from_micros(10));
+                (Rc::strong_count(state), i)
+            };
+            let stage = (0..500_u64).par_map_by_key_init(n, |i| i % 16, init, f);
+            let mut got: Vec<_> = stage.map(|(one, i)| (assert_eq!(one, 1), i).1).collect();
+            got.sort_unstable();
+            assert!(got.into_iter().eq(0..500));
+            assert!((1..=n).contains(&states.created()), "{states:?}");
+            states.assert_dropped_once();
+        });
+    }
+}
+
+#[test]
+fn with_states_nobody_pulls_beside_n_closures_and_all_is_run_all_the_same() {
+    for n in 1..=4 {
+        within(SOON, move || {
+            let (gate, running) = (Gate::new(), Counter::new());
+            let f = {
+                let (gate, running) = (gate.clone(), running.clone());
+                move |(): &mut (), i: usize| {
+                    running.add();
+                    gate.wait();
+                    i
+                }
+            };
+            let mut stage = (0..40).par_map_by_key_init(n, |i| *i, || (), f);
+            let opener = gate.opener();
+            let waiter = std::thread::spawn(move || stage.by_ref().count());
+            running.wait_for(n);
+            settle();
+            assert_eq!(running.get(), n);
+            drop(opener);
+            assert_eq!(waiter.join().ok(), Some(40));
+        });
+    }
+}
+
+#[test]
+fn a_panic_of_init_is_that_of_the_item() {
+    within(SOON, || {
+        let tries = AtomicUsize::new(0);
+        let init = || assert!(tries.fetch_add(1, Ordering::Relaxed) > 1, "not yet");
+        let stage = (0..20_u64).par_map_by_key_init(1, |i| *i, init, |(), i| i);
+        let results: Vec<_> = stage.isolate().collect();
+        assert_eq!(results.len(), 20);
+        let failed: Vec<u64> = results
+            .iter()
+            .filter_map(|r| Some(r.as_ref().err()?.seq()))
+            .collect();
+        assert_eq!(
+            failed,
+            [0, 1],
+            "each item tries anew until there is a state"
+        );
+    });
+}
+
+// ---- a wait with a limit
+
+#[test]
+fn what_is_not_there_in_time_is_late_and_not_lost() {
+    const SHORT: Duration = Duration::from_millis(5);
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (gate, source) = (Gate::new(), Gate::new());
+            let f = {
+                let gate = gate.clone();
+                move |i: u64| {
+                    if i == 3 {
+                        gate.wait();
+                    }
+                    i
+                }
+            };
+            let items = (0..10).chain(blocks(&source));
+            let mut stage = items.par_map_by_key(n, |i| i % 2, f);
+            let _openers = (gate.opener(), source.opener());
+            let mut got = Vec::new();
+            while let Ok(output) = stage.next_within(10 * SHORT) {
+                got.extend(output);
+            }
+            let late = stage.next_within(SHORT).unwrap_err();
+            assert_eq!(late.seq(), None);
+            assert!(got.contains(&0) && !got.contains(&3), "{got:?}");
+            gate.open();
+            while got.len() < 10 {
+                got.extend(stage.next_within(SOON).expect("all are to come"));
+            }
+            got.sort_unstable();
+            assert!(got.into_iter().eq(0..10));
+            assert!(stage.next_within(SHORT).is_err(), "the source blocks");
+        });
+    }
+}
+
+#[test]
+fn an_eager_one_wakes_its_consumer_for_each_result() {
+    for n in 1..=4 {
+        within(SOON, move || {
+            let stage = (0..3_000_u64).par_map_by_key(n, |i| i % 50, |i| i).eager();
+            assert_eq!(stage.sum::<u64>(), 3_000 * 2_999 / 2);
+        });
+    }
+}
+
+#[test]
+fn stages_chain_through_it_also_where_they_borrow() {
+    within(SOON, || {
+        let words = ["to", "be", "or", "not", "to", "be"].map(String::from);
+        let chained = (words.iter())
+            .par_map_ordered(2, |word| word.as_str())
+            .par_map_by_key(2, |word| *word, |word| word.len())
+            .par_filter(2, |len| *len == 2);
+        assert_eq!(chained.count(), 5);
+        let tried = (words.iter())
+            .par_filter(2, |_| true)
+            .try_par_map_by_key(2, |word| *word, |word| Ok::<_, ()>(word.len()))
+            .par_map_ordered(2, Result::unwrap);
+        assert_eq!(tried.sum::<usize>(), 13);
+        let state = (words.iter()).par_filter(2, |_| true).par_map_by_key_init(
+            2,
+            |word| *word,
+            || 1,
+            |one, word| word.len() + *one,
+        );
+        assert_eq!(state.max(), Some(4));
+        assert_eq!((0..7).par_map_by_key(2, |i| *i, |i| i).len(), 7);
+    });
+}
+
 // ---- what it says
 
 #[test]
@@ -1444,13 +1673,16 @@ fn zero_and_late_options_panic_with_the_fix() {
     assert!(message(|| stage(1).in_flight(0)).contains("in_flight(1)"));
     let mut running = stage(1);
     running.next();
-    assert!(message(|| running.in_flight(1)).contains("before the first"));
+    assert!(message(|| running.in_flight(1)).contains("before its first"));
 }
 
 #[test]
 fn it_says_what_it_is() {
     let mut stage = (0..3).par_map_by_key(2, |&i| i, |i: u64| i).named("rows");
-    assert_eq!(format!("{stage:?}"), "ByKey { state: \"idle\", .. }");
+    assert_eq!(
+        format!("{stage:?}"),
+        "Stage { operator: \"par_map_by_key\", name: Some(\"rows\"), state: \"idle\", .. }"
+    );
     stage.next();
     let left = message(fanfold::testing::assert_quiescent);
     assert!(left.contains("rows"), "{left}");

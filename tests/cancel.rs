@@ -200,15 +200,12 @@ fn a_tripped_token_lets_nothing_begin() {
 /// The same of what only moves items; each has its own place for the options.
 #[test]
 fn under_a_tripped_token_nothing_is_moved() {
-    fn check<P: fanfold::Feed>(feed: fanfold::Fed<P>)
-    where
-        fanfold::Fed<P>: Iterator,
-    {
+    fn check<P: fanfold::Plan + 'static>(stage: fanfold::Stage<P>) {
         let token = CancelToken::new();
         token.cancel();
-        let mut feed = feed.cancel_on(&token);
-        assert_eq!(feed.size_hint().0, 0, "not even promised");
-        assert!(feed.next().is_none() && feed.next().is_none());
+        let mut stage = stage.cancel_on(&token);
+        assert_eq!(stage.size_hint().0, 0, "not even promised");
+        assert!(stage.next().is_none() && stage.next().is_none());
     }
     within(SOON, || {
         let pulled = Counter::new();

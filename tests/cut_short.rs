@@ -1,7 +1,7 @@
 //! Early ends: what they look like, how they are told apart from others, and what they lose.
 
 use crate::support::{Counter, Gate, SOON, bang, blocks, caught, counted, dawdle, within};
-use fanfold::{CancelToken, Cancelled, Failure, Fanfold, Fed, Feed, Merge};
+use fanfold::{CancelToken, Cancelled, Failure, Fanfold, Merge, Plan, Stage};
 use std::iter::from_fn;
 use std::time::{Duration, Instant};
 
@@ -101,18 +101,7 @@ trait Early: Iterator<Item = Row> {
     fn cut(&self) -> bool;
 }
 
-impl<S, J> Early for fanfold::Stage<S, J>
-where
-    S: fanfold::Source + 'static,
-    S::Item: Send + 'static,
-    J: fanfold::Job<S::Item, Output = Row> + 'static,
-{
-    fn cut(&self) -> bool {
-        self.is_cut_short()
-    }
-}
-
-impl<P: Feed<Output = Row> + 'static> Early for Fed<P> {
+impl<P: Plan<Output = Row> + 'static> Early for Stage<P> {
     fn cut(&self) -> bool {
         self.is_cut_short()
     }

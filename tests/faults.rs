@@ -9,8 +9,7 @@
 mod support;
 
 use fanfold::{
-    CancelToken, Cancelled, Failure, Fanfold, Fed, Feed, HedgePolicy, Job, Late, Pool, Reader,
-    Source, Stage, testing,
+    CancelToken, Cancelled, Failure, Fanfold, HedgePolicy, Late, Plan, Pool, Reader, Stage, testing,
 };
 use std::any::Any;
 use std::panic::resume_unwind;
@@ -141,11 +140,7 @@ impl Run {
     }
 
     /// With the pool and the token of the run.
-    fn with<S, J>(&self, stage: Stage<S, J>) -> Stage<S, J>
-    where
-        S: Source<Item: Send>,
-        J: Job<S::Item>,
-    {
+    fn with<P: Plan>(&self, stage: Stage<P>) -> Stage<P> {
         let stage = match &self.0.pool {
             Some(pool) => stage.on(pool),
             None => stage,
@@ -153,17 +148,6 @@ impl Run {
         match self.0.deed {
             Some(Deed::Cancel) => stage.cancel_on(&self.0.token),
             _ => stage,
-        }
-    }
-
-    fn fed<P: Feed>(&self, fed: Fed<P>) -> Fed<P> {
-        let fed = match &self.0.pool {
-            Some(pool) => fed.on(pool),
-            None => fed,
-        };
-        match self.0.deed {
-            Some(Deed::Cancel) => fed.cancel_on(&self.0.token),
-            _ => fed,
         }
     }
 }
@@ -261,10 +245,9 @@ impl From<Result<Thing, Failure>> for Out {
 /// An iterator of any kind; with a time, one that looks up in between.
 type Line = Box<dyn FnMut(Option<Duration>) -> Result<Option<Out>, Late>>;
 
-fn stage<S, J>(mut stage: Stage<S, J>, run: &Run) -> Line
+fn stage<P>(mut stage: Stage<P>, run: &Run) -> Line
 where
-    S: Source<Item: Send + 'static> + 'static,
-    J: Job<S::Item, Output: Into<Out> + 'static> + 'static,
+    P: Plan<Output: Into<Out>> + 'static,
 {
     run.0.holds.store(true, Ordering::SeqCst);
     Box::new(move |time| {
@@ -428,7 +411,7 @@ const STAGES: &[Kind] = &[
         stage(run.with(second), run)
     }),
     kind("behind a read-ahead", |run| {
-        let ahead = run.fed(run.source().readahead(2));
+        let ahead = run.with(run.source().readahead(2));
         let line = ahead.par_map_ordered(run.0.n, run.map());
         stage(run.with(line), run)
     }),
@@ -436,20 +419,20 @@ const STAGES: &[Kind] = &[
 
 const OTHERS: &[Kind] = &[
     kind("readahead", |run| {
-        plain(run.fed(run.source().readahead(run.0.n)))
+        plain(run.with(run.source().readahead(run.0.n)))
     }),
     Kind {
         ordered: false,
         ..kind("merge", |run| {
             let sources = (0..3).map(|first| run.part(first, 3));
-            plain(run.fed(fanfold::merge(sources).buffer(run.0.n)))
+            plain(run.with(fanfold::merge(sources).buffer(run.0.n)))
         })
     },
     Kind {
         ordered: false,
         ..kind("round_robin", |run| {
             let sources = (0..3).map(|first| run.part(first, 3));
-            plain(run.fed(fanfold::round_robin(sources).buffer(run.0.n)))
+            plain(run.with(fanfold::round_robin(sources).buffer(run.0.n)))
         })
     },
     Kind {
@@ -461,7 +444,7 @@ const OTHERS: &[Kind] = &[
                 keys.step();
                 Key(item.value, keys.clone())
             });
-            plain(run.fed(merge.buffer(run.0.n).unchecked()))
+            plain(run.with(merge.buffer(run.0.n).unchecked()))
         })
     },
     Kind {
@@ -473,7 +456,7 @@ const OTHERS: &[Kind] = &[
                 item.value % 3
             };
             let line = run.source().par_map_by_key(run.0.n, key, f);
-            plain(run.fed(line))
+            plain(run.with(line))
         })
     },
     kind("a stage behind a merge of stages", |run| {
@@ -481,7 +464,7 @@ const OTHERS: &[Kind] = &[
             let line = run.part(first, 2).par_map_ordered(run.0.n, run.map());
             run.with(line)
         });
-        let merge = run.fed(fanfold::round_robin(stages));
+        let merge = run.with(fanfold::round_robin(stages));
         let line = merge.par_map_ordered(run.0.n, run.map());
         plain(run.with(line))
     }),
@@ -498,7 +481,7 @@ const OTHERS: &[Kind] = &[
     Kind {
         ordered: false,
         ..kind("window by age", |run| {
-            plain(run.fed(run.source().window(run.0.n).max_age(LONG)))
+            plain(run.with(run.source().window(run.0.n).max_age(LONG)))
         })
     },
 ];

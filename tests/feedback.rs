@@ -330,7 +330,7 @@ trait MapLeads {
     fn map_leads(self) -> Vec<u64>;
 }
 
-impl<F> MapLeads for fanfold::Stage<Feedback<u64>, fanfold::Filter<F>>
+impl<F> MapLeads for fanfold::Stage<fanfold::Par<Feedback<u64>, fanfold::Filter<F>>>
 where
     F: Fn(&Lead<u64>) -> bool + Send + Sync,
 {

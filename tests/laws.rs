@@ -16,7 +16,7 @@
 mod support;
 
 use fanfold::{
-    CancelToken, Cancelled, Failure, Fanfold, Fed, Feed, HedgePolicy, Job, Merge, Pool, Source,
+    CancelToken, Cancelled, Failure, Fanfold, HedgePolicy, Merge, Parallel, Plan, Pool,
     SourceOptions, Stage, testing,
 };
 use quickcheck::{QuickCheck, quickcheck};
@@ -845,18 +845,19 @@ fn prompt(raw: Raw, holds: fn(&Case)) -> bool {
 // ---- stages
 
 /// A stage with the options of the case.
-fn with<S, J>(stage: Stage<S, J>, case: &Case, world: &World) -> Stage<S, J>
-where
-    S: Source<Item: Send>,
-    J: Job<S::Item>,
-{
-    let mut stage = stage.named("law");
+fn with<P: Parallel>(mut stage: Stage<P>, case: &Case, world: &World) -> Stage<P> {
     if let Some(k) = case.bound {
         stage = stage.in_flight(k);
     }
     if case.seed % 3 == 1 {
         stage = stage.eager();
     }
+    with_common(stage, case, world)
+}
+
+/// With those of them that every stage has.
+fn with_common<P: Plan>(mut stage: Stage<P>, case: &Case, world: &World) -> Stage<P> {
+    stage = stage.named("law");
     if let Some(pool) = case.pool() {
         stage = stage.on(&pool);
     }
@@ -1259,7 +1260,7 @@ fn windows_closed_by_age_are_chunks_if_nothing_is_slow() {
                 ..*case
             };
             let ours = |world: &World, source: Origin| {
-                fed(source.window(case.size).max_age(LONG), case, world)
+                with_common(source.window(case.size).max_age(LONG), case, world)
             };
             let twin = |_: &World, _| folded(case, case.size, list);
             let kind = Kind {
@@ -1277,24 +1278,13 @@ fn windows_closed_by_age_are_chunks_if_nothing_is_slow() {
 
 // ---- what is fed by threads of its own
 
-/// With the options of the case.
-fn fed<P: Feed>(mut fed: Fed<P>, case: &Case, world: &World) -> Fed<P> {
-    fed = fed.named("law");
-    if let Some(pool) = case.pool() {
-        fed = fed.on(&pool);
-    }
-    if let Some(token) = &world.token {
-        fed = fed.cancel_on(token);
-    }
-    fed
-}
-
 #[test]
 fn reading_ahead_changes_nothing() {
     law(|raw| {
         prompt(raw, |case| {
             let k = case.bound.unwrap_or(case.size);
-            let ours = |world: &World, source: Origin| fed(source.readahead(k), case, world);
+            let ours =
+                |world: &World, source: Origin| with_common(source.readahead(k), case, world);
             let twin = |_: &World, source| source;
             let kind = Kind {
                 ahead: Some(k),
@@ -1493,7 +1483,7 @@ fn a_merge_is_all_of_its_sources_and_each_in_order() {
                 if case.seed % 3 == 1 {
                     merge = merge.at_most(case.step);
                 }
-                fed(merge.buffer(case.n), case, world)
+                with_common(merge.buffer(case.n), case, world)
             };
             laws_of_several(case, case.n, right, ours);
         })
@@ -1531,11 +1521,11 @@ fn a_sorted_merge_is_a_stable_sort() {
             // One of each is compared.
             laws_of_several(case, case.n + 1, right, |world, sources| {
                 let merge = fanfold::merge_sorted_by_key(sources, |item| key(item.value));
-                fed(merge.buffer(case.n).unchecked(), case, world)
+                with_common(merge.buffer(case.n).unchecked(), case, world)
             });
             laws_of_several(case, case.n + 1, right, |world, sources| {
                 let merge = fanfold::merge_sorted_by_key(sources, |item| key(item.value));
-                let merge = fed(merge.buffer(case.n), case, world);
+                let merge = with_common(merge.buffer(case.n), case, world);
                 merge.map(|item| item.unwrap_or_else(|why| panic!("{why}")))
             });
         })
@@ -1561,7 +1551,7 @@ fn a_round_robin_takes_one_of_each_in_turn() {
     law(|raw| {
         prompt(raw, |case| {
             laws_of_several(case, case.n, right, |world, sources| {
-                fed(fanfold::round_robin(sources).buffer(case.n), case, world)
+                with_common(fanfold::round_robin(sources).buffer(case.n), case, world)
             });
         })
     });

@@ -504,7 +504,6 @@ fn it_goes_before_and_after_stages() {
 #[test]
 fn the_end_of_a_stage_ends_a_merge_that_waits_in_its_source() {
     within(SOON, || {
-        use fanfold::Fanfold;
         let merged = Merge::builder().source(listens()).source(0..1);
         let mut stage = merged.par_map_ordered(2, |i: u64| i);
         assert_eq!(stage.next(), Some(0));

@@ -1,7 +1,7 @@
 //! `next_within`: the next output, or word that it is not there yet.
 
 use crate::support::{Counter, Gate, SOON, bang, blocks, caught, counted, settle, within};
-use fanfold::{Fanfold, Late};
+use fanfold::{Fanfold, Late, Plan, Stage};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -274,4 +274,85 @@ fn the_end_waits_for_no_state() {
             fanfold::testing::assert_quiescent();
         });
     }
+}
+
+// ---- of every kind
+
+type Items = Box<dyn Iterator<Item = u64> + Send>;
+type Within = Box<dyn FnMut(Duration) -> Result<Option<u64>, Late> + Send>;
+
+fn calls<P: Plan<Output = u64> + Send + 'static>(mut stage: Stage<P>) -> Within
+where
+    Stage<P>: Send,
+{
+    Box::new(move |time| stage.next_within(time))
+}
+
+/// One kind of stage: its name, and how it is made.
+type Kind = (&'static str, fn(Items) -> Within);
+
+const KINDS: &[Kind] = &[
+    ("ordered", |items| calls(items.par_map_ordered(2, |i| i))),
+    ("unordered", |items| {
+        calls(items.par_map_unordered(2, |i| i))
+    }),
+    ("keyed", |items| {
+        calls(items.par_map_by_key(2, |i| i % 2, |i| i))
+    }),
+    ("readahead", |items| calls(items.readahead(2))),
+    ("merge", |items| {
+        calls(fanfold::merge([items, Box::new(std::iter::empty())]))
+    }),
+    ("round_robin", |items| calls(fanfold::round_robin([items]))),
+    ("merge_sorted", |items| {
+        calls(fanfold::merge_sorted_by_key([items], |i| *i).unchecked())
+    }),
+    ("max_age", |items| {
+        let windows = items.window(1).max_age(LONG);
+        calls(windows.aggregate(|| 0, |sum, i| sum + i))
+    }),
+];
+
+#[test]
+fn a_wait_for_any_kind_ends_in_time_and_loses_nothing() {
+    for (name, make) in KINDS {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let mut next_within = make(Box::new((0..20).chain(blocks(&gate))));
+            let _opener = gate.opener();
+            let mut got = Vec::new();
+            while got.len() < 20 {
+                match next_within(SHORT) {
+                    Ok(output) => got.extend(output),
+                    Err(late) => assert!(late.seq().is_none_or(|seq| seq == got.len() as u64)),
+                }
+            }
+            got.sort_unstable();
+            assert!(got.into_iter().eq(0..20), "{name}");
+            for _ in 0..3 {
+                assert!(next_within(SHORT).is_err(), "{name}: the source blocks");
+            }
+            gate.open();
+            assert_eq!(next_within(LONG), Ok(None), "{name}");
+            assert_eq!(next_within(LONG), Ok(None), "{name}");
+        });
+    }
+}
+
+/// A batch that is open stays so: its items come out with those that follow.
+#[test]
+fn a_batch_that_is_not_full_in_time_is_kept() {
+    within(SOON, || {
+        let gate = Gate::new();
+        let later = blocks(&gate).chain(2..4);
+        let mut batches = (0..2).chain(later).window(3).max_age(LONG);
+        let _opener = gate.opener();
+        for _ in 0..2 {
+            assert!(batches.next_within(SHORT).is_err(), "one is missing");
+        }
+        gate.open();
+        assert_eq!(batches.next_within(LONG), Ok(Some(vec![0, 1, 2])));
+        assert_eq!(batches.next_within(LONG), Ok(Some(vec![3])));
+        assert_eq!(batches.next_within(LONG), Ok(None));
+    });
 }

@@ -8,11 +8,13 @@ const TOLD_WITH: &[(&str, &str)] = &[
     ("broadcast_into", "broadcast"),
     ("group_all", "group"),
     ("is_cut_short", "cancel_on"),
+    ("par_map_by_key_init", "par_map_by_key"),
     ("parallel_map_on", "parallel_map"),
     ("replica", "hedge"),
     ("route_into", "route"),
     ("scope", "within"),
     ("split_into", "split"),
+    ("try_par_map_by_key", "par_map_by_key"),
 ];
 
 /// What stands between fences, with its language, or between those.
@@ -60,9 +62,12 @@ fn name(declared: &'static str) -> &'static str {
 fn operators() -> Vec<&'static str> {
     let methods = include_str!("../src/fanfold.rs").lines();
     let methods = methods.filter_map(|line| line.strip_prefix("    fn "));
-    let mut stage = include_str!("../src/stage.rs").split("    // ---- ");
-    let options = stage.find(|part| part.starts_with("options\n"));
-    let options = options.expect("the options").lines();
+    let stage = [
+        include_str!("../src/stage.rs"),
+        include_str!("../src/stage/options.rs"),
+        include_str!("../src/stage/scoped.rs"),
+    ];
+    let options = stage.into_iter().flat_map(str::lines);
     let options = options.filter_map(|line| line.strip_prefix("    pub fn "));
     let exports = include_str!("../src/lib.rs").split("pub use ").skip(1);
     let exports = exports.filter_map(|export| export.split_once(';')?.0.rsplit("::").next());

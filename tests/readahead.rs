@@ -455,13 +455,16 @@ fn zero_and_late_options_panic_with_the_fix() {
     assert!(message(|| (0..3).readahead(0)).contains("readahead(1)"));
     let mut running = (0..3).readahead(1);
     running.next();
-    assert!(message(|| running.overflow(Overflow::DropNewest)).contains("before the first"));
+    assert!(message(|| running.overflow(Overflow::DropNewest)).contains("before its first"));
 }
 
 #[test]
 fn it_says_what_it_is() {
     let mut ahead = (0..3).readahead(1).named("rows");
-    assert_eq!(format!("{ahead:?}"), "Readahead { state: \"idle\", .. }");
+    assert_eq!(
+        format!("{ahead:?}"),
+        "Stage { operator: \"readahead\", name: Some(\"rows\"), state: \"idle\", .. }"
+    );
     ahead.next();
     let left = message(fanfold::testing::assert_quiescent);
     assert!(left.contains("rows"), "{left}");

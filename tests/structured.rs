@@ -537,17 +537,7 @@ trait FilterCount {
     fn filter_count(self) -> usize;
 }
 
-impl<S: fanfold::Source, J: fanfold::Job<S::Item, Output = bool>> FilterCount
-    for fanfold::Stage<S, J>
-where
-    S::Item: Send,
-{
-    fn filter_count(self) -> usize {
-        self.fold(0, |count, good| count + usize::from(good))
-    }
-}
-
-impl<P: fanfold::Feed<Output = bool>> FilterCount for fanfold::Fed<P> {
+impl<P: fanfold::Plan<Output = bool>> FilterCount for fanfold::Stage<P> {
     fn filter_count(self) -> usize {
         self.fold(0, |count, good| count + usize::from(good))
     }

@@ -1,6 +1,6 @@
 //! A clock that a test moves.
 
-use crate::engine::clock::{Clock, Sleeper};
+use crate::limiter::clock::{Clock, Sleeper};
 use crate::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -31,18 +31,18 @@ pub struct ManualClock(Arc<Hands>);
 #[derive(Debug, Default)]
 struct Hands {
     jumps: bool,
-    state: Mutex<State>,
+    state: Mutex<ClockState>,
     /// Somebody has gone to sleep.
     asleep: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ClockState {
     now: Duration,
     asleep: Vec<(Duration, Sleeper)>,
 }
 
-impl State {
+impl ClockState {
     /// Moves the clock, and takes out those whose hour it is.
     fn move_to(&mut self, now: Duration) -> Vec<Sleeper> {
         self.now = self.now.max(now);

@@ -1,0 +1,379 @@
+//! The side of the consumer.
+
+use crate::cancel;
+use crate::error::Cancelled;
+use crate::fan_in::alarm::Alarm;
+use crate::fan_in::lane::{GIVEN_UP, LaneOpts, Message, SourceLane, SourceTask};
+use crate::fan_in::turns::{Rule, TurnOrder};
+use crate::fan_in::worker::FanIn;
+use crate::runtime::context;
+use crate::runtime::cost::nanos;
+use crate::runtime::event::{Event, Listener, WaitResult};
+use crate::runtime::lease::Stop;
+use crate::runtime::plan::{Common, Ending};
+use crate::runtime::scope::StartPermit;
+use crate::runtime::session::Session;
+use crate::runtime::spin::SpinPolicy;
+use crate::size_hint::{self, Hint};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, steal,
+};
+use crate::unwind;
+
+/// What the consumer gets.
+#[derive(Debug)]
+pub(crate) enum Got<T> {
+    /// From this lane.
+    Message(usize, Message<T>),
+    /// It is later than that.
+    Late,
+    /// Nobody wants it now; there may be more.
+    Unwanted,
+    /// No lane will give anything more.
+    Over,
+}
+
+/// In ns. A task that was parked less than this ago is woken when half of the lane is free, and
+/// not for each single item.
+pub(super) const LONG_AGO: u64 = 100_000;
+
+/// The consumer's side.
+pub(crate) struct Front<I: Iterator> {
+    session: Session,
+    shared: Arc<FanIn<I>>,
+    lanes: Vec<Arc<SourceLane<I>>>,
+    /// Lanes that have not told their end.
+    open: usize,
+    listener: Listener,
+    ready: TurnOrder,
+    /// Whether a lane has a time-out.
+    timed: bool,
+    /// When to look at them again.
+    check: Option<Instant>,
+    /// How many items are left in the sources, as far as they have said.
+    hint: Hint,
+}
+
+impl<I: Iterator> std::fmt::Debug for Front<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front")
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I> Front<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    /// Starts; at most so many threads at once. `None`: the scope is over.
+    pub(crate) fn start(
+        start_permit: StartPermit,
+        common: Common,
+        operator: &str,
+        rule: Rule,
+        at_most: usize,
+        hint: Hint,
+    ) -> Option<Self> {
+        let listener = Listener::new();
+        let session = Session::start(start_permit, common, operator, listener.event())?;
+        let shared = Arc::new(FanIn {
+            control: Arc::clone(session.control()),
+            event: Arc::clone(listener.event()),
+            alarm: Alarm::new(),
+            pending: Injector::new(),
+            arrivals: Injector::new(),
+            leases: session.leases().clone(),
+            workers: Mutex::new(0),
+            limit: AtomicUsize::new(at_most),
+            crowded: AtomicBool::new(false),
+            born: Instant::now(),
+        });
+        Some(Front {
+            session,
+            shared,
+            lanes: Vec::new(),
+            open: 0,
+            listener,
+            ready: TurnOrder::new(rule),
+            timed: false,
+            check: None,
+            hint,
+        })
+    }
+
+    /// Adds a source, and has it pulled from now on.
+    pub(crate) fn add(&mut self, source: I, opts: LaneOpts) {
+        let index = self.lanes.len();
+        self.timed |= opts.timeout.is_some();
+        self.ready.lane(&opts);
+        let control = &self.shared.control;
+        let lane = Arc::new(SourceLane {
+            index,
+            opts,
+            queue: Injector::new(),
+            len: AtomicUsize::new(0),
+            parked: Mutex::new(None),
+            token: control.source_token().child(),
+            inside: control.add_source(),
+            since: AtomicU64::new(0),
+        });
+        self.lanes.push(Arc::clone(&lane));
+        self.open += 1;
+        let patience = SpinPolicy::new();
+        self.shared.dispatch(SourceTask {
+            source,
+            lane,
+            patience,
+        });
+    }
+
+    pub(crate) fn event(&self) -> &Arc<Event> {
+        self.listener.event()
+    }
+
+    /// The next of any lane, by the rule. `more`: whether the caller has something else to look
+    /// after, of which the event is notified; then this comes back as if it were late. `growing`: lanes
+    /// may still be added, so this is not over when all have ended.
+    pub(crate) fn next(
+        &mut self,
+        until: Option<Instant>,
+        growing: bool,
+        more: impl Fn() -> bool,
+    ) -> Got<I::Item> {
+        self.look_at_clock();
+        while !self.session.is_over() {
+            while let Some(index) = steal(&self.shared.arrivals) {
+                self.ready.add(index);
+            }
+            if let Some(index) = self.ready.pop() {
+                if let Some(event) = self.take(index, true) {
+                    return Got::Message(index, event);
+                }
+                continue;
+            }
+            if more() {
+                return Got::Late;
+            }
+            let growing = growing && !self.shared.control.is_draining();
+            if self.open == 0 && !growing {
+                break;
+            }
+            // Looked at before the arrivals are looked at for the last time.
+            let stopped = self.shared.is_stopped();
+            if stopped && self.shared.arrivals.is_empty() {
+                break;
+            }
+            if let Some(got) = self.wait(None, until, &more) {
+                return got;
+            }
+        }
+        self.end();
+        Got::Over
+    }
+
+    /// The next of this lane. `Over`: it was stopped, and gives nothing more; others may have something.
+    pub(crate) fn next_of(&mut self, index: usize, until: Option<Instant>) -> Got<I::Item> {
+        loop {
+            while steal(&self.shared.arrivals).is_some() {}
+            let stopped = self.shared.is_stopped();
+            if let Some(event) = self.take(index, false) {
+                return Got::Message(index, event);
+            }
+            if self.session.is_over() || stopped {
+                return Got::Over;
+            }
+            if let Some(got) = self.wait(Some(index), until, &|| false) {
+                return got;
+            }
+        }
+    }
+
+    /// Nothing more is wanted. A source that blocks is not waited for: that is for the drop to do, which
+    /// also drops what is there.
+    pub(crate) fn stop(&mut self) {
+        let cut_short = self.shared.is_stopped() && self.open > 0;
+        self.shared.control.stop();
+        self.session.end(cut_short);
+    }
+
+    /// Nothing more will come. Joins the threads, unless one may be stuck in a source that nobody
+    /// waits for: that is for the drop to do.
+    pub(crate) fn end(&mut self) {
+        if self.session.is_over() {
+            return;
+        }
+        let stopped = self.shared.is_stopped();
+        let given_up = |lane: &Arc<SourceLane<I>>| lane.since.load(Ordering::SeqCst) == GIVEN_UP;
+        if !stopped && !self.lanes.iter().any(given_up) {
+            self.session.join();
+        }
+        let drained = self.shared.control.is_drained();
+        self.session.end(drained || stopped && self.open > 0);
+    }
+
+    pub(crate) fn ending(&self) -> &dyn Ending {
+        &self.session
+    }
+
+    /// A hint of what is left that holds also after the end and after a cancellation.
+    pub(crate) fn size_hint(&self) -> Hint {
+        if self.session.is_over() {
+            (0, Some(0))
+        } else if self.shared.is_stopped() {
+            (0, self.hint.1)
+        } else {
+            self.hint
+        }
+    }
+
+    /// Whether the lane has something.
+    fn take(&mut self, index: usize, listed: bool) -> Option<Message<I::Item>> {
+        let lane = &self.lanes[index];
+        let (event, left, parked) = lane.take()?;
+        if listed && left > 0 {
+            self.ready.add(index);
+        }
+        if parked {
+            let before = if left <= lane.opts.bound / 2 {
+                u64::MAX
+            } else {
+                self.shared.clock().saturating_sub(LONG_AGO)
+            };
+            if let Some(task) = lane.unpark(before) {
+                self.shared.dispatch(task);
+            }
+        }
+        match event {
+            Message::Item(_) => self.hint = size_hint::one_less(self.hint),
+            Message::Panic(_) => self.hint.0 = 0,
+            Message::End => self.open -= 1,
+            Message::TimedOut => {}
+        }
+        Some(event)
+    }
+
+    fn wait(
+        &mut self,
+        lane: Option<usize>,
+        until: Option<Instant>,
+        more: &impl Fn() -> bool,
+    ) -> Option<Got<I::Item>> {
+        if self.pulls_itself() {
+            return None;
+        }
+        let (shared, lanes, open) = (&self.shared, &self.lanes, self.open);
+        let (alarm, timed) = (&shared.alarm, self.timed);
+        let due = if timed {
+            alarm.look(lanes.iter().filter_map(|lane| lane.due()))
+        } else {
+            u64::MAX
+        };
+        let limit = until.into_iter().chain(shared.instant(due)).min();
+        let ready = || {
+            let there = match lane {
+                Some(index) => lanes[index].len() > 0,
+                None => !shared.arrivals.is_empty() || more(),
+            };
+            let armed = timed && alarm.is_before(due);
+            there || armed || shared.is_stopped() || open == 0 && shared.control.is_draining()
+        };
+        let heard = self.listener.wait(ready, limit);
+        if timed {
+            alarm.awake();
+        }
+        match heard {
+            WaitResult::Ready => None,
+            WaitResult::Unwanted => Some(Got::Unwanted),
+            WaitResult::Late if until.is_some_and(|until| until <= Instant::now()) => {
+                Some(Got::Late)
+            }
+            WaitResult::Late => {
+                self.check = None;
+                self.look_at_clock();
+                None
+            }
+        }
+    }
+
+    /// Where no thread could be started the consumer pulls, an item at a time.
+    fn pulls_itself(&mut self) -> bool {
+        if context::is_unwanted() {
+            return false;
+        }
+        let alone = self.shared.crowded.load(Ordering::Relaxed) && *self.shared.workers.lock() == 0;
+        if !alone {
+            return false;
+        }
+        cancel::keep_time();
+        if self.shared.is_stopped() {
+            return false;
+        }
+        let Some(task) = steal(&self.shared.pending) else {
+            return false;
+        };
+        self.shared.pull(task, true);
+        true
+    }
+
+    // ---- time-outs
+
+    /// Before that nothing is overdue.
+    fn next_check(&self) -> Option<Instant> {
+        let clock = self.shared.clock();
+        let due = self.lanes.iter().filter_map(|lane| {
+            // Who is not in the source may enter it at any time.
+            lane.due()
+                .or_else(|| Some(clock.saturating_add(nanos(lane.opts.timeout?))))
+        });
+        self.shared.instant(due.min()?)
+    }
+
+    /// Gives up what has been silent for too long.
+    fn look_at_clock(&mut self) {
+        if !self.timed || self.check.is_some_and(|check| check > Instant::now()) {
+            return;
+        }
+        let clock = self.shared.clock();
+        for lane in &self.lanes {
+            let Some(limit) = lane.opts.timeout else {
+                continue;
+            };
+            let since = lane.since.load(Ordering::SeqCst);
+            let in_source = since != 0 && since != GIVEN_UP;
+            if in_source && clock.saturating_sub(since) > nanos(limit) {
+                let order = Ordering::SeqCst;
+                let given_up = lane.since.compare_exchange(since, GIVEN_UP, order, order);
+                if given_up.is_ok() {
+                    self.shared
+                        .control
+                        .stray(lane.token.trip(Cancelled::BY_DEADLINE));
+                    lane.inside.interrupt();
+                    self.shared.push(lane, Message::TimedOut);
+                    self.shared.push(lane, Message::End);
+                }
+            }
+        }
+        self.check = self.next_check();
+    }
+}
+
+impl<I: Iterator> Drop for Front<I> {
+    fn drop(&mut self) {
+        let mut panic = self.session.close();
+        while let Some(task) = steal(&self.shared.pending) {
+            unwind::first(&mut panic, unwind::discard(task.source));
+        }
+        for lane in &self.lanes {
+            let parked = lane.parked.lock().take();
+            if let Some((task, _)) = parked {
+                unwind::first(&mut panic, unwind::discard(task.source));
+            }
+            while let Some(event) = steal(&lane.queue) {
+                unwind::first(&mut panic, unwind::discard(event));
+            }
+        }
+        unwind::raise(panic);
+    }
+}

@@ -1,0 +1,396 @@
+//! `merge`: several sources, each on a thread of its own, into one stream in the order of arrival.
+
+mod handle;
+mod options;
+mod report;
+
+pub use self::handle::MergeHandle;
+pub use self::options::SourceOptions;
+pub use self::report::MergeReport;
+
+use self::handle::{Additions, Admission, Door, LiveSource, SourceEntry};
+use self::options::checked;
+use self::report::Life;
+use crate::error::Late;
+use crate::fan_in::front::{Front, Got};
+use crate::fan_in::lane::{LaneOpts, Message};
+use crate::fan_in::turns::Rule;
+use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
+use crate::runtime::scope::StartPermit;
+use crate::size_hint::{self, Hint};
+use crate::stage::Stage;
+use crate::sync::{Arc, AtomicBool, Instant, Mutex, Ordering};
+use std::fmt;
+use std::panic::resume_unwind;
+
+/// Several sources as one; made by [`merge`] and [`Merge::builder`].
+///
+/// Options, terminal calls and what its drop waits for: see [`Stage`].
+pub type Merge<'s, T> = Stage<Merging<'s, T>>;
+
+/// So many items of each source are pulled ahead, if nothing else is said.
+const BUFFER: usize = 64;
+
+/// Merges sources of one type: each is pulled on a thread of its own, and the items come as they
+/// arrive.
+///
+/// The items of one source keep their order; between sources there is none but that of arrival,
+/// and sources that have something take turns, so that none starves. A source that blocks delays no
+/// other, and one that ends or panics leaves the others running. Lazy: nothing is pulled before the
+/// first `next()`. Of each source at most [`buffer`](Merge::buffer) items are pulled and not yet taken.
+/// Ends when all sources have. For unlike sources and for options of one of them see
+/// [`Merge::builder`]. The drop waits for every source that is in its `next()`: one that looks at
+/// [`CancelToken::current`](crate::CancelToken::current) comes out at once, an
+/// [`mpsc::Receiver`](std::sync::mpsc::Receiver) when its sender sends or hangs up.
+///
+/// # Panics
+///
+/// A panic of a source is raised when it arrives, after what the source gave before; the others
+/// go on: call `next()` again.
+///
+/// # Complexity
+///
+/// One leased thread a source, unless [`at_most`](Merge::at_most) says less. An item costs some
+/// 100 ns, however many sources there are.
+///
+/// # Examples
+///
+/// ```
+/// let mut all: Vec<u32> = fanfold::merge([1..=3, 10..=12]).collect();
+/// all.sort();
+/// assert_eq!(all, [1, 2, 3, 10, 11, 12]);
+/// ```
+pub fn merge<'s, I>(sources: impl IntoIterator<Item = I>) -> Merge<'s, I::Item>
+where
+    I: IntoIterator<Item: Send, IntoIter: Send + 's>,
+{
+    sources.into_iter().fold(Merge::builder(), Merge::source)
+}
+
+/// What a [`Merge`] is before it runs.
+pub struct Merging<'s, T> {
+    sources: Vec<SourceEntry<'s, T>>,
+    buffer: usize,
+    at_most: usize,
+    rule: Rule,
+    report: MergeReport,
+    door: Option<Door<'s, T>>,
+}
+
+impl<T> fmt::Debug for Merging<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Merging")
+            .field("sources", &self.sources.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'s, T: Send> Merge<'s, T> {
+    /// An empty merge, to which sources of any types are added.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Merge, SourceOptions};
+    ///
+    /// let words = ["a", "b"].into_iter().map(str::to_owned);
+    /// let numbers = (1..=4).map(|n| n.to_string());
+    /// let merge = Merge::builder()
+    ///     .source(words)
+    ///     .source_with(numbers, SourceOptions::new().weight(2));
+    /// assert_eq!(merge.count(), 6);
+    /// ```
+    pub fn builder() -> Self {
+        Stage::new(Merging {
+            sources: Vec::new(),
+            buffer: BUFFER,
+            at_most: usize::MAX,
+            rule: Rule::Turns,
+            report: MergeReport::default(),
+            door: None,
+        })
+    }
+
+    /// Adds a source.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    #[track_caller]
+    pub fn source<I>(self, source: I) -> Self
+    where
+        I: IntoIterator<Item = T, IntoIter: Send + 's>,
+    {
+        self.source_with(source, SourceOptions::new())
+    }
+
+    /// Adds a source with options of its own.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    #[track_caller]
+    pub fn source_with<I>(self, source: I, options: SourceOptions) -> Self
+    where
+        I: IntoIterator<Item = T, IntoIter: Send + 's>,
+    {
+        self.with(|plan| {
+            let source = LiveSource {
+                iter: Box::new(source.into_iter()),
+                life: Life::new(&plan.report.0),
+            };
+            plan.sources.push((source, options));
+        })
+    }
+
+    /// Yields an item of a source only while none that was added before it has one ready.
+    ///
+    /// By default sources take turns. Every source is still pulled ahead into its buffer. A source
+    /// that always has something ready starves those after it: that is what strict priority means.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Merge;
+    ///
+    /// let urgent = ["now"].into_iter();
+    /// let merge = Merge::builder().source(urgent).source(["later"; 3]).strict_priority();
+    /// assert_eq!(merge.count(), 4);
+    /// ```
+    #[track_caller]
+    pub fn strict_priority(self) -> Self {
+        self.with(|plan| plan.rule = Rule::Priority)
+    }
+
+    /// How many items of each source may be pulled and not yet taken; 64 by default.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0, or after the first `next()`.
+    #[track_caller]
+    pub fn buffer(self, items: usize) -> Self {
+        let items = checked(items);
+        self.with(|plan| plan.buffer = items)
+    }
+
+    /// Leases no more than `threads` threads, however many sources there are; one a source by
+    /// default.
+    ///
+    /// The threads go from source to source, item by item. The price: as many silent sources as
+    /// there are threads hold up all the others until one of them gives something.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0, or after the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let merge = fanfold::merge((0..100).map(|i| i..i + 10)).at_most(4);
+    /// assert_eq!(merge.count(), 1_000);
+    /// ```
+    #[track_caller]
+    pub fn at_most(self, threads: usize) -> Self {
+        assert!(
+            threads > 0,
+            "a merge needs at least 1 thread: leave at_most out for one a source"
+        );
+        self.with(|plan| plan.at_most = threads)
+    }
+
+    /// A report that can be read from any thread, for a dashboard.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    #[track_caller]
+    pub fn report(&mut self) -> MergeReport {
+        self.plan().report.clone()
+    }
+
+    /// A handle that adds sources, also while the merge runs.
+    ///
+    /// With a handle the merge ends when the last of its handles has been dropped and the last source has
+    /// ended.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut merge = fanfold::merge([0..2]);
+    /// let handle = merge.handle();
+    /// assert_eq!(merge.next(), Some(0));
+    /// handle.add(10..12).unwrap();
+    /// drop(handle);
+    /// let mut rest: Vec<u32> = merge.collect();
+    /// rest.sort();
+    /// assert_eq!(rest, [1, 10, 11]);
+    /// ```
+    #[track_caller]
+    pub fn handle(&mut self) -> MergeHandle<'s, T> {
+        let plan = self.plan();
+        let tally = &plan.report.0;
+        let Door(intake) = plan.door.get_or_insert_with(|| {
+            Door(Arc::new(Additions {
+                tally: Arc::clone(tally),
+                news: AtomicBool::new(false),
+                state: Mutex::new(Admission {
+                    waiting: Vec::new(),
+                    handles: 0,
+                    closed: false,
+                    event: None,
+                }),
+            }))
+        });
+        intake.state.lock().handles += 1;
+        MergeHandle(Arc::clone(intake))
+    }
+}
+
+/// What a [`Merge`] is while it runs.
+pub struct MergeIter<'s, T> {
+    front: Front<LiveSource<'s, T>>,
+    /// Of each lane.
+    lanes: Vec<(String, Arc<Life>)>,
+    buffer: usize,
+    report: MergeReport,
+    door: Option<Door<'s, T>>,
+    /// Sources may still be added.
+    growing: bool,
+}
+
+impl<T> fmt::Debug for MergeIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MergeIter")
+            .field("lanes", &self.lanes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'s, T: Send> MergeIter<'s, T> {
+    fn add(&mut self, (source, options): SourceEntry<'s, T>) {
+        let index = self.lanes.len();
+        let name = options.name.unwrap_or_else(|| format!("source {index}"));
+        self.lanes.push((name, Arc::clone(&source.life)));
+        let opts = LaneOpts {
+            weight: options.weight.unwrap_or(1),
+            timeout: options.timeout,
+            ..LaneOpts::new(options.buffer.unwrap_or(self.buffer))
+        };
+        self.front.add(source, opts);
+    }
+
+    /// Takes in what the handles have added.
+    fn admit(&mut self) {
+        let Some(Door(intake)) = &self.door else {
+            return;
+        };
+        if intake.news.swap(false, Ordering::Acquire) {
+            let waiting = {
+                let mut state = intake.state.lock();
+                self.growing = state.handles > 0;
+                std::mem::take(&mut state.waiting)
+            };
+            for entry in waiting {
+                self.add(entry);
+            }
+        }
+    }
+
+    fn timed_out(&mut self, index: usize) {
+        let (name, life) = &self.lanes[index];
+        life.over();
+        self.report.0.timed_out.lock().push(name.clone());
+    }
+}
+
+impl<T: Send> Iterator for MergeIter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.next_until(None).ok()?
+    }
+
+    fn size_hint(&self) -> Hint {
+        self.front.size_hint()
+    }
+}
+
+impl<T: Send> Running for MergeIter<'_, T> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<T>, Late> {
+        loop {
+            self.admit();
+            let growing = self.growing;
+            let door = self.door.as_ref();
+            let news = || door.is_some_and(|door| door.0.news.load(Ordering::Acquire));
+            match self.front.next(until, growing, news) {
+                Got::Message(_, Message::Item(item)) => return Ok(Some(item)),
+                Got::Message(_, Message::Panic(panic)) => resume_unwind(panic),
+                Got::Message(index, Message::TimedOut) => self.timed_out(index),
+                Got::Message(_, Message::End) => {}
+                Got::Unwanted => return unwanted(until),
+                Got::Late if news() => {}
+                Got::Late => return Err(Late::new(None)),
+                Got::Over => {
+                    self.door = None;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn ending(&self) -> &dyn Ending {
+        self.front.ending()
+    }
+}
+
+impl<'s, T: Send> Plan for Merging<'s, T> {
+    type Output = T;
+    type Running = MergeIter<'s, T>;
+
+    const NAME: &'static str = "merge";
+
+    fn size_hint(&self) -> Hint {
+        let hints = self.sources.iter().map(|(source, options)| {
+            let (low, high) = source.iter.size_hint();
+            (if options.timeout.is_some() { 0 } else { low }, high)
+        });
+        let (low, high) = size_hint::sum(hints);
+        (low, high.filter(|_| self.door.is_none()))
+    }
+
+    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<MergeIter<'s, T>>> {
+        let hint = self.size_hint();
+        let front = Front::start(
+            start_permit,
+            common,
+            Self::NAME,
+            self.rule,
+            self.at_most,
+            hint,
+        )?;
+        if let Some(Door(intake)) = &self.door {
+            intake.state.lock().event = Some(Arc::clone(front.event()));
+            intake.news.store(true, Ordering::Release);
+        }
+        let mut running = Box::new(MergeIter {
+            front,
+            lanes: Vec::with_capacity(self.sources.len()),
+            buffer: self.buffer,
+            report: self.report,
+            growing: self.door.is_some(),
+            door: self.door,
+        });
+        for entry in self.sources {
+            running.add(entry);
+        }
+        Some(running)
+    }
+}

@@ -1,0 +1,97 @@
+//! What can be said of one source of a merge.
+
+use std::time::Duration;
+
+/// What is said of one source of a [`Merge`](crate::Merge).
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{Merge, SourceOptions};
+/// use std::time::Duration;
+///
+/// let patient = SourceOptions::new().named("sensor").timeout(Duration::from_secs(60));
+/// let merge = Merge::builder().source_with(1..3, patient);
+/// assert_eq!(merge.count(), 2);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "it does nothing until it is given to a merge"]
+pub struct SourceOptions {
+    pub(super) name: Option<String>,
+    pub(super) weight: Option<u32>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) buffer: Option<usize>,
+}
+
+impl SourceOptions {
+    /// Nothing special.
+    pub fn new() -> Self {
+        SourceOptions::default()
+    }
+
+    /// The name in reports; `source 0`, `source 1`, … by default.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many items the source may give in a round; 1 by default.
+    ///
+    /// A round ends when every source that has something has given its share. So of sources that
+    /// always have something each gets its share of every round, and none starves.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    #[track_caller]
+    pub fn weight(mut self, weight: u32) -> Self {
+        assert!(
+            weight > 0,
+            "the weight of a source must be at least 1: write 1, and more for the others"
+        );
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Drops the source when it has been silent for longer than this, and says so in the
+    /// [report](crate::MergeReport::timed_out).
+    ///
+    /// The time runs while the source's `next()` runs, anew for each item; the time in which a full
+    /// buffer keeps it waiting does not count. Its thread cannot be taken out of it, and is waited for
+    /// when the merge is dropped; [`CancelToken::current`](crate::CancelToken::current) is tripped for
+    /// it, so a source that looks at that comes out at once. A channel does not look at it, so the drop
+    /// waits for its sender; `docs/operators.md` has a receiver that does.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn timeout(mut self, time: Duration) -> Self {
+        assert!(
+            !time.is_zero(),
+            "the time-out of a source must be more than zero: leave it out for no limit"
+        );
+        self.timeout = Some(time);
+        self
+    }
+
+    /// How many items may be pulled and not yet taken; overrides [`Merge::buffer`](crate::Merge::buffer).
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    #[track_caller]
+    pub fn buffer(mut self, items: usize) -> Self {
+        self.buffer = Some(checked(items));
+        self
+    }
+}
+
+#[track_caller]
+pub(super) fn checked(buffer: usize) -> usize {
+    assert!(
+        buffer > 0,
+        "the buffer of a source must be at least 1: write buffer(1) for one item ahead"
+    );
+    buffer
+}

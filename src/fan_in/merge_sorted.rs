@@ -1,0 +1,444 @@
+//! `merge_sorted_by_key`: several sorted sources into one sorted stream.
+
+use crate::error::Late;
+use crate::fan_in::front::{Front, Got};
+use crate::fan_in::lane::{LaneOpts, Message};
+use crate::fan_in::turns::Rule;
+use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
+use crate::runtime::scope::StartPermit;
+use crate::size_hint::{self, Hint};
+use crate::stage::Stage;
+use crate::sync::Instant;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::resume_unwind;
+
+/// Sorted sources as one sorted stream; made by [`merge_sorted_by_key`].
+///
+/// Options, terminal calls and what its drop waits for: see [`Stage`].
+pub type MergeSorted<I, F, C = Checked> = Stage<Sorting<I, F, C>>;
+
+const BUFFER: usize = 64;
+
+/// Merges sources that are sorted by `key`, lowest key first; each is pulled ahead on a thread of
+/// its own.
+///
+/// Of items with equal keys that of the earlier source comes first, so the order is the same on
+/// every run. Of each source at most [`buffer`](MergeSorted::buffer) items are pulled and not yet taken, and one
+/// more is compared. To yield an item, one of each source must be there: a source that is silent holds
+/// up the others, and the drop waits for a source that is in its `next()`. After a [cancellation](MergeSorted::cancel_on) what is there is merged. Lazy: nothing is pulled before the first `next()`. `key` is called once an item, on
+/// the consumer's thread.
+///
+/// # Panics
+///
+/// A panic of a source is raised before any further item; the others go on: call `next()` again.
+///
+/// # Errors
+///
+/// An item whose key is lower than that of the one before it in the same source ends the stream with
+/// [`Unsorted`], which names the source and both keys. See [`unchecked`](MergeSorted::unchecked) for items
+/// instead of `Result`s.
+///
+/// # Complexity
+///
+/// `O(log k)` comparisons an item for `k` sources. One leased thread a source.
+///
+/// # Examples
+///
+/// ```
+/// let logs = [vec![(1, "a"), (4, "b")], vec![(2, "c"), (3, "d")]];
+/// let all: Result<Vec<_>, _> = fanfold::merge_sorted_by_key(logs, |line| line.0).collect();
+/// assert_eq!(all.unwrap(), [(1, "a"), (2, "c"), (3, "d"), (4, "b")]);
+///
+/// let wrong = [vec![1, 5], vec![7, 6]];
+/// let error = fanfold::merge_sorted_by_key(wrong, |x| *x).find_map(Result::err).unwrap();
+/// assert_eq!((error.source_index, error.before, error.after), (1, 7, 6));
+/// ```
+pub fn merge_sorted_by_key<S, K, F>(
+    sources: S,
+    key: F,
+) -> MergeSorted<<S::Item as IntoIterator>::IntoIter, F>
+where
+    S: IntoIterator<Item: IntoIterator<Item: Send, IntoIter: Send>>,
+    F: FnMut(&<S::Item as IntoIterator>::Item) -> K + Send,
+    K: Ord + Send,
+{
+    Stage::new(Sorting {
+        sources: sources.into_iter().map(IntoIterator::into_iter).collect(),
+        key,
+        buffer: BUFFER,
+        check: PhantomData::<Checked>,
+    })
+}
+
+/// A source of [`merge_sorted_by_key`] was not sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unsorted<K> {
+    /// Which source, from 0.
+    pub source_index: usize,
+    /// The key of an item of it.
+    pub before: K,
+    /// The lower key of the item after that.
+    pub after: K,
+}
+
+impl<K: fmt::Debug> fmt::Display for Unsorted<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "source {} is not sorted: key {:?} comes after {:?}; sort it, or merge by another key",
+            self.source_index, self.after, self.before
+        )
+    }
+}
+
+impl<K: fmt::Debug> std::error::Error for Unsorted<K> {}
+
+/// What a [`MergeSorted`] is before it runs.
+pub struct Sorting<I, F, C> {
+    sources: Vec<I>,
+    key: F,
+    buffer: usize,
+    check: PhantomData<C>,
+}
+
+impl<I, F, C> fmt::Debug for Sorting<I, F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sorting")
+            .field("sources", &self.sources.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The order of each source is checked; the default.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Checked;
+
+/// The order of the sources is trusted; see [`MergeSorted::unchecked`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Trusted;
+
+/// What becomes of an item. Sealed: [`Checked`] or [`Trusted`].
+pub trait Check<T, K>: Send + sealed::Sealed {
+    /// What is yielded.
+    type Output;
+
+    /// Whether the order is looked at.
+    #[doc(hidden)]
+    const LOOKS: bool;
+
+    #[doc(hidden)]
+    fn item(item: T) -> Self::Output;
+
+    #[doc(hidden)]
+    fn unsorted(wrong: Unsorted<K>) -> Option<Self::Output>;
+}
+
+mod sealed {
+    #[allow(unnameable_types)] // so that `Check` is ours alone
+    pub trait Sealed {}
+    impl Sealed for super::Checked {}
+    impl Sealed for super::Trusted {}
+}
+
+impl<T, K> Check<T, K> for Checked {
+    type Output = Result<T, Unsorted<K>>;
+
+    const LOOKS: bool = true;
+
+    fn item(item: T) -> Self::Output {
+        Ok(item)
+    }
+
+    fn unsorted(wrong: Unsorted<K>) -> Option<Self::Output> {
+        Some(Err(wrong))
+    }
+}
+
+impl<T, K> Check<T, K> for Trusted {
+    type Output = T;
+
+    const LOOKS: bool = false;
+
+    fn item(item: T) -> T {
+        item
+    }
+
+    fn unsorted(_: Unsorted<K>) -> Option<T> {
+        None
+    }
+}
+
+impl<I, F, C> MergeSorted<I, F, C>
+where
+    Sorting<I, F, C>: Plan,
+{
+    /// How many items of each source may be pulled and not yet taken; 64 by default.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0, or after the first `next()`.
+    #[track_caller]
+    pub fn buffer(self, items: usize) -> Self {
+        assert!(
+            items > 0,
+            "the buffer of a source must be at least 1: write buffer(1) for one item ahead"
+        );
+        self.with(|plan| plan.buffer = items)
+    }
+}
+
+impl<I, K, F> MergeSorted<I, F>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+    F: FnMut(&I::Item) -> K + Send,
+    K: Ord + Send,
+{
+    /// Trusts the sources to be sorted, and yields plain items. What is not sorted comes out in
+    /// some order that is not sorted either.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let all = fanfold::merge_sorted_by_key([[1, 4], [2, 3]], |x| *x).unchecked();
+    /// assert!(all.eq([1, 2, 3, 4]));
+    /// ```
+    #[track_caller]
+    pub fn unchecked(self) -> MergeSorted<I, F, Trusted> {
+        let trusting = |plan: Sorting<I, F, Checked>| Sorting {
+            sources: plan.sources,
+            key: plan.key,
+            buffer: plan.buffer,
+            check: PhantomData,
+        };
+        self.map_plan(trusting, None)
+    }
+}
+
+/// The next item of a source.
+struct Head<K, T> {
+    key: K,
+    lane: usize,
+    item: T,
+}
+
+impl<K: Ord, T> Ord for Head<K, T> {
+    /// The greatest is yielded first: the lowest key, of the earliest source.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_key = other.key.cmp(&self.key);
+        by_key.then_with(|| other.lane.cmp(&self.lane))
+    }
+}
+
+impl<K: Ord, T> PartialOrd for Head<K, T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K: Ord, T> PartialEq for Head<K, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<K: Ord, T> Eq for Head<K, T> {}
+
+/// What a [`MergeSorted`] is while it runs.
+///
+/// Of each source that has not ended the next item lies in `heads`, or the source is in `due`. Who
+/// is due is asked only when another item is wanted: so an item whose turn has come waits for no
+/// source, its own included (`itertools::kmerge_by` asks the source first).
+pub struct SortedIter<I: Iterator, K, F, C> {
+    front: Front<I>,
+    due: Vec<usize>,
+    heads: BinaryHeap<Head<K, I::Item>>,
+    /// Of each source the key of the item that was yielded last, if the order is looked at.
+    before: Vec<Option<K>>,
+    key: F,
+    check: PhantomData<C>,
+}
+
+impl<I: Iterator, K, F, C> fmt::Debug for SortedIter<I, K, F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SortedIter").finish_non_exhaustive()
+    }
+}
+
+/// Why a source that is due has no item.
+enum Unfilled<K> {
+    Unsorted(Unsorted<K>),
+    Late,
+    /// Nobody wants it now.
+    Unwanted,
+}
+
+impl<I, K, F, C> SortedIter<I, K, F, C>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+    F: FnMut(&I::Item) -> K,
+    K: Ord,
+    C: Check<I::Item, K>,
+{
+    /// Gets the next item of every source that is due.
+    fn refill(&mut self, until: Option<Instant>) -> Result<(), Unfilled<K>> {
+        while let Some(&lane) = self.due.last() {
+            match self.front.next_of(lane, until) {
+                Got::Message(_, Message::Item(item)) => {
+                    // It stays due if `key` or the order panics: then this item is lost, and no other.
+                    let key = (self.key)(&item);
+                    let before = self.before[lane].take_if(|before| *before > key);
+                    self.due.pop();
+                    if let Some(before) = before {
+                        return Err(Unfilled::Unsorted(Unsorted {
+                            source_index: lane,
+                            before,
+                            after: key,
+                        }));
+                    }
+                    self.heads.push(Head { key, lane, item });
+                }
+                Got::Message(_, Message::Panic(panic)) => resume_unwind(panic),
+                // One that was stopped has ended too: the others go on with what is there.
+                Got::Message(_, Message::End | Message::TimedOut) | Got::Over => {
+                    self.due.pop();
+                }
+                Got::Late => return Err(Unfilled::Late),
+                Got::Unwanted => return Err(Unfilled::Unwanted),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives nothing more. The join is left to the drop: a source may block.
+    fn close(&mut self) {
+        self.front.stop();
+        self.due.clear();
+        self.heads.clear();
+    }
+}
+
+impl<I, K, F, C> Iterator for SortedIter<I, K, F, C>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+    F: FnMut(&I::Item) -> K,
+    K: Ord,
+    C: Check<I::Item, K>,
+{
+    type Item = C::Output;
+
+    fn next(&mut self) -> Option<C::Output> {
+        self.next_until(None).ok()?
+    }
+
+    fn size_hint(&self) -> Hint {
+        let held = self.heads.len();
+        let items = [self.front.size_hint(), (held, Some(held))];
+        outputs::<I, K, C>(size_hint::sum(items.into_iter()))
+    }
+}
+
+impl<I, K, F, C> Running for SortedIter<I, K, F, C>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+    F: FnMut(&I::Item) -> K,
+    K: Ord,
+    C: Check<I::Item, K>,
+{
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<C::Output>, Late> {
+        match self.refill(until) {
+            Ok(()) => {}
+            Err(Unfilled::Unwanted) => return unwanted(until),
+            Err(Unfilled::Late) => return Err(Late::new(None)),
+            Err(Unfilled::Unsorted(wrong)) => {
+                self.close();
+                return Ok(C::unsorted(wrong));
+            }
+        }
+        let Some(lane) = self.heads.peek().map(|head| head.lane) else {
+            self.front.end();
+            return Ok(None);
+        };
+        // First: if the order or the drop of a key panics, this item is lost, and no other.
+        self.due.push(lane);
+        let Some(Head { key, item, .. }) = self.heads.pop() else {
+            return Ok(None);
+        };
+        if C::LOOKS {
+            self.before[lane] = Some(key);
+        } else {
+            drop(key); // not behind the output, which would be leaked if this panics
+        }
+        Ok(Some(C::item(item)))
+    }
+
+    fn ending(&self) -> &dyn Ending {
+        self.front.ending()
+    }
+}
+
+/// How many outputs so many items give: what is not sorted ends early.
+fn outputs<I: Iterator, K, C: Check<I::Item, K>>((low, high): Hint) -> Hint {
+    (if C::LOOKS { low.min(1) } else { low }, high)
+}
+
+impl<I: Iterator, F, C> Sorting<I, F, C> {
+    /// How many items the sources have.
+    fn items(&self) -> Hint {
+        size_hint::sum(self.sources.iter().map(Iterator::size_hint))
+    }
+}
+
+impl<I, K, F, C> Plan for Sorting<I, F, C>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+    F: FnMut(&I::Item) -> K,
+    K: Ord,
+    C: Check<I::Item, K>,
+{
+    type Output = C::Output;
+    type Running = SortedIter<I, K, F, C>;
+
+    const NAME: &'static str = "merge_sorted_by_key";
+
+    fn size_hint(&self) -> Hint {
+        outputs::<I, K, C>(self.items())
+    }
+
+    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
+        let (hint, lanes) = (self.items(), self.sources.len());
+        let mut front = Front::start(
+            start_permit,
+            common,
+            Self::NAME,
+            Rule::Turns,
+            usize::MAX,
+            hint,
+        )?;
+        for source in self.sources {
+            front.add(source, LaneOpts::new(self.buffer));
+        }
+        Some(Box::new(SortedIter {
+            front,
+            due: (0..lanes).rev().collect(),
+            heads: BinaryHeap::with_capacity(lanes),
+            before: (0..lanes).map(|_| None).collect(),
+            key: self.key,
+            check: PhantomData,
+        }))
+    }
+}

@@ -1,0 +1,143 @@
+//! `readahead`: the source, and all that is upstream of it, on a thread of its own.
+
+use crate::dropped::Dropped;
+use crate::error::Late;
+use crate::fan_in::front::{Front, Got};
+use crate::fan_in::lane::{LaneOpts, Message, Overflow};
+use crate::fan_in::turns::Rule;
+use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
+use crate::runtime::scope::StartPermit;
+use crate::size_hint::Hint;
+use crate::stage::Stage;
+use crate::sync::Instant;
+use std::panic::resume_unwind;
+
+/// A source that is pulled ahead of its consumer; made by
+/// [`readahead`](crate::Fanfold::readahead).
+///
+/// Options, terminal calls and what its drop waits for: see [`Stage`].
+pub type Readahead<I> = Stage<Ahead<I>>;
+
+/// What a [`Readahead`] is before it runs.
+#[derive(Debug)]
+pub struct Ahead<I> {
+    source: I,
+    opts: LaneOpts,
+}
+
+/// What a [`Readahead`] is while it runs.
+#[derive(Debug)]
+pub struct AheadIter<I: Iterator>(Front<I>);
+
+impl<I> Readahead<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    #[track_caller]
+    pub(crate) fn ahead(source: I, k: usize) -> Self {
+        assert!(
+            k > 0,
+            "readahead must be at least 1: write readahead(1) for one item ahead"
+        );
+        Stage::new(Ahead {
+            source,
+            opts: LaneOpts::new(k),
+        })
+    }
+
+    /// Says what happens to an item for which there is no room; [`Overflow::Block`] by default.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Overflow};
+    ///
+    /// // Of a sensor only the latest value is of interest.
+    /// let mut latest = (0..100).readahead(1).overflow(Overflow::DropOldest);
+    /// assert!(latest.next().is_some());
+    /// ```
+    #[track_caller]
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        self.with(|plan| plan.opts.overflow = overflow)
+    }
+
+    /// A counter of what is dropped for want of room.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    #[track_caller]
+    pub fn dropped(&mut self) -> Dropped {
+        self.plan().opts.dropped.get_or_insert_default().clone()
+    }
+}
+
+impl<I> Plan for Ahead<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    type Output = I::Item;
+    type Running = AheadIter<I>;
+
+    const NAME: &'static str = "readahead";
+
+    fn size_hint(&self) -> Hint {
+        let (low, high) = self.source.size_hint();
+        match self.opts.overflow {
+            Overflow::Block => (low, high),
+            _ => (0, high),
+        }
+    }
+
+    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<AheadIter<I>>> {
+        let hint = self.size_hint();
+        let mut front = Front::start(start_permit, common, Self::NAME, Rule::Turns, 1, hint)?;
+        front.add(self.source, self.opts);
+        Some(Box::new(AheadIter(front)))
+    }
+}
+
+impl<I> Iterator for AheadIter<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.next_until(None).ok()?
+    }
+
+    fn size_hint(&self) -> Hint {
+        self.0.size_hint()
+    }
+}
+
+impl<I> Running for AheadIter<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<I::Item>, Late> {
+        match self.0.next(until, false, || false) {
+            Got::Message(_, Message::Item(item)) => Ok(Some(item)),
+            Got::Message(_, Message::Panic(panic)) => resume_unwind(panic),
+            Got::Unwanted => unwanted(until),
+            Got::Late => Err(Late::new(None)),
+            Got::Message(_, Message::End | Message::TimedOut) | Got::Over => {
+                self.0.end();
+                Ok(None)
+            }
+        }
+    }
+
+    fn ending(&self) -> &dyn Ending {
+        self.0.ending()
+    }
+}

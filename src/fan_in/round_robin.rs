@@ -1,0 +1,203 @@
+//! `round_robin`: one item of each source in turn.
+
+use crate::error::Late;
+use crate::fan_in::front::{Front, Got};
+use crate::fan_in::lane::{LaneOpts, Message};
+use crate::fan_in::turns::Rule;
+use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
+use crate::runtime::scope::StartPermit;
+use crate::size_hint::{self, Hint};
+use crate::stage::Stage;
+use crate::sync::Instant;
+use std::collections::VecDeque;
+use std::panic::resume_unwind;
+
+/// One item of each source in turn; made by [`round_robin`].
+///
+/// Options, terminal calls and what its drop waits for: see [`Stage`].
+pub type RoundRobin<I> = Stage<Rounds<I>>;
+
+const BUFFER: usize = 16;
+
+/// Takes one item of each source in turn; each is pulled ahead on a thread of its own.
+///
+/// The order is that of the sources and of the items in each: the same on every run. A source that
+/// is slow holds up the others when its turn comes, but meanwhile they fill their
+/// [buffers](RoundRobin::buffer). One that has ended is left out, and the others go on; see
+/// [`stop_at_first_end`](RoundRobin::stop_at_first_end) for the other way. The drop waits for a source that is
+/// in its `next()`. Lazy: nothing is pulled before
+/// the first `next()`.
+///
+/// # Panics
+///
+/// A panic of a source is raised at its turn; the others go on: call `next()` again.
+///
+/// # Examples
+///
+/// ```
+/// let mixed = fanfold::round_robin([vec!['a', 'b', 'c'], vec!['1']]);
+/// assert_eq!(mixed.collect::<String>(), "a1bc");
+/// ```
+pub fn round_robin<S>(sources: S) -> RoundRobin<<S::Item as IntoIterator>::IntoIter>
+where
+    S: IntoIterator<Item: IntoIterator<Item: Send, IntoIter: Send>>,
+{
+    Stage::new(Rounds {
+        sources: sources.into_iter().map(IntoIterator::into_iter).collect(),
+        buffer: BUFFER,
+        stops: false,
+    })
+}
+
+/// What a [`RoundRobin`] is before it runs.
+#[derive(Debug)]
+pub struct Rounds<I> {
+    sources: Vec<I>,
+    buffer: usize,
+    stops: bool,
+}
+
+impl<I> RoundRobin<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    /// Ends when it is the turn of a source that has ended; the items that others have ready are
+    /// dropped with it. A source that blocks is not waited for until the drop.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mixed = fanfold::round_robin([vec!['a', 'b', 'c'], vec!['1']]).stop_at_first_end();
+    /// assert_eq!(mixed.collect::<String>(), "a1b");
+    /// ```
+    #[track_caller]
+    pub fn stop_at_first_end(self) -> Self {
+        self.with(|plan| plan.stops = true)
+    }
+
+    /// How many items of each source may be pulled and not yet taken; 16 by default.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0, or after the first `next()`.
+    #[track_caller]
+    pub fn buffer(self, items: usize) -> Self {
+        assert!(
+            items > 0,
+            "the buffer of a source must be at least 1: write buffer(1) for one item ahead"
+        );
+        self.with(|plan| plan.buffer = items)
+    }
+}
+
+/// What a [`RoundRobin`] is while it runs.
+#[derive(Debug)]
+pub struct RoundsIter<I: Iterator> {
+    front: Front<I>,
+    /// The lanes that have not ended, in the order of their turns.
+    turns: VecDeque<usize>,
+    stops: bool,
+}
+
+impl<I> Plan for Rounds<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    type Output = I::Item;
+    type Running = RoundsIter<I>;
+
+    const NAME: &'static str = "round_robin";
+
+    fn size_hint(&self) -> Hint {
+        let (low, high) = size_hint::sum(self.sources.iter().map(Iterator::size_hint));
+        (if self.stops { 0 } else { low }, high)
+    }
+
+    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<RoundsIter<I>>> {
+        let (hint, turns) = (self.size_hint(), (0..self.sources.len()).collect());
+        let mut front = Front::start(
+            start_permit,
+            common,
+            Self::NAME,
+            Rule::Turns,
+            usize::MAX,
+            hint,
+        )?;
+        for source in self.sources {
+            front.add(source, LaneOpts::new(self.buffer));
+        }
+        Some(Box::new(RoundsIter {
+            front,
+            turns,
+            stops: self.stops,
+        }))
+    }
+}
+
+impl<I> Iterator for RoundsIter<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.next_until(None).ok()?
+    }
+
+    fn size_hint(&self) -> Hint {
+        self.front.size_hint()
+    }
+}
+
+impl<I> Running for RoundsIter<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<I::Item>, Late> {
+        loop {
+            let Some(turn) = self.turns.pop_front() else {
+                self.front.end();
+                return Ok(None);
+            };
+            match self.front.next_of(turn, until) {
+                Got::Message(_, Message::Item(item)) => {
+                    self.turns.push_back(turn);
+                    return Ok(Some(item));
+                }
+                Got::Message(_, Message::Panic(panic)) => {
+                    // It is still its turn: its end comes next.
+                    self.turns.push_front(turn);
+                    resume_unwind(panic)
+                }
+                Got::Unwanted => {
+                    self.turns.push_front(turn);
+                    return unwanted(until);
+                }
+                Got::Late => {
+                    self.turns.push_front(turn);
+                    return Err(Late::new(None));
+                }
+                // One that was stopped has ended too: the others go on with what is there.
+                Got::Message(..) | Got::Over if !self.stops => {}
+                Got::Message(..) | Got::Over => {
+                    // The join is left to the drop, as another source may block.
+                    self.front.stop();
+                    self.turns.clear();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn ending(&self) -> &dyn Ending {
+        self.front.ending()
+    }
+}

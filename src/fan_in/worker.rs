@@ -1,0 +1,237 @@
+//! What workers and the consumer share, and what a worker does.
+
+use crate::fan_in::alarm::Alarm;
+use crate::fan_in::lane::{GIVEN_UP, Message, Overflow, SourceLane, SourceTask};
+use crate::runtime::context::{self, Current, Plain};
+use crate::runtime::control::Control;
+use crate::runtime::cost::nanos;
+use crate::runtime::event::Event;
+use crate::runtime::lease::Leases;
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Injector, Instant, Mutex, Ordering, steal};
+use crate::unwind::{self, catch};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What came of a pull.
+pub(super) enum PullOutcome {
+    More,
+    Last,
+    /// The source was given up meanwhile.
+    GivenUp,
+    /// On the consumer's thread: nobody wants the answer now, so the source is to be asked later.
+    Later,
+}
+
+/// What workers and the consumer share.
+pub(super) struct FanIn<I: Iterator> {
+    pub(super) control: Arc<Control>,
+    /// That of the consumer.
+    pub(super) event: Arc<Event>,
+    pub(super) alarm: Alarm,
+    pub(super) pending: Injector<SourceTask<I>>,
+    /// Lanes that have come to have something.
+    pub(super) arrivals: Injector<usize>,
+    pub(super) leases: Leases,
+    pub(super) workers: Mutex<usize>,
+    /// How many workers there may be; lowered when no thread can be started.
+    pub(super) limit: AtomicUsize,
+    /// Whether every worker that may be there is, so that a task may have to wait for another's.
+    pub(super) crowded: AtomicBool,
+    pub(super) born: Instant,
+}
+
+impl<I> FanIn<I>
+where
+    I: Iterator + Send,
+    I::Item: Send,
+{
+    pub(super) fn is_stopped(&self) -> bool {
+        self.control.is_stopped()
+    }
+
+    /// Now, in ns since the start; never 0, and not [`GIVEN_UP`] for some centuries.
+    pub(super) fn clock(&self) -> u64 {
+        nanos(self.born.elapsed()) | 1
+    }
+
+    /// `None`: never, or in some centuries.
+    pub(super) fn instant(&self, clock: u64) -> Option<Instant> {
+        let time = (clock < u64::MAX).then(|| Duration::from_nanos(clock))?;
+        self.born.checked_add(time)
+    }
+
+    /// A task has to be served.
+    pub(super) fn dispatch(self: &Arc<Self>, task: SourceTask<I>) {
+        self.pending.push(task);
+        if self.is_stopped() {
+            return; // it is for the drop
+        }
+        let mut workers = self.workers.lock();
+        if *workers >= self.limit.load(Ordering::Relaxed) {
+            self.crowded.store(true, Ordering::Relaxed);
+            return;
+        }
+        *workers += 1;
+        drop(workers);
+        let shared = Arc::clone(self);
+        if self.leases.lease(move || shared.work()).is_err() {
+            let mut workers = self.workers.lock();
+            *workers -= 1;
+            // Those that are there have to do; if there are none the consumer will.
+            self.limit.store(*workers, Ordering::Relaxed);
+            self.crowded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What a leased thread does.
+    pub(super) fn work(self: &Arc<Self>) {
+        loop {
+            while !self.is_stopped() {
+                match steal(&self.pending) {
+                    Some(task) => self.pull(task, false),
+                    None => break,
+                }
+            }
+            let mut workers = self.workers.lock();
+            if self.pending.is_empty() || self.is_stopped() {
+                *workers -= 1;
+                return;
+            }
+        }
+    }
+
+    /// Pulls a source until there is no room, its end, or (if `once`, or another waits for a worker)
+    /// one item.
+    pub(super) fn pull(self: &Arc<Self>, mut task: SourceTask<I>, once: bool) {
+        let lane = Arc::clone(&task.lane);
+        let frame = Plain::new(lane.token.clone());
+        loop {
+            let is_full = lane.opts.overflow == Overflow::Block && !lane.has_room();
+            let room = || lane.has_room() || self.is_stopped();
+            if is_full && !task.patience.look(room) {
+                match lane.park(task, self.clock()) {
+                    Some(back) => task = back,
+                    None => return,
+                }
+            }
+            if self.is_stopped() {
+                self.pending.push(task);
+                return;
+            }
+            let pulled = if self.control.ends_source() {
+                PullOutcome::Last
+            } else {
+                self.pull_one(&mut task, &frame)
+            };
+            match pulled {
+                PullOutcome::More => {}
+                PullOutcome::Later => {
+                    self.pending.push(task);
+                    return;
+                }
+                PullOutcome::Last => {
+                    // Its drop is user code.
+                    if let Some(panic) = unwind::discard(task.source) {
+                        self.push(&lane, Message::Panic(panic));
+                    }
+                    self.push(&lane, Message::End);
+                    return;
+                }
+                PullOutcome::GivenUp => {
+                    self.control.stray(unwind::discard(task.source));
+                    return;
+                }
+            }
+            if once || (self.crowded.load(Ordering::Relaxed) && !self.pending.is_empty()) {
+                self.pending.push(task);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn pull_one(
+        self: &Arc<Self>,
+        task: &mut SourceTask<I>,
+        frame: &Rc<Plain>,
+    ) -> PullOutcome {
+        let lane = &task.lane;
+        if let Some(limit) = lane.opts.timeout {
+            if lane.enter(self.clock(), nanos(limit), &self.alarm) {
+                self.event.notify();
+            }
+        }
+        let item = {
+            let _entered = context::in_source(Rc::clone(frame) as Rc<dyn Current>, &lane.inside);
+            catch(|| task.source.next())
+        };
+        let in_vain = frame.over() && self.is_stopped();
+        if let Some(limit) = lane.opts.timeout {
+            let order = Ordering::SeqCst;
+            let given_up = lane
+                .since
+                .fetch_update(order, order, |since| (since != GIVEN_UP).then_some(0));
+            let Ok(since) = given_up else {
+                self.control.stray(unwind::discard(item));
+                return PullOutcome::GivenUp;
+            };
+            if self.clock().saturating_sub(since) > nanos(limit) {
+                // Nobody was there to give it up in time: it is all the same.
+                if let Some(panic) = unwind::discard(item) {
+                    self.push(lane, Message::Panic(panic));
+                }
+                self.push(lane, Message::TimedOut);
+                return PullOutcome::Last;
+            }
+        }
+        match item {
+            Ok(Some(item)) if in_vain => {
+                self.control.stray(unwind::discard(item));
+                PullOutcome::More
+            }
+            Ok(Some(item)) => {
+                self.push_item(lane, item);
+                PullOutcome::More
+            }
+            Ok(None) if context::is_unwanted() => PullOutcome::Later,
+            Ok(None) => PullOutcome::Last,
+            Err(panic) => {
+                self.push(lane, Message::Panic(panic));
+                PullOutcome::Last
+            }
+        }
+    }
+
+    pub(super) fn push_item(&self, lane: &SourceLane<I>, item: I::Item) {
+        let drops = match lane.opts.overflow {
+            Overflow::DropNewest if !lane.has_room() => unwind::discard(item),
+            Overflow::Block | Overflow::DropNewest => {
+                self.push(lane, Message::Item(item));
+                return;
+            }
+            Overflow::DropOldest => {
+                // First, so that the newest is never what is dropped. The consumer may have taken it
+                // meanwhile: then there is room.
+                let oldest = if lane.has_room() { None } else { lane.take() };
+                self.push(lane, Message::Item(item));
+                match oldest {
+                    Some((event, ..)) => unwind::discard(event),
+                    None => return,
+                }
+            }
+        };
+        lane.count_dropped();
+        if let Some(panic) = drops {
+            self.push(lane, Message::Panic(panic));
+        }
+    }
+
+    /// How many events were in the lane before.
+    pub(super) fn push(&self, lane: &SourceLane<I>, event: Message<I::Item>) -> usize {
+        let before = lane.push(event);
+        if before == 0 {
+            self.arrivals.push(lane.index);
+            self.event.notify();
+        }
+        before
+    }
+}

@@ -1,0 +1,98 @@
+//! `broadcast`: every item to every reader.
+
+use crate::fan_out::deal::{Deal, sealed::Sealed};
+use crate::fan_out::fanout::{Fanout, Reader};
+
+/// A source of which every reader gets every item; made by
+/// [`broadcast`](crate::Fanfold::broadcast).
+pub type Broadcast<I> = Fanout<I, Everyone>;
+
+/// That each item goes to every reader.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Everyone;
+
+impl Sealed for Everyone {}
+
+impl<T: Clone> Deal<T> for Everyone {
+    const NAME: &'static str = "broadcast";
+    const EACH: bool = true;
+
+    fn deal(&mut self, item: T, readers: &[usize], out: &mut Vec<(usize, T)>) {
+        let Some((last, others)) = readers.split_last() else {
+            return;
+        };
+        for reader in others {
+            out.push((*reader, item.clone()));
+        }
+        out.push((*last, item));
+    }
+}
+
+impl<I: Iterator<Item: Clone>> Broadcast<I> {
+    #[track_caller]
+    pub(crate) fn among(source: I, readers: usize) -> Self {
+        assert!(
+            readers > 0,
+            "a broadcast needs at least 1 reader: write broadcast(1) for a single one"
+        );
+        Fanout::new(source, Everyone, readers)
+    }
+
+    /// Runs a sink for each reader, all at the same time, and returns their results in the order of
+    /// the readers: [`broadcast_into`](crate::Fanfold::broadcast_into) with options.
+    ///
+    /// # Panics
+    ///
+    /// The panic of a sink is raised when all have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let sums = (1..=4).broadcast(2).buffer(1).into_sinks(|_, reader| reader.sum::<i32>());
+    /// assert_eq!(sums, [10, 10]);
+    /// ```
+    pub fn into_sinks<R, F>(self, sink: F) -> Vec<R>
+    where
+        I: Send,
+        I::Item: Send,
+        F: Fn(usize, Reader<I, Everyone>) -> R + Sync,
+        R: Send,
+    {
+        self.run_all(&sink)
+    }
+
+    /// The readers, to be read at the same time.
+    ///
+    /// **Two of them one after the other on one thread wait for ever** unless the items that the
+    /// first one runs ahead fit into the [buffer](Fanout::buffer), or
+    /// [`Skew::Grow`](crate::Skew::Grow) says that as many as necessary are kept.
+    ///
+    /// # Examples
+    ///
+    /// In turns on one thread:
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut readers = (1..=3).broadcast(2).readers().into_iter();
+    /// let (a, b) = (readers.next().unwrap(), readers.next().unwrap());
+    /// let pairs = a.map(|x| x * 10).zip(b.map(|x| x * x));
+    /// assert!(pairs.eq([(10, 1), (20, 4), (30, 9)]));
+    /// ```
+    ///
+    /// One after the other:
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Skew};
+    ///
+    /// let readers = (0..1_000).broadcast(2).skew(Skew::Grow(1_000)).readers();
+    /// let counts: Vec<usize> = readers.into_iter().map(|reader| reader.count()).collect();
+    /// assert_eq!(counts, [1_000, 1_000]);
+    /// ```
+    pub fn readers(self) -> Vec<Reader<I, Everyone>> {
+        self.split_up()
+    }
+}

@@ -1,0 +1,339 @@
+//! What goes out to several readers: the options, and the readers themselves.
+
+use crate::cancel::CancelToken;
+use crate::dropped::Dropped;
+use crate::fan_out::deal::{Deal, Skew};
+use crate::fan_out::shared_source::{ReaderHandle, ReaderOpts, reader_handles};
+use crate::runtime::abreast::{Task, abreast};
+use crate::runtime::context::{self, Current, Link, Plain};
+use crate::runtime::pool::Pool;
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::unwind::{self, Payload, catch};
+use std::fmt;
+use std::panic::resume_unwind;
+use std::rc::Rc;
+
+/// How many items may be pulled for a reader and not yet taken, if nothing else is said.
+const BUFFER: usize = 16;
+
+/// A source that is about to be shared by several readers: a description, to which options are
+/// added before it is taken apart.
+///
+/// Made by [`broadcast`](crate::Fanfold::broadcast), [`split`](crate::Fanfold::split) and
+/// [`route`](crate::Fanfold::route). Sinks ([`into_sinks`](crate::Broadcast::into_sinks)) run at
+/// the same time and are the form to begin with; readers ([`readers`](crate::Broadcast::readers),
+/// [`pair`](crate::Split::pair)) are for what does not fit into closures. The source may borrow in
+/// both.
+#[derive(Clone)]
+#[must_use = "it is lazy: nothing is pulled before a reader is asked"]
+pub struct Fanout<I, D> {
+    source: I,
+    deal: D,
+    readers: usize,
+    opts: ReaderOpts,
+    detached: bool,
+    pool: Option<Pool>,
+}
+
+impl<I, D> fmt::Debug for Fanout<I, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fanout")
+            .field("readers", &self.readers)
+            .field("skew", &self.opts.skew)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I, D> Fanout<I, D> {
+    pub(crate) fn new(source: I, deal: D, readers: usize) -> Self {
+        Fanout {
+            source,
+            deal,
+            readers,
+            opts: ReaderOpts {
+                name: None,
+                skew: Skew::Block,
+                buffer: BUFFER,
+            },
+            detached: false,
+            pool: None,
+        }
+    }
+
+    /// How many items may be pulled for each reader and not yet taken; 16 by default. With
+    /// [`Skew::Block`] one more is in hand when they are too many: the item that told so.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut readers = (0..100).broadcast(2).buffer(3).readers();
+    /// assert!(readers[0].by_ref().take(4).eq(0..4)); // another would have to wait for the other reader
+    /// assert!(readers[1].by_ref().take(4).eq(0..4));
+    /// ```
+    #[track_caller]
+    pub fn buffer(mut self, items: usize) -> Self {
+        assert!(
+            items > 0,
+            "the buffer of a reader must be at least 1: write buffer(1) for one item"
+        );
+        self.opts.buffer = items;
+        self
+    }
+
+    /// Says what happens when one reader is slower than another; [`Skew::Block`] by default.
+    ///
+    /// # Panics
+    ///
+    /// If it is `Grow(0)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Skew};
+    ///
+    /// // One reader wants every value, the other only what is new.
+    /// let mut readers = (0..100).broadcast(2).buffer(1).skew(Skew::DropOldest).readers();
+    /// let (mut latest, every) = (readers.pop().unwrap(), readers.pop().unwrap());
+    /// assert_eq!(every.count(), 100);
+    /// assert_eq!(latest.next(), Some(99));
+    /// assert_eq!(latest.dropped().get(), 99);
+    /// ```
+    #[track_caller]
+    pub fn skew(mut self, skew: Skew) -> Self {
+        assert!(
+            skew != Skew::Grow(0),
+            "the cap of Skew::Grow must be at least 1: write the number of items that one reader may \
+             be behind another"
+        );
+        self.opts.skew = skew;
+        self
+    }
+
+    /// Names it, for messages and for
+    /// [`testing::assert_quiescent`](crate::testing::assert_quiescent).
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.opts.name = Some(name.into());
+        self
+    }
+
+    /// Makes it one by itself, although it is taken apart in the middle of something; see
+    /// [`Stage::detached`](crate::Stage::detached).
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
+    /// Leases the threads for sinks from `pool` instead of the [global](Pool::global) one. Readers
+    /// need none.
+    pub fn on(mut self, pool: &Pool) -> Self {
+        self.pool = Some(pool.clone());
+        self
+    }
+}
+
+/// What a sink is once it has been put with others.
+pub(crate) type Sink<'a, I, D, R> = Box<dyn FnOnce(Reader<I, D>) -> R + Send + 'a>;
+
+impl<I: Iterator, D: Deal<I::Item>> Fanout<I, D> {
+    /// Takes it apart.
+    pub(crate) fn split_up(self) -> Vec<Reader<I, D>> {
+        self.linked(context::link_of_iterator)
+    }
+
+    fn linked(self, link: impl FnOnce() -> Option<Link>) -> Vec<Reader<I, D>> {
+        let link = (!self.detached).then(link).flatten();
+        let reader_handles = reader_handles(self.source, self.deal, self.readers, self.opts, link);
+        reader_handles.into_iter().map(Reader).collect()
+    }
+
+    /// Runs a sink for each reader.
+    pub(crate) fn run_all<R, F>(self, sink: &F) -> Vec<R>
+    where
+        I: Send,
+        I::Item: Send,
+        D: Send,
+        F: Fn(usize, Reader<I, D>) -> R + Sync,
+        R: Send,
+    {
+        let others = (1..self.readers)
+            .map(|number| Box::new(move |reader| sink(number, reader)) as Sink<'_, I, D, R>);
+        let others = others.collect();
+        let (first, mut rest) = self.run(|reader| sink(0, reader), others);
+        rest.insert(0, first);
+        rest
+    }
+
+    /// Runs all sinks at the same time, the first one here, and raises what they throw when all are
+    /// done.
+    pub(crate) fn run<A, R: Send>(
+        self,
+        own: impl FnOnce(Reader<I, D>) -> A,
+        others: Vec<Sink<'_, I, D, R>>,
+    ) -> (A, Vec<R>)
+    where
+        I: Send,
+        I::Item: Send,
+        D: Send,
+    {
+        let pool = self.pool.clone().unwrap_or_else(Pool::global);
+        let inside = context::is_inside() && !self.detached;
+        let mut readers = self.linked(context::link).into_iter();
+        let first = readers.next().expect("there is at least one reader");
+        let shared = first.0.shared().clone();
+        let here = inside.then(CancelToken::current);
+        let cut = AtomicBool::new(false);
+        let slots: Vec<Mutex<Option<_>>> = others.iter().map(|_| Mutex::new(None)).collect();
+        let mut own_slot = None;
+        let mut tasks: Vec<Task<'_>> = Vec::new();
+        for ((reader, sink), slot) in readers.zip(others).zip(&slots) {
+            let (shared, here, cut) = (&shared, here.clone(), &cut);
+            tasks.push(Box::new(move || {
+                shared.begin(reader.0.number());
+                // The token is on another thread what it is on that of the call.
+                let frame = here.map(Plain::new);
+                let entered = frame
+                    .clone()
+                    .map(|frame| context::in_closure(frame as Rc<dyn Current>));
+                let result = catch(|| sink(reader));
+                drop(entered);
+                if frame.is_some_and(|frame| frame.over()) {
+                    cut.store(true, Ordering::Relaxed); // the join publishes it
+                }
+                *slot.lock() = Some(result);
+            }));
+        }
+        let run_own = || own_slot = Some(catch(|| own(first)));
+        abreast(pool, run_own, tasks, |place| shared.postpone(place + 1));
+        if cut.into_inner() {
+            context::tell_cut();
+        }
+        let own = own_slot.expect("it has run");
+        let others = slots
+            .into_iter()
+            .map(|slot| slot.into_inner().expect("it has run"));
+        outcome(own, others.collect(), shared.culprit())
+    }
+}
+
+/// The values, or the panic: of the reader that met with it, if its sink let it through, and not
+/// one of those that only tell of it.
+fn outcome<A, R>(
+    own: Result<A, Payload>,
+    others: Vec<Result<R, Payload>>,
+    culprit: Option<usize>,
+) -> (A, Vec<R>) {
+    let mut values = Vec::new();
+    let mut panics = Vec::new();
+    for (place, result) in others.into_iter().enumerate() {
+        match result {
+            Ok(value) => values.push(value),
+            Err(panic) => panics.push((place + 1, panic)),
+        }
+    }
+    let own = match own {
+        Ok(own) if panics.is_empty() => return (own, values),
+        Ok(own) => unwind::discard(own),
+        Err(panic) => {
+            panics.insert(0, (0, panic));
+            None
+        }
+    };
+    // The values that nobody will get are dropped here, as they may panic too.
+    panics.extend(own.map(|panic| (usize::MAX, panic)));
+    let dropped = values.into_iter().filter_map(unwind::discard);
+    panics.extend(dropped.map(|panic| (usize::MAX, panic)));
+    let first = panics
+        .iter()
+        .position(|(reader, _)| Some(*reader) == culprit)
+        .unwrap_or(0);
+    let (_, panic) = panics.swap_remove(first);
+    for (_, panic) in panics {
+        unwind::bury(panic);
+    }
+    resume_unwind(panic)
+}
+
+/// One of several readers of a source: an iterator, made by [`Broadcast::readers`], [`Split::pair`]
+/// and [`Route::readers`].
+///
+/// **Who pulls.** There is no thread of its own: a reader that finds nothing pulls the source on
+/// the thread that asked it, and puts what is for others where they find it; meanwhile others that
+/// find nothing wait. What has been pulled for a reader is there for it at once, also while another
+/// sits in the source. A reader is `Send` if the source and its items are; it may be used in a
+/// thread, a [scope](std::thread::scope) or a stage.
+///
+/// **Drop.** A reader that is dropped stops counting: what was pulled for it is dropped, and nobody
+/// waits for it any more. With the last one the source is dropped; before that at its end.
+///
+/// **In a stage.** When a stage ends, a reader that waits in it for another one hears of it, and
+/// answers `None`; so it is no `FusedIterator`, as it goes on when it is asked again. A reader that
+/// is in the source does not leave it while another reader wants items, as that would end it for
+/// both; then the drop of the stage waits for the source's next item. One token for all stages
+/// ([`cancel_on`](crate::Stage::cancel_on)) ends them together.
+/// [`CancelToken::current`](crate::CancelToken::current) in the source is tripped when no reader
+/// wants items any more.
+///
+/// `size_hint` has no upper bound while another reader is in the source.
+///
+/// # Panics
+///
+/// A panic of the source, of the closure that chooses or of `clone` is raised by the reader that
+/// pulled, with its own payload. The others yield what was pulled for them; then each panics with a
+/// message that has that panic's message in it; then comes `None`. See also [`Skew::Grow`].
+///
+/// [`Broadcast::readers`]: crate::Broadcast::readers
+/// [`Split::pair`]: crate::Split::pair
+/// [`Route::readers`]: crate::Route::readers
+pub struct Reader<I: Iterator, D>(ReaderHandle<I, D>);
+
+impl<I: Iterator, D> fmt::Debug for Reader<I, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("number", &self.0.number())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I: Iterator, D> Reader<I, D> {
+    /// A counter of the items that were dropped because this reader was slow; see [`Skew`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Skew};
+    ///
+    /// let mut readers = (0..10).broadcast(2).buffer(4).skew(Skew::DropNewest).readers();
+    /// let (slow, quick) = (readers.pop().unwrap(), readers.pop().unwrap());
+    /// let dropped = slow.dropped();
+    /// assert_eq!(quick.count(), 10);
+    /// assert!(slow.eq([0, 1, 2, 3]));
+    /// assert_eq!(dropped.get(), 6);
+    /// ```
+    pub fn dropped(&self) -> Dropped {
+        self.0.dropped().clone()
+    }
+
+    /// Whether it has ended before the source did, because what the readers were made in (a closure of a
+    /// stage, say) had ended.
+    pub fn is_cut_short(&self) -> bool {
+        self.0.is_cut_short()
+    }
+}
+
+impl<I: Iterator, D: Deal<I::Item>> Iterator for Reader<I, D> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}

@@ -1,0 +1,97 @@
+//! Models of the protocol, in every order of its steps.
+
+use crate::fan_out::deal::{Deal, Skew, sealed};
+use crate::fan_out::shared_source::{ReaderOpts, reader_handles};
+
+/// One way for even, the other for odd numbers, as `split` does; or all ways.
+struct ByParity;
+struct All;
+
+impl sealed::Sealed for ByParity {}
+impl sealed::Sealed for All {}
+
+impl Deal<usize> for ByParity {
+    const NAME: &'static str = "a model";
+
+    fn deal(&mut self, item: usize, _: &[usize], out: &mut Vec<(usize, usize)>) {
+        out.push((item % 2, item));
+    }
+}
+
+impl Deal<usize> for All {
+    const NAME: &'static str = "a model";
+    const EACH: bool = true;
+
+    fn deal(&mut self, item: usize, readers: &[usize], out: &mut Vec<(usize, usize)>) {
+        out.extend(readers.iter().map(|reader| (*reader, item)));
+    }
+}
+
+const OPTS: ReaderOpts = ReaderOpts {
+    name: None,
+    skew: Skew::Block,
+    buffer: 1,
+};
+
+/// Put / take, no room, the end, a drop: two readers on two threads; the second may stop after
+/// so many items.
+fn both_get<D: Deal<usize> + Send + 'static>(
+    source: &'static [usize],
+    deal: fn() -> D,
+    wants: [&'static [usize]; 2],
+    stops: Option<usize>,
+) {
+    loom::model(move || {
+        let mut reader_handles = reader_handles(source.iter().copied(), deal(), 2, OPTS, None);
+        let (second, mut first) = (reader_handles.pop(), reader_handles.pop().expect("two"));
+        let reader = loom::thread::spawn(move || {
+            let mut second = second.expect("two");
+            let mut next = || second.next();
+            match stops {
+                Some(count) => (0..count).map_while(|_| next()).collect(),
+                None => std::iter::from_fn(next).collect::<Vec<_>>(),
+            }
+        });
+        let got: Vec<_> = std::iter::from_fn(|| first.next()).collect();
+        assert_eq!(got, wants[0]);
+        let got = reader.join().expect("no panic");
+        assert_eq!(got, wants[1]);
+    });
+}
+
+/// A leader that has its item and is not asked again calls who waits.
+#[test]
+fn loom_tee_lead_passes_on() {
+    loom::model(|| {
+        let mut reader_handles = reader_handles([1, 0].into_iter(), ByParity, 2, OPTS, None);
+        let (second, mut first) = (reader_handles.pop(), reader_handles.pop().expect("two"));
+        let reader = loom::thread::spawn(move || {
+            let mut second = second.expect("two");
+            (second.next(), second)
+        });
+        assert_eq!(first.next(), Some(0));
+        let (got, _second) = reader.join().expect("no panic");
+        assert_eq!(got, Some(1));
+    });
+}
+
+#[test]
+fn loom_tee_split() {
+    both_get(&[0, 1, 2], || ByParity, [&[0, 2], &[1]], None);
+}
+
+#[test]
+fn loom_tee_no_room() {
+    both_get(&[1, 3, 0], || ByParity, [&[0], &[1, 3]], None);
+}
+
+#[test]
+fn loom_tee_broadcast() {
+    both_get(&[0, 1], || All, [&[0, 1], &[0, 1]], None);
+}
+
+#[test]
+fn loom_tee_drop() {
+    both_get(&[1, 3, 0], || ByParity, [&[0], &[]], Some(0));
+    both_get(&[0, 1, 2], || All, [&[0, 1, 2], &[0]], Some(1));
+}

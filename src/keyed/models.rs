@@ -1,0 +1,267 @@
+//! Models of the protocol, in every order of its steps.
+
+use super::intake::{KeyedSource, Lanes};
+use super::room::InFlight;
+use super::shared::KeyedStage;
+use super::taker::{Found, Taker};
+use crate::error::Cancelled;
+use crate::par::job::One;
+use crate::par::map::Map;
+use crate::runtime::control::Control;
+use crate::runtime::event::{Listener, WaitResult};
+use crate::runtime::lease::{Leases, with_crew};
+use crate::runtime::pool::Pool;
+use crate::sync::{Arc, Condvar, Mutex, Parker};
+use std::ops::Range;
+
+/// What a model is of.
+#[derive(Clone)]
+struct Case {
+    workers: usize,
+    width: usize,
+    bound: usize,
+    items: Range<usize>,
+    keys: usize,
+    /// How many items have been pulled before anybody comes.
+    pulled: usize,
+    /// Whether a turn is of several items.
+    tiny: bool,
+    /// Whether somebody cancels.
+    cancelled: bool,
+    /// This item's closure waits for the result of the one before.
+    waits: Option<usize>,
+}
+
+const CASE: Case = Case {
+    workers: 1,
+    width: 1,
+    bound: 1,
+    items: 0..2,
+    keys: 1,
+    pulled: 0,
+    tiny: false,
+    cancelled: false,
+    waits: None,
+};
+
+/// Shut until it is opened.
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.lock() = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut open = self.0.lock();
+        while !*open {
+            open = self.1.wait(open);
+        }
+    }
+}
+
+/// All of the protocol but the leases, in every order of its steps: nobody sleeps for ever, all
+/// results come, if nobody cancels, and those of each key in order.
+fn all_come(case: Case) {
+    loom::model(move || with_crew(Pool::builder().build(), |leases| run(&case, leases)));
+}
+
+fn run(case: &Case, leases: &Leases) {
+    let (keys, waits) = (case.keys, case.waits);
+    let listener = Listener::new();
+    let control = Arc::new(Control::new(listener.event(), None));
+    let gate = Arc::new(Gate::default());
+    let (f, key) = (
+        {
+            let gate = Arc::clone(&gate);
+            move |item| {
+                if waits == Some(item) {
+                    gate.wait();
+                }
+                item
+            }
+        },
+        move |item: &usize| item % keys,
+    );
+    let intake = Box::new(KeyedSource::new(case.items.clone(), key));
+    let bound = Some(case.bound);
+    let shared = KeyedStage::new(
+        Map::new(f),
+        case.width,
+        bound,
+        Some(intake),
+        Arc::clone(&control),
+        leases.clone(),
+    );
+    let shared = Arc::new(shared);
+    {
+        let mut state = shared.state.lock();
+        for thread in 0..case.workers {
+            assert_eq!(state.roster.enlist(), thread);
+        }
+        state.roster.enlist();
+        state.roster.lease_failed(); // no more
+    }
+    if case.tiny {
+        shared.cost.observe(1, &mut [1.0; 4], None);
+    }
+    {
+        let mut state = shared.state.lock();
+        let mut intake = state.intake.take().expect("not started");
+        for _ in 0..case.pulled {
+            let admitted = shared.admit(&mut state, intake.pull());
+            admitted.expect("an item");
+        }
+        state.intake = Some(intake);
+    }
+    let mut threads: Vec<_> = (0..case.workers)
+        .map(|thread| {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || shared.work(thread))
+        })
+        .collect();
+    if case.cancelled {
+        let control = Arc::clone(&control);
+        threads.push(loom::thread::spawn(move || {
+            control.cancel(Cancelled::default())
+        }));
+    }
+    let mut taker = Taker::new(shared, listener, false);
+    let mut got = Vec::new();
+    loop {
+        match taker.take() {
+            Found::Result(result) => {
+                let Ok(One(item)) = result else {
+                    panic!("no panic")
+                };
+                got.push(item);
+                if waits == Some(item + 1) {
+                    gate.open();
+                }
+            }
+            Found::Nothing => assert_eq!(taker.wait(None), WaitResult::Ready),
+            Found::Over => break,
+        }
+    }
+    control.cancel(Cancelled::default());
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    assert!(got.len() == case.items.len() || case.cancelled);
+    for of_key in 0..keys {
+        let of_key = |item: &usize| item % keys == of_key;
+        let all = case.items.clone().filter(of_key);
+        assert!(
+            all.zip(got.iter().copied().filter(of_key))
+                .all(|(a, b)| a == b)
+        );
+    }
+}
+
+/// One worker, one place: to sleep for room, to make room, to notify, to end.
+#[test]
+fn loom_keyed_room() {
+    all_come(CASE);
+}
+
+/// Two workers that take turns in the source and at a place.
+#[test]
+fn loom_keyed_two_for_one_place() {
+    all_come(Case {
+        workers: 2,
+        width: 2,
+        ..CASE
+    });
+}
+
+/// Ask / yield: who finds no room and sleeps is called, also if nobody looks again.
+#[test]
+fn loom_keyed_ask_and_yield() {
+    loom::model(|| {
+        let (held, parker) = (Arc::new(InFlight::default()), Parker::new());
+        held.add();
+        let consumer = loom::thread::spawn({
+            let (held, worker) = (Arc::clone(&held), parker.unparker().clone());
+            move || {
+                if held.sub(1).1 {
+                    worker.unpark();
+                }
+            }
+        });
+        if held.count() == 1 && !held.ask(1) {
+            parker.park();
+        }
+        assert_eq!(held.count(), 0);
+        consumer.join().expect("no panic");
+    });
+}
+
+/// One of two workers runs, the other pulls or sleeps, although both may run.
+#[test]
+fn loom_keyed_one_key() {
+    all_come(Case {
+        workers: 2,
+        width: 2,
+        bound: 2,
+        ..CASE
+    });
+}
+
+#[test]
+fn loom_keyed_two_keys() {
+    all_come(Case {
+        workers: 2,
+        width: 2,
+        bound: 2,
+        keys: 2,
+        ..CASE
+    });
+}
+
+/// Turns of several items, and outboxes.
+#[test]
+fn loom_keyed_trays() {
+    all_come(Case {
+        workers: 2,
+        bound: 3,
+        items: 0..3,
+        tiny: true,
+        ..CASE
+    });
+}
+
+/// What is on a outbox is taken although the worker is stuck.
+#[test]
+fn loom_keyed_tray_of_one_who_is_stuck() {
+    all_come(Case {
+        workers: 2,
+        bound: 3,
+        items: 0..3,
+        tiny: true,
+        waits: Some(2),
+        ..CASE
+    });
+}
+
+/// Stop / finish: the consumer may have all that is done from the outbox before the worker is.
+#[test]
+fn loom_keyed_cancel_and_tray() {
+    all_come(Case {
+        bound: 2,
+        pulled: 2,
+        tiny: true,
+        cancelled: true,
+        ..CASE
+    });
+}
+
+#[test]
+fn loom_keyed_cancel() {
+    all_come(Case {
+        bound: 2,
+        cancelled: true,
+        ..CASE
+    });
+}

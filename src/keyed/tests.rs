@@ -1,0 +1,139 @@
+//! The parts of a keyed stage, each by itself.
+
+use super::room::InFlight;
+use super::state::{Done, KEPT, KeyLane, KeyedState, Outbox};
+use crate::runtime::roster::Wake;
+use crate::sync::{Arc, Parker};
+use std::collections::VecDeque;
+
+type TestState = KeyedState<(), u32, u32>;
+
+#[test]
+fn held_counts_beside_its_flag() {
+    let held = InFlight::default();
+    held.add();
+    held.add();
+    held.add();
+    assert_eq!((held.count(), held.is_anybody_waiting()), (3, false));
+    assert_eq!(held.sub(1), (2, false));
+    assert!(!held.ask(2), "two are as many as may be");
+    assert_eq!((held.count(), held.is_anybody_waiting()), (2, true));
+    held.add();
+    assert_eq!(held.sub(2), (1, true));
+    held.answer();
+    assert_eq!((held.count(), held.is_anybody_waiting()), (1, false));
+    assert!(held.ask(2), "there is room");
+    assert_eq!((held.count(), held.is_anybody_waiting()), (1, false));
+}
+
+#[test]
+fn a_lane_that_was_long_once_gives_its_memory_back() {
+    let mut lane = KeyLane::new();
+    let mut hand = VecDeque::new();
+    lane.queue.extend(0..100_000_u32);
+    lane.take(99_990, &mut hand);
+    assert_eq!((lane.queue.len(), hand.len()), (10, 99_990));
+    assert!(lane.queue.capacity() < 1000);
+    hand.clear();
+    lane.take(64, &mut hand);
+    assert_eq!((lane.queue.len(), hand.len()), (0, 10));
+    let before = lane.queue.capacity();
+    lane.queue.extend(0..3);
+    lane.take(64, &mut hand);
+    assert_eq!(lane.queue.capacity(), before.max(3), "what is short stays");
+}
+
+#[test]
+fn the_bell_is_for_the_result_that_makes_enough() {
+    let mut state = TestState::new(None);
+    let results = |count: u32| (0..count).map(Ok).collect::<VecDeque<Done<u32>>>();
+    state.wanted = 3;
+    assert!(!state.deliver(&mut results(2)));
+    assert!(state.deliver(&mut results(2)));
+    assert!(!state.deliver(&mut results(2)), "it has been notified");
+    assert_eq!(state.done.len(), 6);
+}
+
+#[test]
+fn what_is_on_trays_is_taken_last() {
+    let mut state = TestState::new(None);
+    let outbox = Outbox::default();
+    state.outboxes.push((1, Arc::clone(&outbox)));
+    assert!(!state.is_any_in_outboxes());
+    outbox.lock().push_back(Ok(2));
+    assert!(state.is_any_in_outboxes());
+    state.done.push_back(Ok(1));
+    let mut taken = VecDeque::new();
+    state.take_done(&mut taken);
+    let taken: Vec<_> = taken.into_iter().filter_map(Done::ok).collect();
+    assert_eq!(taken, [1, 2]);
+    assert!(!state.is_any_in_outboxes());
+}
+
+#[test]
+fn a_lane_is_ready_once_and_what_was_not_started_comes_first() {
+    let mut state = TestState::new(None);
+    let mut hand = VecDeque::new();
+    for item in 0..3 {
+        state.admit(0, item);
+    }
+    state.admit(1, 10);
+    assert_eq!(state.ready, [0, 1]);
+    assert_eq!(state.start(2, &mut hand), Some(0));
+    assert_eq!((hand.len(), state.running), (2, 1));
+    state.admit(0, 3);
+    assert_eq!(state.ready, [1], "it runs");
+    hand.pop_front();
+    state.finish(0, &mut hand);
+    assert_eq!((&state.ready, state.running), (&VecDeque::from([1, 0]), 0));
+    assert_eq!(state.lanes[0].queue, [1, 2, 3]);
+    assert_eq!(state.start(2, &mut hand), Some(1));
+    hand.clear();
+    state.finish(1, &mut hand);
+    assert_eq!((&state.idle[..], state.lanes[1].listed), (&[1][..], true));
+    state.admit(1, 11);
+    state.start(1, &mut hand);
+    assert_eq!(state.start(9, &mut hand), Some(1));
+    hand.clear();
+    state.finish(1, &mut hand);
+    assert_eq!(state.idle, [1], "listed once");
+}
+
+#[test]
+fn only_idle_lanes_are_forgotten_and_only_if_they_are_many() {
+    let mut state = TestState::new(None);
+    let (mut hand, mut forgotten) = (VecDeque::new(), Vec::new());
+    for lane in 0..=KEPT {
+        state.forget_idle(&mut forgotten);
+        assert_eq!(forgotten, []);
+        state.admit(lane, 0);
+        state.start(1, &mut hand);
+        hand.clear();
+        state.finish(lane, &mut hand);
+    }
+    state.admit(3, 1);
+    state.admit(5, 1);
+    state.start(1, &mut hand);
+    state.forget_idle(&mut forgotten);
+    let expected = (0..=KEPT).filter(|lane| ![3, 5].contains(lane));
+    assert_eq!(forgotten, expected.collect::<Vec<_>>());
+    assert!(state.idle.is_empty() && !state.lanes[3].listed);
+}
+
+#[test]
+fn a_sleeper_is_called_before_another_thread_is_leased() {
+    let mut state = TestState::new(None);
+    assert!(matches!(state.call(0), Wake::Nobody));
+    assert!(!state.coming);
+    assert!(matches!(state.call(2), Wake::Lease(0)));
+    assert!(state.coming);
+    assert!(matches!(state.call(2), Wake::Lease(1)));
+    state.roster.register(0, Parker::new().unparker().clone());
+    state.roster.fall_asleep(0);
+    state.coming = false;
+    assert!(matches!(state.call(9), Wake::Unpark(_)));
+    assert!(state.coming);
+    state.coming = false;
+    assert!(matches!(state.call(2), Wake::Nobody));
+    assert!(!state.coming);
+}

@@ -1,0 +1,14 @@
+//! The parallel adaptors that run a closure for each item. Each is a *job*, one a file, and knows nothing of what runs
+//! it; `source` is what a stage pulls from.
+
+pub(crate) mod filter;
+pub(crate) mod filter_map;
+pub(crate) mod flat_map;
+pub(crate) mod init;
+pub(crate) mod isolated;
+pub(crate) mod job;
+pub(crate) mod local;
+pub(crate) mod map;
+pub(crate) mod runner;
+pub(crate) mod source;
+pub(crate) mod try_map;

@@ -1,0 +1,97 @@
+//! `.isolate()`: a panic is a value at its item's place.
+
+use crate::error::Failure;
+use crate::par::job::{Job, OneToOne, sealed::Sealed};
+
+/// The job of an [isolated](crate::Stage::isolate) stage.
+#[derive(Clone, Debug)]
+pub struct Isolated<J> {
+    job: J,
+}
+
+impl<J> Isolated<J> {
+    pub(crate) fn new(job: J) -> Self {
+        Isolated { job }
+    }
+}
+
+impl<J> Sealed for Isolated<J> {}
+impl<J: OneToOne> OneToOne for Isolated<J> {}
+
+impl<I, J: Job<I>> Job<I> for Isolated<J> {
+    type Output = Result<J::Output, Failure>;
+    type Batch = IsolatedBatch<J::Batch>;
+    type State = J::State;
+
+    const STATEFUL: bool = J::STATEFUL;
+    const CATCHES: bool = true;
+
+    fn state(&self) -> J::State {
+        self.job.state()
+    }
+
+    #[inline]
+    fn run(&self, state: &mut J::State, item: I) -> (IsolatedBatch<J::Batch>, bool) {
+        let (batch, last) = self.job.run(state, item);
+        (IsolatedBatch::Good(batch), last)
+    }
+
+    fn failed(&self, why: Failure) -> Result<IsolatedBatch<J::Batch>, Failure> {
+        Ok(IsolatedBatch::Bad(why))
+    }
+
+    fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {
+        J::outputs(items)
+    }
+}
+
+/// What an item gave: its outputs, or why there are none.
+#[derive(Debug)]
+pub enum IsolatedBatch<B> {
+    /// Its outputs.
+    Good(B),
+    /// Its failure.
+    Bad(Failure),
+}
+
+/// The outputs of an [`IsolatedBatch`].
+#[derive(Debug)]
+pub enum IsolatedOutputs<B> {
+    /// Those of the item.
+    Good(B),
+    /// Its failure, once.
+    Bad(Option<Failure>),
+}
+
+impl<B: IntoIterator> IntoIterator for IsolatedBatch<B> {
+    type Item = Result<B::Item, Failure>;
+    type IntoIter = IsolatedOutputs<B::IntoIter>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        match self {
+            IsolatedBatch::Good(batch) => IsolatedOutputs::Good(batch.into_iter()),
+            IsolatedBatch::Bad(why) => IsolatedOutputs::Bad(Some(why)),
+        }
+    }
+}
+
+impl<B: Iterator> Iterator for IsolatedOutputs<B> {
+    type Item = Result<B::Item, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            IsolatedOutputs::Good(batch) => batch.next().map(Ok),
+            IsolatedOutputs::Bad(why) => why.take().map(Err),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            IsolatedOutputs::Good(batch) => batch.size_hint(),
+            IsolatedOutputs::Bad(why) => {
+                let left = usize::from(why.is_some());
+                (left, Some(left))
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! A job as one thread runs it.
+
+use crate::par::job::Job;
+use crate::unwind::{self, Payload, catch};
+
+/// A job, and one thread's state of it, which is made when it runs its first item.
+pub(crate) struct JobRunner<'a, J, T> {
+    pub(crate) job: &'a J,
+    pub(crate) state: Option<T>,
+}
+
+impl<'a, J, T> JobRunner<'a, J, T> {
+    pub(crate) fn new(job: &'a J) -> Self {
+        JobRunner { job, state: None }
+    }
+
+    /// Runs one item. `true`: nothing after this item counts.
+    pub(crate) fn run_one<I>(&mut self, item: I) -> Result<(J::Batch, bool), Payload>
+    where
+        J: Job<I, State = T>,
+    {
+        let (job, state) = (self.job, &mut self.state);
+        catch(|| job.run(state.get_or_insert_with(|| job.state()), item))
+    }
+
+    /// Drops the state; it may panic.
+    pub(crate) fn drop_state(&mut self) -> Option<Payload> {
+        unwind::discard(self.state.take())
+    }
+}

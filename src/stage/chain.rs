@@ -1,0 +1,232 @@
+//! The adaptors again, as methods of a stage, so that stages chain also where they borrow: a
+//! borrowing stage is no `Iterator`, and the next stage takes it over as it is.
+
+use crate::config::Workers;
+use crate::keyed::plan::Keyed;
+use crate::ordered::start::Par;
+use crate::par::filter::Filter;
+use crate::par::filter_map::FilterMap;
+use crate::par::flat_map::FlatMap;
+use crate::par::init::Init;
+use crate::par::local::Local;
+use crate::par::map::Map;
+use crate::par::source::{Nothing, Source};
+use crate::par::try_map::TryMap;
+use crate::runtime::plan::{Plan, SendPlan};
+use crate::runtime::scope::ScopeContext;
+use crate::stage::Stage;
+use std::fmt;
+use std::hash::Hash;
+
+/// A stage as the source of the next one. Not an `Iterator`, so that it may borrow.
+#[derive(Debug)]
+pub struct Chained<P: Plan>(Stage<P>);
+
+/// The iterator that the next stage pulls. It starts in the context of that stage.
+pub struct ChainedIter<P: Plan> {
+    stage: Stage<P>,
+    cx: ScopeContext,
+}
+
+impl<P: Plan> fmt::Debug for ChainedIter<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ChainedIter").field(&self.stage).finish()
+    }
+}
+
+impl<P: Plan> Iterator for ChainedIter<P> {
+    type Item = P::Output;
+
+    #[inline]
+    fn next(&mut self) -> Option<P::Output> {
+        self.stage.lazy.next_inner(&self.cx)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<P: SendPlan> Source for Chained<P> {
+    type Item = P::Output;
+    type Far = ChainedIter<P>;
+    type Near = Nothing<P::Output>;
+
+    fn place(self, cx: ScopeContext) -> Result<Self::Far, Self::Near> {
+        Ok(ChainedIter { stage: self.0, cx })
+    }
+
+    fn hint(&self) -> (usize, Option<usize>) {
+        self.0.outputs()
+    }
+}
+
+impl<P: Plan<Output: Send>> Stage<P> {
+    /// [`Fanfold::par_map_ordered`](crate::Fanfold::par_map_ordered) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_map_ordered<O, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Chained<P>, Map<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(Par::new(Chained(self), Map::new(f), n.into(), true))
+    }
+
+    /// [`Fanfold::par_map_unordered`](crate::Fanfold::par_map_unordered) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_map_unordered<O, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Chained<P>, Map<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(Par::new(Chained(self), Map::new(f), n.into(), false))
+    }
+
+    /// [`Fanfold::par_filter`](crate::Fanfold::par_filter) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_filter<F>(self, n: impl Into<Workers>, pred: F) -> Stage<Par<Chained<P>, Filter<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(&P::Output) -> bool + Send + Sync,
+    {
+        Stage::new(Par::new(Chained(self), Filter::new(pred), n.into(), true))
+    }
+
+    /// [`Fanfold::par_filter_map`](crate::Fanfold::par_filter_map) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_filter_map<O, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Chained<P>, FilterMap<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> Option<O> + Send + Sync,
+        O: Send,
+    {
+        Stage::new(Par::new(Chained(self), FilterMap::new(f), n.into(), true))
+    }
+
+    /// [`Fanfold::par_flat_map`](crate::Fanfold::par_flat_map) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_flat_map<U, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Chained<P>, FlatMap<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> U + Send + Sync,
+        U: IntoIterator<Item: Send>,
+    {
+        Stage::new(Par::new(Chained(self), FlatMap::new(f), n.into(), true))
+    }
+
+    /// [`Fanfold::par_map_ordered_init`](crate::Fanfold::par_map_ordered_init) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_map_ordered_init<T, O, N, F>(
+        self,
+        n: impl Into<Workers>,
+        init: N,
+        f: F,
+    ) -> Stage<Par<Chained<P>, Init<N, F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        N: Fn() -> T + Send + Sync,
+        F: Fn(&mut T, P::Output) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(Par::new(Chained(self), Init::new(init, f), n.into(), true))
+    }
+
+    /// [`Fanfold::try_par_map_ordered`](crate::Fanfold::try_par_map_ordered) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn try_par_map_ordered<O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Chained<P>, TryMap<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> Result<O, E> + Send + Sync,
+        O: Send,
+        E: Send,
+    {
+        Stage::new(Par::new(Chained(self), TryMap::new(f), n.into(), true))
+    }
+
+    /// [`Fanfold::par_map_by_key`](crate::Fanfold::par_map_by_key) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_map_by_key<K, O, G, F>(
+        self,
+        n: impl Into<Workers>,
+        key: G,
+        f: F,
+    ) -> Stage<Keyed<Chained<P>, G, Map<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        G: FnMut(&P::Output) -> K + Send,
+        K: Hash + Eq + Send,
+        F: Fn(P::Output) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(Keyed::new(Chained(self), key, Map::new(f), n.into()))
+    }
+
+    /// [`Fanfold::try_par_map_by_key`](crate::Fanfold::try_par_map_by_key) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn try_par_map_by_key<K, O, E, G, F>(
+        self,
+        n: impl Into<Workers>,
+        key: G,
+        f: F,
+    ) -> Stage<Keyed<Chained<P>, G, TryMap<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        G: FnMut(&P::Output) -> K + Send,
+        K: Hash + Eq + Send,
+        F: Fn(P::Output) -> Result<O, E> + Send + Sync,
+        O: Send,
+        E: Send,
+    {
+        Stage::new(Keyed::new(Chained(self), key, TryMap::new(f), n.into()))
+    }
+
+    /// [`Fanfold::par_map_by_key_init`](crate::Fanfold::par_map_by_key_init) on this stage's outputs, also where it borrows.
+    #[track_caller]
+    pub fn par_map_by_key_init<K, T, O, G, N, F>(
+        self,
+        n: impl Into<Workers>,
+        key: G,
+        init: N,
+        f: F,
+    ) -> Stage<Keyed<Chained<P>, G, Init<N, F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        G: FnMut(&P::Output) -> K + Send,
+        K: Hash + Eq + Send,
+        N: Fn() -> T + Send + Sync,
+        F: Fn(&mut T, P::Output) -> O + Send + Sync,
+        O: Send,
+    {
+        Stage::new(Keyed::new(Chained(self), key, Init::new(init, f), n.into()))
+    }
+}
+
+impl<P: Plan> Stage<P> {
+    /// [`Fanfold::local`](crate::Fanfold::local) on this stage: the consumer's thread pulls it.
+    pub fn local(self) -> Local<ChainedIter<P>> {
+        let inner = ChainedIter {
+            stage: self,
+            cx: ScopeContext::NONE,
+        };
+        Local::of_stage(inner, |inner, cx| inner.cx = cx)
+    }
+}

@@ -1,0 +1,264 @@
+//! The options of stages that run a closure for each item.
+
+use crate::hedge::policy::HedgePolicy;
+use crate::ordered::start::Par;
+use crate::par::isolated::Isolated;
+use crate::par::job::Job;
+use crate::par::source::Source;
+use crate::runtime::plan::Parallel;
+use crate::stage::Stage;
+use std::time::Duration;
+
+impl<P: Parallel> Stage<P> {
+    /// Bounds how many items may be in flight: pulled from the source and not yet yielded.
+    ///
+    /// Queued, running and parked (finished, but waiting for an earlier one) items count. The
+    /// bound is obeyed to the item, also while `next()` blocks: item `i + k` is not pulled before
+    /// item `i` has been yielded. With a bound below `n` no more than that many closures run.
+    ///
+    /// By default it is at least 16 items a worker, and as many as the workers are measured to do
+    /// in 4 ms; but at most 65,536, and of a wide stage 32,768 a worker if these fit into 16 MiB. A
+    /// small bound with uneven work leaves workers idle behind a slow head: 16 `n` keeps them busy
+    /// where 5 % of the items take ten times as long.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0, or after the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let squares = (0..1_000_u64).par_map_ordered(4, |x| x * x).in_flight(16);
+    /// assert_eq!(squares.take(3).collect::<Vec<_>>(), [0, 1, 4]); // at most 19 were pulled
+    /// ```
+    #[track_caller]
+    pub fn in_flight(self, k: usize) -> Self {
+        assert!(
+            k > 0,
+            "in_flight must be at least 1: write in_flight(1) for one item at a time, or leave it \
+             out for the default"
+        );
+        self.with(|plan| plan.set_in_flight(k))
+    }
+
+    /// Wakes the consumer for each result, although results flow so fast that it would rather nap.
+    ///
+    /// Without it, a consumer that has to wait while results flow looks again after at most 1 ms,
+    /// which saves a wake-up (some microseconds of every core) for each result.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// assert_eq!((0..100).par_map_ordered(2, |x| x).eager().last(), Some(99));
+    /// ```
+    #[track_caller]
+    pub fn eager(self) -> Self {
+        self.with(P::set_eager)
+    }
+
+    /// Turns a closure's panic into a value: yields `Ok(output)`, or `Err(`[`Failure`]`)` at the
+    /// place of an item whose closure panicked; the rest goes on.
+    ///
+    /// The panic hook still prints its message at once. A panic of the source is still raised. A
+    /// worker's state ([`par_map_ordered_init`](crate::Fanfold::par_map_ordered_init)) is kept
+    /// after a panic.
+    ///
+    /// [`Failure`]: crate::Failure
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let results: Vec<_> = (0..4)
+    ///     .par_map_ordered(2, |x| if x == 2 { panic!("two") } else { x })
+    ///     .isolate()
+    ///     .collect();
+    /// assert_eq!(results[1], Ok(1));
+    /// assert_eq!(results[2].as_ref().unwrap_err().message(), "two");
+    /// assert_eq!(results[3], Ok(3));
+    /// ```
+    #[track_caller]
+    pub fn isolate(self) -> Stage<P::Isolated> {
+        self.map_plan(P::isolated, Some(|why| Err(why.into())))
+    }
+}
+
+impl<S: Source, J: Job<S::Item>> Stage<Par<S, J>>
+where
+    S::Item: Send,
+{
+    /// Yields results as they arrive.
+    ///
+    /// Everything else stays as it is. An error or a panic ends the stage when it arrives.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut even: Vec<u32> = (0..10).par_filter(3, |x| x % 2 == 0).unordered().collect();
+    /// even.sort();
+    /// assert_eq!(even, [0, 2, 4, 6, 8]);
+    /// ```
+    #[track_caller]
+    pub fn unordered(self) -> Self {
+        self.with(|plan| plan.opts.ordered = false)
+    }
+
+    /// Limits how long an item's closure may run: what takes longer is a failure at its place.
+    ///
+    /// The time begins when the closure starts on the item, not while the item waits. When it is
+    /// over, the item's [token](crate::CancelToken::current) is tripped, and the item's place is free: the
+    /// failure is yielded there at once and what follows goes on. Whatever the closure returns
+    /// afterwards is dropped. The limit is kept to about a millisecond; 0 is not allowed.
+    ///
+    /// A closure **cannot be stopped from outside**. One that goes on after its time still counts
+    /// against `n`, as whatever it uses is still in use, and the drop of the stage still waits for
+    /// it. So give the closure a way out: let it look at its token, or give its sockets a time-out
+    /// a little shorter than this one. `n` closures that never return leave nobody to run the rest;
+    /// [`next_within`](Self::next_within) is for whoever has to see that.
+    ///
+    /// Costs about 50 ns an item, for the clock.
+    ///
+    /// # Panics
+    ///
+    /// If `time` is 0, or after the first `next()`. The stage panics at the place of an item that
+    /// has timed out, with a message that names it; [`isolate`](Self::isolate) makes it an
+    /// `Err(`[`Failure`]`)` that says [`is_timeout`](crate::Failure::is_timeout), and goes on.
+    ///
+    /// [`Failure`]: crate::Failure
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold};
+    /// use std::time::Duration;
+    ///
+    /// let answers: Vec<_> = [0, 3_600, 0]
+    ///     .into_iter()
+    ///     .par_map_ordered(2, |secs| CancelToken::current().sleep(Duration::from_secs(secs)))
+    ///     .item_timeout(Duration::from_millis(100))
+    ///     .isolate()
+    ///     .collect();
+    /// assert_eq!(answers[0], Ok(Ok(())));
+    /// assert!(answers[1].as_ref().is_err_and(|failure| failure.is_timeout()));
+    /// assert_eq!(answers[2], Ok(Ok(())));
+    /// ```
+    #[track_caller]
+    pub fn item_timeout(self, time: Duration) -> Self {
+        assert!(
+            !time.is_zero(),
+            "item_timeout must be more than 0: leave it out for no limit"
+        );
+        self.with(|plan| plan.opts.item_timeout = Some(time))
+    }
+
+    /// Runs an item a second time if it is slow, and takes the first result: the tail, cut.
+    ///
+    /// When `next()` waits for an item for longer than the policy's delay, and a worker has nothing else
+    /// to do, that worker runs a clone of the item. The first result takes the item's place; the
+    /// other is dropped, and its [token](crate::CancelToken::current) tripped. It works at the head of the
+    /// line of an ordered stage, and for any item of an [unordered](Self::unordered) one.
+    ///
+    /// **`f` must be safe to run twice**, also at the same time, and both runs may go on to their ends:
+    /// right for a read or an idempotent write, wrong for a payment. It helps where an item is slow by
+    /// chance; if the item itself is, the copy is as slow.
+    ///
+    /// A copy counts against `n`, and takes the place of an item that would be in flight. How many
+    /// there are is limited by the policy's [budget](HedgePolicy); when that is spent, items go on
+    /// unhedged. An item and its copy can agree on who does the work: see [`CancelToken::claim`](crate::CancelToken::claim).
+    ///
+    /// Costs a clone of each item, an allocation, and about 100 ns.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`. If the item and its copy both panic, the item's panic is raised at its
+    /// place; if one of them succeeds, that counts.
+    ///
+    /// # Errors
+    ///
+    /// In a [`try_`](crate::Fanfold::try_par_map_ordered) stage likewise: the item's error comes out if
+    /// its copy, if there is one, fails too. (A `Result` that [`par_map_unordered`](crate::Fanfold::par_map_unordered)
+    /// yields is a value as any other: the first one counts.)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{CancelToken, Fanfold, HedgePolicy};
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// let stuck = AtomicBool::new(true);
+    /// let fetch = |page: u32| {
+    ///     if page == 2 && stuck.swap(false, Ordering::Relaxed) {
+    ///         CancelToken::current().wait(); // this server does not answer, the next one will
+    ///     }
+    ///     page * 10
+    /// };
+    /// let policy = HedgePolicy::after(Duration::from_millis(5));
+    /// let pages: Vec<_> = (0..5).par_map_ordered(2, fetch).hedged(&policy).collect();
+    /// assert_eq!(pages, [0, 10, 20, 30, 40]);
+    /// assert_eq!(policy.stats().won, 1);
+    /// ```
+    #[track_caller]
+    pub fn hedged(self, policy: &HedgePolicy) -> Self
+    where
+        S::Item: Clone,
+    {
+        self.with(|plan| {
+            plan.clone = Some(S::Item::clone);
+            plan.opts.hedge = Some(policy.clone());
+        })
+    }
+
+    /// The consumer's thread is one of the `n`.
+    pub(crate) fn taking_part(self) -> Self {
+        self.with(|plan| plan.opts.takes_part = true)
+    }
+
+    /// When what it is started in ends, all is run nevertheless.
+    pub(crate) fn running_all(self) -> Self {
+        self.with(|plan| plan.opts.runs_all = true)
+    }
+}
+
+impl<S: Source, J: Job<S::Item>> Parallel for Par<S, J>
+where
+    S::Item: Send,
+{
+    type Isolated = Par<S, Isolated<J>>;
+
+    fn set_in_flight(&mut self, k: usize) {
+        self.opts.in_flight = Some(k);
+    }
+
+    fn set_eager(&mut self) {
+        self.opts.eager = true;
+    }
+
+    fn isolated(self) -> Self::Isolated {
+        Par {
+            source: self.source,
+            job: Isolated::new(self.job),
+            opts: self.opts,
+            clone: self.clone,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Stages that borrow, as iterators.
+
+use crate::error::Late;
+use crate::runtime::plan::Plan;
+use crate::runtime::scope::{InScope, Scope, scoped};
+use crate::stage::Stage;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::time::Duration;
+
+/// Runs `f` with a scope in which stages may borrow what lives outside of it, and be iterators.
+///
+/// When `f` returns (or panics) every stage of the scope is stopped and joined, also one that was
+/// forgotten (`mem::forget`); closures that run are waited for. What is created inside the
+/// closure of the scope cannot be borrowed, as with [`std::thread::scope`].
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::Fanfold;
+///
+/// let docs = vec![String::from("one two"), String::from("three")];
+/// let needle = String::from("t");
+/// let mut found = Vec::new();
+/// fanfold::scope(|s| {
+///     for hits in docs.iter().par_map_ordered(8, |d| d.matches(&needle).count()).within(s) {
+///         found.push(hits);
+///     }
+/// });
+/// assert_eq!(found, [1, 1]);
+/// ```
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    scoped(f)
+}
+
+/// A stage within a [`scope`]: an iterator that may borrow; made by [`Stage::within`].
+#[must_use = "a stage is lazy: nothing runs before the first `next()`"]
+pub struct Scoped<'scope, P: Plan> {
+    stage: Stage<P>,
+    scope: InScope<'scope>,
+}
+
+impl<P: Plan> Scoped<'_, P> {
+    /// Whether it has ended before its sources did, because a token was tripped; see
+    /// [`Stage::is_cut_short`].
+    pub fn is_cut_short(&self) -> bool {
+        self.stage.is_cut_short()
+    }
+}
+
+impl<P: Plan> Stage<P> {
+    /// Puts the stage within a scope, so that it is an iterator although it borrows. The last
+    /// option.
+    ///
+    /// In a chain of stages only the last one is put within the scope; those before it come along. Before
+    /// anything that is no stage (a `readahead`, or a `filter` of `std`) what is in front of it is put within
+    /// the scope too: `.within(s).readahead(8).within(s)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let words = ["to", "be", "or"];
+    /// fanfold::scope(|s| {
+    ///     let long = words.iter().par_map_ordered(2, |word| word.len()).within(s);
+    ///     assert_eq!(long.sum::<usize>(), 6);
+    /// });
+    /// ```
+    pub fn within<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Scoped<'scope, P>
+    where
+        P: 'scope,
+    {
+        Scoped {
+            stage: self,
+            scope: InScope::new(scope),
+        }
+    }
+}
+
+impl<P: Plan> fmt::Debug for Scoped<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Scoped").field(&self.stage).finish()
+    }
+}
+
+impl<'scope, P: Plan + 'scope> Scoped<'scope, P> {
+    /// The next output, if it is there in `time`; see [`Stage::next_within`].
+    ///
+    /// # Panics
+    ///
+    /// As `next()`.
+    ///
+    /// # Errors
+    ///
+    /// [`Late`], which names the item that was waited for.
+    pub fn next_within(&mut self, time: Duration) -> Result<Option<P::Output>, Late> {
+        self.stage.lazy.next_scoped_within(&self.scope, time)
+    }
+}
+
+impl<'scope, P: Plan + 'scope> Iterator for Scoped<'scope, P> {
+    type Item = P::Output;
+
+    #[inline]
+    fn next(&mut self) -> Option<P::Output> {
+        self.stage.lazy.next_scoped(&self.scope)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stage.outputs()
+    }
+}
+
+impl<'scope, P: Plan + 'scope> FusedIterator for Scoped<'scope, P> {}
