@@ -5,7 +5,7 @@
 //! two run: an ordered stage whose items sleep, and a fetch of pages over loopback HTTP. `-- --test`
 //! runs all of it small.
 
-use fanfold::{Fanfold, HedgePolicy, HedgeStats};
+use fanfold::{Fanfold, HedgePolicy, hedge::HedgeStats};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -47,14 +47,14 @@ fn extra(stats: HedgeStats) -> f64 {
 
 /// A request that would take `first`, hedged by a copy that takes `second`, both in ms.
 fn hedged(policy: &HedgePolicy, first: f64, second: impl FnOnce() -> f64) -> f64 {
-    policy.begin();
+    let mut request = policy.request();
     let delay = policy.delay().map(|delay| delay.as_secs_f64() * 1e3);
     let mut took = first;
-    if let Some(delay) = delay.filter(|delay| *delay < first && policy.try_hedge()) {
+    if let Some(delay) = delay.filter(|delay| *delay < first && request.try_hedge()) {
         took = first.min(delay + second());
-        policy.end(took < first);
     }
-    policy.record(Duration::from_secs_f64(took / 1e3));
+    request.record(Duration::from_secs_f64(took / 1e3));
+    request.end(took < first);
     took
 }
 
@@ -194,7 +194,7 @@ fn stage(items: u32, in_flight: usize, policy: Option<&HedgePolicy>) -> f64 {
         last = Instant::now();
     };
     match policy {
-        Some(policy) => stage.hedged(policy).for_each(yielded),
+        Some(policy) => stage.hedge_slow(policy).for_each(yielded),
         None => stage.for_each(yielded),
     }
     last.duration_since(began).as_secs_f64()
@@ -260,7 +260,7 @@ fn pages(limit: usize) {
         let began = Instant::now();
         let stage = urls.iter().par_map_ordered(16, |url| fetch(&agent, url));
         let bytes: usize = match policy {
-            Some(policy) => stage.hedged(policy).sum(),
+            Some(policy) => stage.hedge_slow(policy).sum(),
             None => stage.sum(),
         };
         (bytes, began.elapsed().as_secs_f64())

@@ -1,4 +1,29 @@
-//! Batches of items, without a thread.
+//! Batches of items: by number, by age, and sliding ones.
+//!
+//! ```text
+//! in               a  b  c  d  e |
+//! window(2)           ab    cd   e |
+//! .sliding(1)         ab bc cd de  |
+//! .max_age(1 s)    a batch also ends when its first item is 1 s old, full or not
+//! ```
+//!
+//! All are made by [`window`](crate::Fanfold::window). No thread runs but for [`max_age`](Window::max_age), which pulls
+//! ahead so that it can look at the clock while the source is slow.
+//!
+//! # Examples
+//!
+//! ```
+//! use fanfold::Fanfold;
+//!
+//! let sums: Vec<i32> = (1..=5).window(2).map(|batch| batch.iter().sum()).collect();
+//! assert_eq!(sums, [3, 7, 5]);
+//! let sums: Vec<i32> = (1..=5).window(2).sliding(1).map(|pair| pair.iter().sum()).collect();
+//! assert_eq!(sums, [3, 5, 7, 9]);
+//! ```
 
-pub(crate) mod sliding;
-pub(crate) mod window;
+mod sliding;
+mod window;
+
+pub use crate::batches::sliding::{Sliding, SlidingAggregate};
+pub use crate::batches::window::{Aggregate, Window};
+pub use crate::fan_in::batches_by_age::{BatchesByAge, BatchesByAgePlan};

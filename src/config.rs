@@ -21,6 +21,7 @@ use std::time::Duration;
 /// assert_eq!((0..100).par_map_ordered(3, |x| x * 2).max(), Some(198));
 /// assert_eq!((0..100).par_map_ordered(Workers::cpus(), |x| x * 2).max(), Some(198));
 /// ```
+#[doc(alias("num_threads", "concurrency", "parallelism"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Workers(usize);
 

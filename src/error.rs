@@ -98,8 +98,9 @@ impl std::error::Error for Cancelled {}
 /// assert!(failure.message().contains("divide by zero"));
 /// assert_eq!(halves[2], Ok(2));
 /// ```
+#[doc(alias("Failure", "JoinError"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct ItemError {
     seq: u64,
     kind: Kind,
     message: String,
@@ -121,9 +122,9 @@ pub(crate) fn said(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a payload that is not a string".to_owned())
 }
 
-impl Failure {
+impl ItemError {
     pub(crate) fn panicked(seq: u64, payload: &(dyn Any + Send)) -> Self {
-        Failure {
+        ItemError {
             seq,
             kind: Kind::Panic,
             message: said(payload),
@@ -131,7 +132,7 @@ impl Failure {
     }
 
     pub(crate) fn timed_out(seq: u64, limit: Duration) -> Self {
-        Failure {
+        ItemError {
             seq,
             kind: Kind::Timeout,
             message: format!("its closure ran for longer than {limit:?}"),
@@ -167,9 +168,9 @@ impl Failure {
     }
 }
 
-impl From<Cancelled> for Failure {
+impl From<Cancelled> for ItemError {
     fn from(why: Cancelled) -> Self {
-        Failure {
+        ItemError {
             seq: why.seq.unwrap_or(0),
             kind: Kind::Cancelled,
             message: Cancelled { seq: None, ..why }.to_string(),
@@ -177,7 +178,7 @@ impl From<Cancelled> for Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ItemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             Kind::Panic => "panicked",
@@ -188,7 +189,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for ItemError {}
 
 /// Why a replica of a [hedge](crate::Fanfold::hedge) gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +223,7 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for ReplicaError<E> {}
 /// # Examples
 ///
 /// ```
-/// use fanfold::{Fanfold, ReplicaError, replica};
+/// use fanfold::{Fanfold, hedge::ReplicaError, replica};
 ///
 /// let replicas = [replica(|_| Err::<(), _>("down")), replica(|_| panic!("a bug"))];
 /// let error = replicas.into_iter().hedge().run().unwrap_err();
@@ -327,14 +328,15 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for HedgeError<E> {}
 /// drop(tell);
 /// assert!(stage.next_within(Duration::MAX).unwrap().is_some());
 /// ```
+#[doc(alias("Late", "Timeout", "RecvTimeoutError"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Late {
+pub struct NotReady {
     seq: Option<u64>,
 }
 
-impl Late {
+impl NotReady {
     pub(crate) fn new(seq: Option<u64>) -> Self {
-        Late { seq }
+        NotReady { seq }
     }
 
     /// The item that was waited for, as its position in the source; `None` if the stage is
@@ -344,7 +346,7 @@ impl Late {
     }
 }
 
-impl fmt::Display for Late {
+impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seq {
             Some(seq) => write!(f, "item {seq} is not ready yet"),
@@ -353,16 +355,16 @@ impl fmt::Display for Late {
     }
 }
 
-impl std::error::Error for Late {}
+impl std::error::Error for NotReady {}
 
-/// Why a push to a [`Feedback`](crate::Feedback) was not let in, with the item.
+/// Why a push to a [`Worklist`](crate::Worklist) was not let in, with the item.
 ///
 /// # Examples
 ///
 /// ```
-/// use fanfold::{Refused, feedback};
+/// use fanfold::{worklist, worklist::PushError};
 ///
-/// let mut source = feedback(["seed"]).capacity(1);
+/// let mut source = worklist(["seed"]).buffer(1);
 /// let lead = source.next().unwrap();
 /// lead.push("a").unwrap();
 /// let refused = lead.push("b").unwrap_err();
@@ -371,56 +373,56 @@ impl std::error::Error for Late {}
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Refused<T> {
-    /// The queue holds as many items as its [`capacity`](crate::Feedback::capacity) says. There is
+pub enum PushError<T> {
+    /// The queue holds as many items as its [`capacity`](crate::Worklist::buffer) says. There is
     /// room again when one is given out.
     Full(T),
-    /// As many items were let in as the [`budget`](crate::Feedback::budget) says. There will be no
+    /// As many items were let in as the [`budget`](crate::Worklist::budget) says. There will be no
     /// room again.
-    Spent(T),
+    Budget(T),
 }
 
-impl<T> Refused<T> {
+impl<T> PushError<T> {
     /// The item.
     pub fn into_inner(self) -> T {
         match self {
-            Refused::Full(item) | Refused::Spent(item) => item,
+            PushError::Full(item) | PushError::Budget(item) => item,
         }
     }
 }
 
 // Without asking for as much of the item, so that `?` and `unwrap` work with any.
-impl<T> fmt::Debug for Refused<T> {
+impl<T> fmt::Debug for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Full(_) => f.write_str("Full(..)"),
-            Refused::Spent(_) => f.write_str("Spent(..)"),
+            PushError::Full(_) => f.write_str("Full(..)"),
+            PushError::Budget(_) => f.write_str("Budget(..)"),
         }
     }
 }
 
-impl<T> fmt::Display for Refused<T> {
+impl<T> fmt::Display for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refused::Full(_) => "the queue is full",
-            Refused::Spent(_) => "the budget is spent",
+            PushError::Full(_) => "the queue is full",
+            PushError::Budget(_) => "the budget is spent",
         })
     }
 }
 
-impl<T> std::error::Error for Refused<T> {}
+impl<T> std::error::Error for PushError<T> {}
 
-/// A [`Feedback`](crate::Feedback) was stopped by its [`budget`](crate::Feedback::budget): there was
+/// A [`Worklist`](crate::Worklist) was stopped by its [`budget`](crate::Worklist::budget): there was
 /// more work than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Exhausted {
+pub struct BudgetExhausted {
     budget: usize,
     refused: usize,
 }
 
-impl Exhausted {
+impl BudgetExhausted {
     pub(crate) fn new(budget: usize, refused: usize) -> Self {
-        Exhausted { budget, refused }
+        BudgetExhausted { budget, refused }
     }
 
     /// How many items were given out.
@@ -434,9 +436,9 @@ impl Exhausted {
     }
 }
 
-impl fmt::Display for Exhausted {
+impl fmt::Display for BudgetExhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Exhausted { budget, refused } = self;
+        let BudgetExhausted { budget, refused } = self;
         write!(
             f,
             "the budget of {budget} items is spent, and {refused} more were refused"
@@ -444,4 +446,4 @@ impl fmt::Display for Exhausted {
     }
 }
 
-impl std::error::Error for Exhausted {}
+impl std::error::Error for BudgetExhausted {}

@@ -1,14 +1,42 @@
-//! Several sources into one stream, and one source on a thread of its own. `fan_in/README.md` describes the protocol.
+//! Several sources into one stream, and one source on a thread of its own.
+//!
+//! ```text
+//! source 1   a . . b |              merge                 1 a 2 3 b |   as they arrive
+//! source 2   . 1 2 3 |              round_robin           a 1 b 2 3 |   in turns
+//!                                   merge_sorted_by_key   1 2 3 a b |   by key, if each is sorted
+//! ```
+//!
+//! Each source is pulled by a thread, up to a buffer ahead of the consumer. [`readahead`](crate::Fanfold::readahead) is the
+//! same for a single source. What they return is a [`Stage`](crate::Stage), with its options and terminal calls.
+//!
+//! # Examples
+//!
+//! ```
+//! use fanfold::{merge, merge_sorted_by_key, round_robin};
+//!
+//! assert_eq!(merge([0..5, 5..10]).sum::<i32>(), 45);
+//! assert!(round_robin([[1, 3], [2, 4]]).eq([1, 2, 3, 4]));
+//! let sorted: Result<Vec<_>, _> = merge_sorted_by_key([[1, 4], [2, 3]], |x| *x).collect();
+//! assert_eq!(sorted.unwrap(), [1, 2, 3, 4]);
+//! ```
+// `fan_in/README.md` describes the protocol.
 
 mod alarm;
 pub(crate) mod batches_by_age;
 mod front;
-pub(crate) mod lane;
-pub(crate) mod merge;
-pub(crate) mod merge_sorted;
+mod lane;
+mod merge;
+mod merge_sorted;
 #[cfg(all(test, loom))]
 mod models;
-pub(crate) mod readahead;
-pub(crate) mod round_robin;
+mod readahead;
+mod round_robin;
 mod turns;
 mod worker;
+
+pub use crate::fan_in::merge::{Merge, MergeHandle, MergePlan, MergeReport, SourceOptions, merge};
+pub use crate::fan_in::merge_sorted::{
+    MergeSorted, MergeSortedPlan, Unsorted, merge_sorted_by_key,
+};
+pub use crate::fan_in::readahead::{Readahead, ReadaheadPlan};
+pub use crate::fan_in::round_robin::{RoundRobin, RoundRobinPlan, round_robin};

@@ -1,18 +1,18 @@
 //! The extension trait: every adaptor's contract, with a body of one line.
 
-use crate::batches::window::Window;
+use crate::batches::Window;
 use crate::config::Workers;
-use crate::fan_in::readahead::Readahead;
-use crate::fan_out::broadcast::{Broadcast, Everyone};
-use crate::fan_out::fanout::Reader;
-use crate::fan_out::route::{Route, Ways};
-use crate::fan_out::split::{Halves, Split};
+use crate::fan_in::Readahead;
+use crate::fan_out::Reader;
+use crate::fan_out::{Broadcast, ToAll};
+use crate::fan_out::{ByPredicate, PartitionReaders};
+use crate::fan_out::{ByRoute, Route};
 use crate::hedge::Hedge;
 use crate::keyed::plan::Keyed;
 #[cfg(feature = "throttle")]
 use crate::limiter::Limit;
 #[cfg(feature = "throttle")]
-use crate::limiter::throttle::Throttle;
+use crate::limiter::Throttle;
 use crate::ordered::start::Par;
 use crate::par::filter::Filter;
 use crate::par::filter_map::FilterMap;
@@ -60,6 +60,7 @@ pub trait Fanfold: Sized {
     /// let squares = (1..=4).par_map_ordered(2, |x| x * x);
     /// assert_eq!(squares.collect::<Vec<_>>(), [1, 4, 9, 16]);
     /// ```
+    #[doc(alias("buffered", "pmap", "parallel_map", "imap"))]
     #[track_caller]
     fn par_map_ordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, Map<F>>>
     where
@@ -68,7 +69,7 @@ pub trait Fanfold: Sized {
         F: Fn(Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(self, Map::new(f), n.into(), true))
+        Stage::of(Par::new(self, Map::new(f), n.into(), true))
     }
 
     /// Maps each item with `f`, up to `n` at once; the results come as they arrive.
@@ -89,8 +90,7 @@ pub trait Fanfold: Sized {
     /// squares.sort();
     /// assert_eq!(squares, [1, 4, 9, 16]);
     /// ```
-    #[doc(alias = "par_map")]
-    #[doc(alias = "imap_unordered")]
+    #[doc(alias("par_map", "buffer_unordered", "imap_unordered"))]
     #[track_caller]
     fn par_map_unordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, Map<F>>>
     where
@@ -99,7 +99,7 @@ pub trait Fanfold: Sized {
         F: Fn(Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(self, Map::new(f), n.into(), false))
+        Stage::of(Par::new(self, Map::new(f), n.into(), false))
     }
 
     /// Keeps the items that `pred` accepts, up to `n` calls at once; in the order of the items.
@@ -126,7 +126,7 @@ pub trait Fanfold: Sized {
         Self::Elem: Send,
         P: Fn(&Self::Elem) -> bool + Send + Sync,
     {
-        Stage::new(Par::new(self, Filter::new(pred), n.into(), true))
+        Stage::of(Par::new(self, Filter::new(pred), n.into(), true))
     }
 
     /// Maps each item with `f` and keeps what is `Some`, up to `n` calls at once; in the order of
@@ -154,7 +154,7 @@ pub trait Fanfold: Sized {
         F: Fn(Self::Elem) -> Option<O> + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(self, FilterMap::new(f), n.into(), true))
+        Stage::of(Par::new(self, FilterMap::new(f), n.into(), true))
     }
 
     /// Maps each item to an iterator with `f`, up to `n` at once, and yields their items one after
@@ -177,6 +177,7 @@ pub trait Fanfold: Sized {
     /// let words = ["to be", "or not"].into_iter().par_flat_map(2, |line| line.split(' '));
     /// assert_eq!(words.collect::<Vec<_>>(), ["to", "be", "or", "not"]);
     /// ```
+    #[doc(alias("concat_map", "flat_map"))]
     #[track_caller]
     fn par_flat_map<U, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, FlatMap<F>>>
     where
@@ -185,7 +186,7 @@ pub trait Fanfold: Sized {
         F: Fn(Self::Elem) -> U + Send + Sync,
         U: IntoIterator<Item: Send>,
     {
-        Stage::new(Par::new(self, FlatMap::new(f), n.into(), true))
+        Stage::of(Par::new(self, FlatMap::new(f), n.into(), true))
     }
 
     /// Maps each item with `f`, which gets the worker's own state: a scratch buffer, a connection.
@@ -218,6 +219,7 @@ pub trait Fanfold: Sized {
     /// });
     /// assert_eq!(hex.sum::<usize>(), 6 * 2 + 3 * 3);
     /// ```
+    #[doc(alias("map_init", "map_with", "par_map_init"))]
     #[track_caller]
     fn par_map_ordered_init<T, O, N, F>(
         self,
@@ -232,7 +234,7 @@ pub trait Fanfold: Sized {
         F: Fn(&mut T, Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(self, Init::new(init, f), n.into(), true))
+        Stage::of(Par::new(self, Init::new(init, f), n.into(), true))
     }
 
     /// Maps each item with a fallible `f`, up to `n` at once: yields every `Ok` before the first
@@ -260,6 +262,7 @@ pub trait Fanfold: Sized {
     ///     .try_par_map_ordered(3, |s| s.parse::<u8>().map_err(|_| s));
     /// assert_eq!(parsed.collect::<Vec<_>>(), [Ok(1), Ok(2), Err("x")]);
     /// ```
+    #[doc(alias("try_buffered", "errgroup"))]
     #[track_caller]
     fn try_par_map_ordered<O, E, F>(
         self,
@@ -273,7 +276,7 @@ pub trait Fanfold: Sized {
         O: Send,
         E: Send,
     {
-        Stage::new(Par::new(self, TryMap::new(f), n.into(), true))
+        Stage::of(Par::new(self, TryMap::new(f), n.into(), true))
     }
 
     /// Maps each item with `f`, up to `n` at once, the items of one key one at a time and in order.
@@ -326,6 +329,7 @@ pub trait Fanfold: Sized {
     /// assert_eq!(accounts["ann"], [5, -3, 4]);
     /// assert_eq!(accounts["bob"], [1, 2]);
     /// ```
+    #[doc(alias("group_by", "keyed", "partitioned"))]
     #[track_caller]
     fn par_map_by_key<K, O, G, F>(
         self,
@@ -341,7 +345,7 @@ pub trait Fanfold: Sized {
         F: Fn(Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Keyed::new(self, key, Map::new(f), n.into()))
+        Stage::of(Keyed::new(self, key, Map::new(f), n.into()))
     }
 
     /// Maps each item with a fallible `f`, key by key as [`par_map_by_key`](Self::par_map_by_key) does, until
@@ -385,7 +389,7 @@ pub trait Fanfold: Sized {
         O: Send,
         E: Send,
     {
-        Stage::new(Keyed::new(self, key, TryMap::new(f), n.into()))
+        Stage::of(Keyed::new(self, key, TryMap::new(f), n.into()))
     }
 
     /// Maps each item with `f`, key by key as [`par_map_by_key`](Self::par_map_by_key) does, with a state for
@@ -430,7 +434,7 @@ pub trait Fanfold: Sized {
         F: Fn(&mut T, Self::Elem) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Keyed::new(self, key, Init::new(init, f), n.into()))
+        Stage::of(Keyed::new(self, key, Init::new(init, f), n.into()))
     }
 
     /// Keeps the source on the consumer's thread: for what is not `Send`.
@@ -480,6 +484,7 @@ pub trait Fanfold: Sized {
     /// let windows = (1..=5).window(2);
     /// assert!(windows.eq([vec![1, 2], vec![3, 4], vec![5]]));
     /// ```
+    #[doc(alias("batches", "batch", "chunks", "tumbling"))]
     #[track_caller]
     fn window(self, size: usize) -> Window<Self>
     where
@@ -520,6 +525,7 @@ pub trait Fanfold: Sized {
     ///     .par_map_ordered(4, |url| url.len());
     /// assert_eq!(lengths.collect::<Vec<_>>(), [2, 3, 4]);
     /// ```
+    #[doc(alias = "rate_limit")]
     #[cfg(feature = "throttle")]
     #[track_caller]
     fn throttle(self, limit: impl Into<Limit>) -> Throttle<Self>
@@ -544,7 +550,7 @@ pub trait Fanfold: Sized {
     /// ```
     ///
     /// Lazy: no replica is pulled that is not started. For a stream of requests, see
-    /// [`Stage::hedged`](crate::Stage::hedged).
+    /// [`Stage::hedge_slow`](crate::Stage::hedge_slow).
     ///
     /// # Examples
     ///
@@ -559,6 +565,7 @@ pub trait Fanfold: Sized {
     /// let page = mirrors.into_iter().map(ask).hedge().after(Duration::from_millis(50)).run();
     /// assert_eq!(page.unwrap(), "what a.example says");
     /// ```
+    #[doc(alias("race", "select_ok", "speculative"))]
     fn hedge(self) -> Hedge<Self>
     where
         Self: Iterator,
@@ -596,6 +603,7 @@ pub trait Fanfold: Sized {
     /// }
     /// assert_eq!(total, 10_100);
     /// ```
+    #[doc(alias("prefetch", "buffered_ahead"))]
     #[track_caller]
     fn readahead(self, k: usize) -> Readahead<Self>
     where
@@ -622,7 +630,7 @@ pub trait Fanfold: Sized {
     ///
     /// Where fewer threads can be started than there are sinks, those that got none run on the
     /// calling thread after the first, one after the other, and what is pulled for them until then
-    /// is kept without a bound; with [`Skew::Grow`](crate::Skew::Grow) up to its cap. Sinks that
+    /// is kept without a bound; with [`Overflow::Grow`](crate::Overflow::Grow) up to its cap. Sinks that
     /// wait for one another would then wait for ever.
     ///
     /// # Panics
@@ -642,12 +650,13 @@ pub trait Fanfold: Sized {
     /// });
     /// assert_eq!(counts, [6, 4]);
     /// ```
+    #[doc(alias = "tee")]
     #[track_caller]
     fn broadcast_into<R, F>(self, k: usize, sink: F) -> Vec<R>
     where
         Self: Iterator + Send,
         Self::Item: Clone + Send,
-        F: Fn(usize, Reader<Self, Everyone>) -> R + Sync,
+        F: Fn(usize, Reader<Self, ToAll>) -> R + Sync,
         R: Send,
     {
         Broadcast::among(self, k).into_sinks(sink)
@@ -666,10 +675,10 @@ pub trait Fanfold: Sized {
     /// when both have. The items keep their order. `pred` runs on the thread of whichever sink
     /// pulls, one call at a time. At most 16 items wait for each sink, and one is in hand; then the
     /// quicker sink waits. A sink that returns early stops counting. For another bound or policy
-    /// see [`Split::into_sinks`], for readers without sinks [`split`](Self::split).
+    /// see [`PartitionReaders::into_sinks`], for readers without sinks [`partition_readers`](Self::partition_readers).
     ///
     /// Where no thread can be started, `rest` runs after `accepted`, and what is pulled for it
-    /// until then is kept without a bound; with [`Skew::Grow`](crate::Skew::Grow) up to its cap.
+    /// until then is kept without a bound; with [`Overflow::Grow`](crate::Overflow::Grow) up to its cap.
     /// Sinks that wait for one another would then wait for ever.
     ///
     /// # Panics
@@ -683,23 +692,24 @@ pub trait Fanfold: Sized {
     /// use fanfold::Fanfold;
     ///
     /// let lines = ["12", "x", "30"].into_iter().map(|line| line.parse::<u32>().map_err(|_| line));
-    /// let (sum, bad) = lines.split_into(
+    /// let (sum, bad) = lines.partition_into(
     ///     |line| line.is_ok(),
     ///     |good| good.flatten().sum::<u32>(),
     ///     |bad| bad.filter_map(Result::err).collect::<Vec<_>>(),
     /// );
     /// assert_eq!((sum, bad), (42, vec!["x"]));
     /// ```
-    fn split_into<P, A, B, F, G>(self, pred: P, accepted: F, rest: G) -> (A, B)
+    #[doc(alias("split_into", "partition"))]
+    fn partition_into<P, A, B, F, G>(self, pred: P, accepted: F, rest: G) -> (A, B)
     where
         Self: Iterator + Send,
         Self::Item: Send,
         P: FnMut(&Self::Item) -> bool + Send,
-        F: FnOnce(Reader<Self, Halves<P>>) -> A,
-        G: FnOnce(Reader<Self, Halves<P>>) -> B + Send,
+        F: FnOnce(Reader<Self, ByPredicate<P>>) -> A,
+        G: FnOnce(Reader<Self, ByPredicate<P>>) -> B + Send,
         B: Send,
     {
-        Split::by(self, pred).into_sinks(accepted, rest)
+        PartitionReaders::by(self, pred).into_sinks(accepted, rest)
     }
 
     /// Gives each item to the one of `k` sinks whose number `f` returns; returns their results.
@@ -720,7 +730,7 @@ pub trait Fanfold: Sized {
     ///
     /// Where fewer threads can be started than there are sinks, those that got none run on the
     /// calling thread after the first, one after the other, and what is pulled for them until then
-    /// is kept without a bound; with [`Skew::Grow`](crate::Skew::Grow) up to its cap. Sinks that
+    /// is kept without a bound; with [`Overflow::Grow`](crate::Overflow::Grow) up to its cap. Sinks that
     /// wait for one another would then wait for ever.
     ///
     /// # Panics
@@ -736,13 +746,14 @@ pub trait Fanfold: Sized {
     /// let sums = (0..9).route_into(3, |x| x % 3, |_, numbers| numbers.sum::<usize>());
     /// assert_eq!(sums, [9, 12, 15]);
     /// ```
+    #[doc(alias("demultiplex", "demux", "shard"))]
     #[track_caller]
     fn route_into<F, R, S>(self, k: usize, f: F, sink: S) -> Vec<R>
     where
         Self: Iterator + Send,
         Self::Item: Send,
         F: FnMut(&Self::Item) -> usize + Send,
-        S: Fn(usize, Reader<Self, Ways<F>>) -> R + Sync,
+        S: Fn(usize, Reader<Self, ByRoute<F>>) -> R + Sync,
         R: Send,
     {
         Route::along(self, k, f).into_sinks(sink)
@@ -756,11 +767,11 @@ pub trait Fanfold: Sized {
     /// nothing is cloned. What is large or no `Clone` goes through an [`Arc`](std::sync::Arc):
     /// `items.map(Arc::new).broadcast(k)`. Lazy: nothing is pulled before a reader is asked, and then the reader
     /// that needs an item pulls it on the thread that asked; see [`Reader`]. At most
-    /// [`buffer`](crate::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
-    /// default, and one is in hand; what happens then says [`skew`](crate::Fanout::skew).
+    /// [`buffer`](crate::fan_out::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
+    /// default, and one is in hand; what happens then says [`overflow`](crate::fan_out::Fanout::overflow).
     ///
     /// **Read the readers at the same time**, on several threads or in turns. One after the other
-    /// on one thread waits for ever once a buffer is full, unless `skew` says otherwise.
+    /// on one thread waits for ever once a buffer is full, unless `overflow` says otherwise.
     ///
     /// # Panics
     ///
@@ -782,6 +793,7 @@ pub trait Fanfold: Sized {
     /// assert_eq!(readers.pop().unwrap().sum::<u64>(), 5_050);
     /// assert_eq!(sum.join().unwrap(), 338_350);
     /// ```
+    #[doc(alias("tee", "duplicate"))]
     #[track_caller]
     fn broadcast(self, k: usize) -> Broadcast<Self>
     where
@@ -792,17 +804,17 @@ pub trait Fanfold: Sized {
     }
 
     /// Gives each item to one of two readers: a description, to be taken apart by
-    /// [`pair`](Split::pair) or [`into_sinks`](Split::into_sinks).
+    /// [`pair`](PartitionReaders::pair) or [`into_sinks`](PartitionReaders::into_sinks).
     ///
-    /// Begin with [`split_into`](Self::split_into), which reads them at the same time. The first
+    /// Begin with [`partition_into`](Self::partition_into), which reads them at the same time. The first
     /// reader gets what `pred` accepts, the second the rest, each in order; nothing is cloned.
     /// Lazy: nothing is pulled before a reader is asked, and then the reader that needs an item
     /// pulls until there is one, on the thread that asked; see [`Reader`]. At most
-    /// [`buffer`](crate::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
-    /// default, and one is in hand; what happens then says [`skew`](crate::Fanout::skew).
+    /// [`buffer`](crate::fan_out::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
+    /// default, and one is in hand; what happens then says [`overflow`](crate::fan_out::Fanout::overflow).
     ///
     /// **Read both readers at the same time**, on two threads or in turns. One after the other on
-    /// one thread waits for ever once the buffer of the other is full, unless `skew` says
+    /// one thread waits for ever once the buffer of the other is full, unless `overflow` says
     /// otherwise.
     ///
     /// # Panics
@@ -814,17 +826,18 @@ pub trait Fanfold: Sized {
     /// ```
     /// use fanfold::Fanfold;
     ///
-    /// let (even, odd) = (1..=100).split(|x| x % 2 == 0).pair();
+    /// let (even, odd) = (1..=100).partition_readers(|x| x % 2 == 0).pair();
     /// let odd = std::thread::spawn(move || odd.sum::<i32>());
     /// assert_eq!(even.sum::<i32>(), 2_550);
     /// assert_eq!(odd.join().unwrap(), 2_500);
     /// ```
-    fn split<P>(self, pred: P) -> Split<Self, P>
+    #[doc(alias("split", "partition", "unzip"))]
+    fn partition_readers<P>(self, pred: P) -> PartitionReaders<Self, P>
     where
         Self: Iterator,
         P: FnMut(&Self::Item) -> bool,
     {
-        Split::by(self, pred)
+        PartitionReaders::by(self, pred)
     }
 
     /// Gives each item to one of `k` readers, the one whose number `f` returns: a description, to
@@ -833,12 +846,12 @@ pub trait Fanfold: Sized {
     /// Begin with [`route_into`](Self::route_into), which reads them at the same time. Each reader
     /// gets its items in order; nothing is cloned. Lazy: nothing is pulled before a reader is
     /// asked, and then the reader that needs an item pulls until there is one, on the thread that
-    /// asked; see [`Reader`]. At most [`buffer`](crate::Fanout::buffer) items are pulled and not
+    /// asked; see [`Reader`]. At most [`buffer`](crate::fan_out::Fanout::buffer) items are pulled and not
     /// yet taken by a reader, 16 by default, and one is in hand; what happens then says
-    /// [`skew`](crate::Fanout::skew).
+    /// [`overflow`](crate::fan_out::Fanout::overflow).
     ///
     /// **Read the readers at the same time**, on several threads or in turns. One after the other
-    /// on one thread waits for ever once the buffer of another is full, unless `skew` says
+    /// on one thread waits for ever once the buffer of another is full, unless `overflow` says
     /// otherwise.
     ///
     /// # Panics
@@ -860,6 +873,7 @@ pub trait Fanfold: Sized {
     /// let counts: Vec<usize> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     /// assert_eq!(counts, [1, 0, 5]);
     /// ```
+    #[doc(alias("demultiplex", "demux", "shard"))]
     #[track_caller]
     fn route<F>(self, k: usize, f: F) -> Route<Self, F>
     where

@@ -22,7 +22,7 @@ use std::rc::Rc;
 /// Inside a closure of a stage, or a task of another group, the group is a part of that: its token is a child
 /// of [`CancelToken::current`], so it is tripped with it, and has its deadline. Nothing is left out for
 /// that, as there would be nobody to tell; the tasks see it by their token. A deadline of one's own is given
-/// likewise, by a [`parallel_map_on`](crate::parallel_map_on) or a stage around the group, or by a hook:
+/// likewise, by a [`parallel_map_with`](crate::parallel_map_with) or a stage around the group, or by a hook:
 /// `let _hook = limit.on_cancel({ let token = g.token().clone(); move || token.cancel() })`, bound outside
 /// of the group's closure so that it outlives the tasks.
 ///
@@ -52,6 +52,7 @@ use std::rc::Rc;
 /// assert_eq!(result, Ok("the closure's own value"));
 /// assert_eq!((sum, text.as_str()), (6, "done"));
 /// ```
+#[doc(alias("errgroup", "JoinSet", "TaskTracker"))]
 #[track_caller]
 pub fn group<'env, F, T, E>(limit: impl Into<Workers>, f: F) -> Result<T, E>
 where
@@ -85,6 +86,7 @@ where
 /// });
 /// assert_eq!(result, Err(vec![1, 3]));
 /// ```
+#[doc(alias("errgroup", "JoinSet"))]
 #[track_caller]
 pub fn group_all<'env, F, T, E>(limit: impl Into<Workers>, f: F) -> Result<T, Vec<E>>
 where

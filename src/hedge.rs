@@ -1,20 +1,34 @@
-//! `hedge`: several ways to the same answer, and the first that gives one.
+//! Several ways to the same answer, and the first that gives one; and a second try for what is slow.
 //!
-//! # Who acts
+//! ```text
+//! replica 1   [ask------------------x     its token is tripped when there is an answer
+//! replica 2           [ask------]         started after the delay
+//! run()                          answer
+//! ```
 //!
-//! The calling thread pulls the replicas, starts each on a leased thread, and waits: for an answer, for
-//! the time of the next, for the end of the whole. A replica puts what it has come to into `done` and
-//! notifies the [event](crate::runtime::event). When there is an answer the caller says that it is `over` and trips the
-//! tokens of the others; what they bring after that they drop themselves, and what they have brought
-//! and nobody has taken goes with the race, whose last holder drops it.
+//! [`hedge`](crate::Fanfold::hedge) races replicas; [`hedge_slow`](crate::Stage::hedge_slow) runs a slow item of a stage a
+//! second time. When that happens, and how much extra load it may be, is told by a [`HedgePolicy`].
+//!
+//! # Examples
+//!
+//! ```
+//! use fanfold::{CancelToken, Fanfold};
+//! use std::time::Duration;
+//!
+//! let ask = |server: &'static str| move |token: CancelToken| token.check().map(|()| server);
+//! let answer = ["eu", "us"].map(ask).into_iter().hedge().after(Duration::from_millis(20)).run();
+//! assert!(answer.is_ok());
+//! ```
 
-pub(crate) mod policy;
+mod policy;
 mod race;
+
+pub use crate::error::{HedgeError, ReplicaError};
+pub use crate::hedge::policy::{HedgePolicy, HedgeStats, Request};
 
 use self::race::{HedgeRunner, ReplicaTask, StartDelay, race};
 use crate::cancel::CancelToken;
-use crate::error::HedgeError;
-use crate::hedge::policy::HedgePolicy;
+use crate::error::Cancelled;
 use crate::runtime::lease::{Leases, with_crew};
 use crate::runtime::pool::Pool;
 use crate::runtime::registry;
@@ -44,12 +58,45 @@ pub fn replica<'a, T, E>(
     Box::new(f)
 }
 
+/// Says that this one does the work: the others that race for the same result are tripped.
+///
+/// For the replicas of a [hedge](crate::Fanfold::hedge), with the token that each is given; and for an item of
+/// a [`hedge_slow`](crate::Stage::hedge_slow) stage and its copy, with [`CancelToken::current`]. The first that claims goes on, and every
+/// other gets the error, or finds its token tripped. So a request may be sent to two queues, and
+/// whichever reaches its turn first tells the other not to bother: these are the tied requests of
+/// Dean and Barroso, *The Tail at Scale* (2013). If the one that has claimed fails, the claim is
+/// void, and a replica that was not started yet may be.
+///
+/// Where nothing races, this is [`check`](CancelToken::check).
+///
+/// # Errors
+///
+/// [`Cancelled`] if the token is tripped, or another has claimed.
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{CancelToken, Cancelled, Fanfold, hedge};
+///
+/// let replicas = ["a", "b"].map(|name| {
+///     move |token: CancelToken| -> Result<&'static str, Cancelled> {
+///         hedge::claim(&token)?; // before the work that must not be done twice
+///         Ok(name)
+///     }
+/// });
+/// assert!(replicas.into_iter().hedge().run().is_ok());
+/// ```
+#[doc(alias = "tied")]
+pub fn claim(token: &CancelToken) -> Result<(), Cancelled> {
+    token.claim()
+}
+
 /// Several ways to the same answer; made by [`hedge`](crate::Fanfold::hedge).
 #[must_use = "a hedge is lazy: nothing is pulled or started before `run()`"]
 pub struct Hedge<I> {
     replicas: I,
     delay: StartDelay,
-    at_most: usize,
+    max_replicas: usize,
     timeout: Option<Duration>,
     name: String,
     tokens: Vec<CancelToken>,
@@ -71,7 +118,7 @@ impl<I: Iterator> Hedge<I> {
         Hedge {
             replicas,
             delay: StartDelay::None,
-            at_most: usize::MAX,
+            max_replicas: usize::MAX,
             timeout: None,
             name: "a hedge without a name".to_owned(),
             tokens: Vec::new(),
@@ -104,10 +151,11 @@ impl<I: Iterator> Hedge<I> {
     /// let policy = HedgePolicy::after(Duration::from_millis(20)).budget(0.05);
     ///
     /// let ask = |token: CancelToken| token.check().map(|()| 42);
-    /// assert_eq!([ask, ask].into_iter().hedge().after_percentile(&policy).run(), Ok(42));
+    /// assert_eq!([ask, ask].into_iter().hedge().policy(&policy).run(), Ok(42));
     /// assert_eq!((policy.stats().requests, policy.stats().sent), (1, 0));
     /// ```
-    pub fn after_percentile(self, policy: &HedgePolicy) -> Self {
+    #[doc(alias = "after_percentile")]
+    pub fn policy(self, policy: &HedgePolicy) -> Self {
         Hedge {
             delay: StartDelay::Policy(policy.clone()),
             ..self
@@ -119,13 +167,17 @@ impl<I: Iterator> Hedge<I> {
     /// # Panics
     ///
     /// If `k` is 0.
+    #[doc(alias = "at_most")]
     #[track_caller]
-    pub fn at_most(self, k: usize) -> Self {
+    pub fn max_replicas(self, k: usize) -> Self {
         assert!(
             k > 0,
-            "at_most must be at least 1: leave it out to start as many replicas as there are"
+            "max_replicas must be at least 1: leave it out to start as many replicas as there are"
         );
-        Hedge { at_most: k, ..self }
+        Hedge {
+            max_replicas: k,
+            ..self
+        }
     }
 
     /// Gives up when there is no answer in `time`, from the call of [`run`](Self::run) on.
@@ -294,11 +346,11 @@ where
     if runner.token.is_cancelled() {
         return Err(HedgeError::cancelled(Vec::new()));
     }
-    let (delay, at_most) = (hedge.delay, hedge.at_most);
+    let (delay, max_replicas) = (hedge.delay, hedge.max_replicas);
     // Fused, so that it is not asked again after its end.
     let mut replicas = hedge.replicas.fuse();
     let next = |runner: &HedgeRunner<T, E>| {
-        (runner.started < at_most)
+        (runner.started < max_replicas)
             .then(|| replicas.next())
             .flatten()
     };

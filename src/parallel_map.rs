@@ -15,7 +15,7 @@ use crate::fanfold::Fanfold;
 /// Called inside a closure of a stage, or a task of a group, it is a part of that: when that is cancelled,
 /// fails or is dropped, [`CancelToken::current`] is tripped in each `f`, and an `f` that heeds it ends the call
 /// with its error. Nothing is left out for that, as there is no error to tell of it; see
-/// [`parallel_map_on`] for one that stops by itself.
+/// [`parallel_map_with`] for one that stops by itself.
 ///
 /// # Panics
 ///
@@ -34,6 +34,7 @@ use crate::fanfold::Fanfold;
 /// assert_eq!(fanfold::parallel_map(&words[..2], 4, parse), Ok(vec![80, 90]));
 /// assert!(fanfold::parallel_map(&words, 4, parse).is_err());
 /// ```
+#[doc(alias = "errgroup")]
 #[track_caller]
 pub fn parallel_map<I, O, E, F>(items: I, n: impl Into<Workers>, f: F) -> Result<Vec<O>, E>
 where
@@ -52,7 +53,7 @@ where
 ///
 /// Then nothing new is started, and the closures that run are waited for; let them look at
 /// [`CancelToken::current`] to end sooner. The same holds for the token of what it is called in (a closure
-/// of a stage, a task of a group), so inside of these `parallel_map_on(&CancelToken::current(), ..)` stops
+/// of a stage, a task of a group), so inside of these `parallel_map_with(&CancelToken::current(), ..)` stops
 /// with them.
 ///
 /// # Panics
@@ -73,11 +74,12 @@ where
 /// let sleep = |_| CancelToken::current().sleep(std::time::Duration::from_secs(60));
 /// let stop = token.clone();
 /// std::thread::spawn(move || stop.cancel());
-/// let why: Cancelled = fanfold::parallel_map_on(&token, 0..8, 4, sleep).unwrap_err();
+/// let why: Cancelled = fanfold::parallel_map_with(&token, 0..8, 4, sleep).unwrap_err();
 /// assert!(!why.is_deadline());
 /// ```
+#[doc(alias("parallel_map_on", "errgroup"))]
 #[track_caller]
-pub fn parallel_map_on<I, O, E, F>(
+pub fn parallel_map_with<I, O, E, F>(
     token: &CancelToken,
     items: I,
     n: impl Into<Workers>,

@@ -72,26 +72,21 @@ fn surface(src: &Path) -> String {
         let file = files.iter().find(|(path, _)| path.ends_with(name));
         &file.expect("it is there").1
     };
-    // What is public is what these two hand out, and what lies in `testing`.
+    // What is public is what the root and its public modules hand out. What the root has too is listed there.
     let mut names = BTreeMap::new();
-    for (prefix, file) in [
-        ("", named("src/lib.rs")),
-        ("testing::", named("src/testing.rs")),
-    ] {
-        for item in &file.items {
-            match item {
-                Item::Use(item) if is_public(&item.vis) => {
-                    exported(&item.tree, &mut |name| {
-                        names.insert(name, prefix);
-                    });
-                }
-                Item::Fn(item) if is_public(&item.vis) => {
-                    names.insert(item.sig.ident.to_string(), prefix);
-                }
-                _ => {}
-            }
-        }
+    let root = named("src/lib.rs");
+    let modules = root.items.iter().filter_map(|item| match item {
+        Item::Mod(item) if is_public(&item.vis) => Some(item.ident.to_string()),
+        _ => None,
+    });
+    for module in modules {
+        handed_out(
+            named(&format!("src/{module}.rs")),
+            &format!("{module}::"),
+            &mut names,
+        );
     }
+    handed_out(root, "", &mut names);
     let mut lines = BTreeSet::new();
     for (_, file) in &files {
         for item in &file.items {
@@ -104,6 +99,29 @@ fn surface(src: &Path) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The names of what a file re-exports or defines.
+fn handed_out(file: &File, prefix: &str, names: &mut BTreeMap<String, String>) {
+    for item in &file.items {
+        let (vis, name) = match item {
+            Item::Use(item) if is_public(&item.vis) => {
+                exported(&item.tree, &mut |name| {
+                    names.insert(name, prefix.to_owned());
+                });
+                continue;
+            }
+            Item::Fn(item) => (&item.vis, &item.sig.ident),
+            Item::Struct(item) => (&item.vis, &item.ident),
+            Item::Enum(item) => (&item.vis, &item.ident),
+            Item::Trait(item) => (&item.vis, &item.ident),
+            Item::Type(item) => (&item.vis, &item.ident),
+            _ => continue,
+        };
+        if is_public(vis) {
+            names.insert(name.to_string(), prefix.to_owned());
+        }
+    }
 }
 
 fn exported(tree: &UseTree, add: &mut impl FnMut(String)) {
@@ -150,7 +168,7 @@ fn head(ty: &syn::Type) -> Option<String> {
     }
 }
 
-fn list(item: &Item, names: &BTreeMap<String, &str>, lines: &mut BTreeSet<String>) {
+fn list(item: &Item, names: &BTreeMap<String, String>, lines: &mut BTreeSet<String>) {
     let known = |name: &str| names.get(name).map(|prefix| format!("{prefix}{name}"));
     match item {
         Item::Fn(item) if is_public(&item.vis) && !is_hidden(&item.attrs) => {

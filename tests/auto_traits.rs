@@ -4,9 +4,12 @@
 
 use crate::support::{SOON, within};
 use fanfold::{
-    Aggregate, Broadcast, CancelToken, Cancelled, Dropped, Everyone, Failure, Fanfold, Filter,
-    Group, Halves, Keyed, Late, Local, Map, OnCancel, Par, Pool, PoolBuilder, Reader, Route, Scope,
-    Skew, Sliding, SlidingAggregate, Split, Stage, Ways, Window, Workers,
+    CancelToken, Cancelled, DropCount, Fanfold, Group, ItemError, NotReady, Overflow, Pool,
+    PoolBuilder, Reader, Scope, Stage, Workers,
+    batches::{Aggregate, Sliding, SlidingAggregate, Window},
+    cancel::CancelHook,
+    fan_out::{Broadcast, ByPredicate, ByRoute, PartitionReaders, Route, ToAll},
+    stage::{Filter, Keyed, Local, Map, Par},
 };
 use std::error::Error;
 use std::fmt::Debug;
@@ -31,15 +34,15 @@ fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
 #[test]
 fn the_plain_types_are_as_free_as_can_be() {
     is_shared::<CancelToken>();
-    is_shared::<OnCancel>();
+    is_shared::<CancelHook>();
     is_shared::<Pool>();
     is_shared::<PoolBuilder>();
     is_shared::<Workers>();
-    is_shared::<Failure>();
+    is_shared::<ItemError>();
     is_shared::<Cancelled>();
     is_copied::<Workers>();
     is_copied::<Cancelled>();
-    is_copied::<Late>();
+    is_copied::<NotReady>();
     is_cloned::<CancelToken>();
     is_cloned::<Pool>();
     is_cloned::<PoolBuilder>();
@@ -48,10 +51,10 @@ fn the_plain_types_are_as_free_as_can_be() {
     is_cloned::<Aggregate<Range<u8>, u8, fn() -> u8, fn(u8, u8) -> u8>>();
     is_cloned::<Sliding<Range<u8>>>();
     is_cloned::<SlidingAggregate<Range<u8>, fn() -> u8, fn(u8, u8) -> u8>>();
-    is_error::<Failure>();
+    is_error::<ItemError>();
     is_error::<Cancelled>();
-    is_error::<Late>();
-    is_unwind_safe::<Failure>();
+    is_error::<NotReady>();
+    is_unwind_safe::<ItemError>();
     is_unwind_safe::<Cancelled>();
     is_unwind_safe::<Workers>();
 }
@@ -60,7 +63,10 @@ fn the_plain_types_are_as_free_as_can_be() {
 #[test]
 fn limiters_are_as_free_as_can_be() {
     use fanfold::testing::ManualClock;
-    use fanfold::{Clock, Limit, Limiter, Rate, Sleeper, Throttle};
+    use fanfold::{
+        Limiter, Rate,
+        limiter::{Clock, Limit, Sleeper, Throttle},
+    };
     is_shared::<Limiter>();
     is_shared::<Limit>();
     is_shared::<Rate>();
@@ -190,18 +196,18 @@ fn fan_outs_go_where_their_parts_go() {
     type Way = fn(&u8) -> usize;
     fn sends<T: Send>() {}
     is_shared::<Broadcast<Range<u8>>>();
-    is_shared::<Split<Range<u8>, Even>>();
+    is_shared::<PartitionReaders<Range<u8>, Even>>();
     is_shared::<Route<Range<u8>, Way>>();
-    is_shared::<Dropped>();
+    is_shared::<DropCount>();
     is_cloned::<Broadcast<Range<u8>>>();
-    is_cloned::<Split<Range<u8>, Even>>();
+    is_cloned::<PartitionReaders<Range<u8>, Even>>();
     is_cloned::<Route<Range<u8>, Way>>();
-    is_cloned::<Dropped>();
-    is_copied::<Skew>();
-    sends::<Reader<Range<u8>, Everyone>>();
-    sends::<Reader<Range<u8>, Halves<Even>>>();
-    sends::<Reader<Range<u8>, Ways<Way>>>();
-    sends::<Reader<std::slice::Iter<'_, String>, Everyone>>();
+    is_cloned::<DropCount>();
+    is_copied::<Overflow>();
+    sends::<Reader<Range<u8>, ToAll>>();
+    sends::<Reader<Range<u8>, ByPredicate<Even>>>();
+    sends::<Reader<Range<u8>, ByRoute<Way>>>();
+    sends::<Reader<std::slice::Iter<'_, String>, ToAll>>();
     for mut reader in (0..3_u8).broadcast(2).readers() {
         is_static(&reader);
         is_unpin(&reader);
@@ -210,7 +216,7 @@ fn fan_outs_go_where_their_parts_go() {
     }
     is_debug(&(0..3_u8).broadcast(2));
     // a reader can be kept, and boxed
-    let (even, odd) = (0..9_u8).split((|x| x % 2 == 0) as Even).pair();
+    let (even, odd) = (0..9_u8).partition_readers((|x| x % 2 == 0) as Even).pair();
     let boxed: [Box<dyn Iterator<Item = u8> + Send>; 2] = [Box::new(even), Box::new(odd)];
     assert!(
         boxed
@@ -292,8 +298,19 @@ fn all_that_can_be_held_can_be_printed() {
 
 #[cfg(all(feature = "throttle", feature = "percentile"))]
 mod pinned {
+    use fanfold::batches::*;
+    use fanfold::cancel::CancelHook;
+    use fanfold::fan_in::*;
+    use fanfold::fan_out::*;
+    use fanfold::hedge::*;
+    use fanfold::limiter::*;
+    use fanfold::stage::*;
     use fanfold::testing::ManualClock;
-    use fanfold::*;
+    use fanfold::worklist::*;
+    use fanfold::{
+        CancelToken, Cancelled, DropCount, Group, ItemError, NotReady, Overflow, Pool, PoolBuilder,
+        Workers,
+    };
     use std::collections::BTreeSet;
     use std::marker::PhantomData;
     use std::ops::Range;
@@ -357,66 +374,66 @@ mod pinned {
     #[test]
     fn the_auto_traits_of_every_public_type() {
         let types = pinned! {
-            Aging<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            BatchesByAgePlan<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Aggregate<Far, u8, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Ahead<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Budgeted<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
+            ReadaheadPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            BudgetedWorklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
             CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Chained<Par<Far, Map<Next>>> => "Send Unpin",
-            Dropped => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Everyone => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Exhausted => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Failure => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Fanout<Far, Everyone> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Feedback<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
+            DropCount => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ToAll => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            BudgetExhausted => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ItemError => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Fanout<Far, ToAll> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Worklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
             Filter<Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             FilterMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             FlatMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Group<'static, 'static, u8> => "Send Sync Unpin RefUnwindSafe",
-            Halves<Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ByPredicate<Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Hedge<Replicas> => "Send Unpin",
             HedgeError<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             HedgePolicy => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Request => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             HedgeStats => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Init<fn(), Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Isolated<Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Keyed<Far, Key, Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Late => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Lead<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            NotReady => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            WorkItem<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Limit => "Send Sync Unpin",
             Limiter => "Send Sync Unpin",
             Local<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Map<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             MergeHandle<'static, u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             MergeReport => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Merging<'static, u8> => "Send Unpin",
-            OnCancel => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            MergePlan<'static, u8> => "Send Unpin",
+            CancelHook => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Overflow => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Par<Far, Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Pool => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             PoolBuilder => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Rate => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Reader<Far, Everyone> => "Send Unpin UnwindSafe RefUnwindSafe",
-            Refused<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Reader<Far, ToAll> => "Send Unpin UnwindSafe RefUnwindSafe",
+            PushError<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ReplicaError<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Rounds<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            RoundRobinPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Scope<'static, 'static> => "Send Sync Unpin RefUnwindSafe",
-            Scoped<'static, Ahead<Far>> => "Send Unpin",
-            Skew => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Scoped<'static, ReadaheadPlan<Far>> => "Send Unpin",
             Sleeper => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Sliding<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             SlidingAggregate<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Sorting<Far, Key, Order> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            MergeSortedPlan<Far, Key, Order> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             SourceOptions => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Stage<Ahead<Far>> => "Send Unpin",
+            Stage<ReadaheadPlan<Far>> => "Send Unpin",
             Stage<Par<Far, Map<Next>>> => "Send Unpin",
             Throttle<Far> => "Send Sync Unpin",
-            Ticket<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Pusher<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             TryMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Unsorted<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             WaitingHedge<Replicas> => "Send Unpin",
-            Ways<Key> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ByRoute<Key> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Window<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Workers => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Local<Near> => "Unpin",
@@ -445,7 +462,7 @@ mod pinned {
             .filter_map(|line| line.split_once(": "));
         let public = list
             .filter(|(_, what)| what.starts_with("struct") || what.starts_with("enum"))
-            .map(|(name, _)| name.trim_start_matches("testing::"));
+            .map(|(name, _)| name.rsplit("::").next().unwrap_or(name));
         let name = |name: &'static str| name.split(['<', ' ']).next().unwrap_or(name);
         let pinned = types.iter().map(|(of, ..)| name(of));
         let (public, pinned): (BTreeSet<_>, BTreeSet<_>) = (public.collect(), pinned.collect());

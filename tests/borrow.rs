@@ -198,7 +198,7 @@ fn items_may_be_borrowed_mutably() {
 #[test]
 fn options_do_not_stand_in_the_way() {
     let (docs, needle) = (docs(), String::from("needle"));
-    let (token, pool) = (CancelToken::new(), Pool::builder().name("own").build());
+    let (token, pool) = (CancelToken::new(), Pool::builder().named("own").build());
     let got = docs
         .iter()
         .par_map_ordered(4, |d| d.matches(&needle).count())

@@ -5,7 +5,11 @@ use crate::support::{
     counted, dawdle, eventually, message, panics_at, settle, within,
 };
 use fanfold::testing::assert_quiescent;
-use fanfold::{Broadcast, CancelToken, Everyone, Fanfold, Overflow, Pool, Reader, Skew, feedback};
+use fanfold::{
+    CancelToken, Fanfold, Overflow, Pool, Reader,
+    fan_out::{Broadcast, ToAll},
+    worklist,
+};
 use quickcheck::quickcheck;
 use std::ops::Range;
 use std::sync::mpsc;
@@ -45,9 +49,7 @@ impl Clone for Coin {
 }
 
 /// The readers of two.
-fn two<I: Iterator<Item: Clone>>(
-    broadcast: Broadcast<I>,
-) -> (Reader<I, Everyone>, Reader<I, Everyone>) {
+fn two<I: Iterator<Item: Clone>>(broadcast: Broadcast<I>) -> (Reader<I, ToAll>, Reader<I, ToAll>) {
     let mut readers = broadcast.readers();
     let second = readers.pop().unwrap();
     (readers.pop().unwrap(), second)
@@ -238,7 +240,7 @@ fn there_is_no_clone_for_a_reader_that_was_dropped() {
 fn there_is_no_clone_for_a_reader_that_would_not_get_it() {
     let (clones, ledger) = (Counter::new(), Ledger::new());
     let source = (0..100).map(|id| Coin::new(id, &clones, &ledger));
-    let (a, b) = two(source.broadcast(2).buffer(3).skew(Skew::DropNewest));
+    let (a, b) = two(source.broadcast(2).buffer(3).overflow(Overflow::DropNewest));
     assert_eq!(a.count(), 100);
     assert_eq!(clones.get(), 3);
     assert_eq!((b.dropped().get(), b.count()), (97, 3));
@@ -375,7 +377,10 @@ fn a_reader_that_waits_gets_an_item_the_moment_it_is_there() {
 fn the_newest_are_dropped_and_counted() {
     for k in 2..=9 {
         within(SOON, move || {
-            let broadcast = (0..100).broadcast(k).buffer(3).skew(Skew::DropNewest);
+            let broadcast = (0..100)
+                .broadcast(k)
+                .buffer(3)
+                .overflow(Overflow::DropNewest);
             let mut readers = broadcast.readers();
             assert!(readers.remove(0).eq(0..100));
             for reader in readers {
@@ -390,7 +395,10 @@ fn the_newest_are_dropped_and_counted() {
 fn the_oldest_are_dropped_and_counted() {
     for k in 2..=9 {
         within(SOON, move || {
-            let broadcast = (0..100).broadcast(k).buffer(3).skew(Skew::DropOldest);
+            let broadcast = (0..100)
+                .broadcast(k)
+                .buffer(3)
+                .overflow(Overflow::DropOldest);
             let mut readers = broadcast.readers();
             let first = readers.remove(0);
             let dropped = first.dropped();
@@ -406,11 +414,11 @@ fn the_oldest_are_dropped_and_counted() {
 
 #[test]
 fn every_item_is_taken_or_counted_as_dropped() {
-    for skew in [
-        Skew::Block,
-        Skew::DropNewest,
-        Skew::DropOldest,
-        Skew::Grow(300),
+    for overflow in [
+        Overflow::Block,
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::Grow(300),
     ] {
         for k in 1..=4 {
             within(SOON, move || {
@@ -420,7 +428,7 @@ fn every_item_is_taken_or_counted_as_dropped() {
                 source
                     .broadcast(k)
                     .buffer(2)
-                    .skew(skew)
+                    .overflow(overflow)
                     .into_sinks(|i, reader| {
                         let dropped = reader.dropped();
                         let mut last = None;
@@ -433,7 +441,9 @@ fn every_item_is_taken_or_counted_as_dropped() {
                         }
                         let lost = dropped.get();
                         assert_eq!(taken + lost, 300);
-                        assert!(lost == 0 || !matches!(skew, Skew::Block | Skew::Grow(_)));
+                        assert!(
+                            lost == 0 || !matches!(overflow, Overflow::Block | Overflow::Grow(_))
+                        );
                     });
                 ledger.assert_dropped_once();
             });
@@ -455,7 +465,7 @@ fn what_finds_no_room_while_the_source_blocks_may_find_it_later() {
                 }
             })
         };
-        let (mut a, mut b) = two(source.broadcast(2).buffer(2).skew(Skew::DropNewest));
+        let (mut a, mut b) = two(source.broadcast(2).buffer(2).overflow(Overflow::DropNewest));
         let _open = gate.opener();
         let leader = thread::spawn(move || a.by_ref().count());
         inside.wait_for(1);
@@ -471,7 +481,10 @@ fn what_finds_no_room_while_the_source_blocks_may_find_it_later() {
 fn readers_one_after_the_other_are_served_up_to_a_cap() {
     for k in 1..=9 {
         within(SOON, move || {
-            let broadcast = (0..500).broadcast(k).buffer(1).skew(Skew::Grow(500));
+            let broadcast = (0..500)
+                .broadcast(k)
+                .buffer(1)
+                .overflow(Overflow::Grow(500));
             let readers = broadcast.readers();
             assert!(readers.into_iter().all(|reader| reader.eq(0..500)));
             assert_quiescent();
@@ -481,7 +494,10 @@ fn readers_one_after_the_other_are_served_up_to_a_cap() {
 
 #[test]
 fn beyond_the_cap_both_readers_are_named() {
-    let broadcast = (0..).broadcast(3).skew(Skew::Grow(10)).named("rows");
+    let broadcast = (0..)
+        .broadcast(3)
+        .overflow(Overflow::Grow(10))
+        .named("rows");
     let mut readers = broadcast.readers().into_iter();
     let (mut a, mut b, mut c) = (
         readers.next().unwrap(),
@@ -496,7 +512,7 @@ fn beyond_the_cap_both_readers_are_named() {
         "reader 0",
         "reader 1",
         "Grow(10)",
-        "broadcast_into",
+        "into_sinks",
     ] {
         assert!(said.contains(part), "{said}");
     }
@@ -629,7 +645,7 @@ fn a_panic_in_the_drop_of_an_item_is_raised_and_loses_nothing() {
         let (ledger, clones) = (ledger.clone(), clones.clone());
         (0..6).map(move |id| Shell(id, ledger.clone(), clones.clone(), None))
     };
-    let (mut a, b) = two(source.broadcast(2).buffer(2).skew(Skew::DropOldest));
+    let (mut a, b) = two(source.broadcast(2).buffer(2).overflow(Overflow::DropOldest));
     let mut next = || caught(|| a.next().map(|item| item.0));
     assert_eq!(
         (next(), next(), next()),
@@ -817,7 +833,10 @@ fn without_a_thread_the_sinks_run_one_after_the_other() {
         });
     }
     // A cap is kept.
-    let broadcast = (0..1_000).broadcast(2).skew(Skew::Grow(100)).on(&none);
+    let broadcast = (0..1_000)
+        .broadcast(2)
+        .overflow(Overflow::Grow(100))
+        .on(&none);
     let said = message(|| broadcast.into_sinks(|_, reader| reader.count()));
     assert!(said.contains("Grow(100)"), "{said}");
 }
@@ -1071,7 +1090,7 @@ fn wait_in_vain(reader: &mut (impl Iterator<Item = i32> + Send)) {
 #[test]
 fn what_was_interrupted_in_one_stage_can_be_asked_by_the_next() {
     within(SOON, || {
-        let mut source = feedback([0]);
+        let mut source = worklist([0]);
         let lead = source.next().unwrap();
         let mut reader = source.map(|lead| *lead).broadcast(1).readers().remove(0);
         for round in 1..4 {
@@ -1093,7 +1112,7 @@ fn what_was_interrupted_in_one_stage_can_be_asked_by_the_next() {
 #[test]
 fn what_was_interrupted_in_the_source_can_be_asked_again() {
     within(SOON, || {
-        let mut source = feedback([0]);
+        let mut source = worklist([0]);
         let lead = source.next().unwrap();
         let mut reader = source.map(|lead| *lead).broadcast(1).readers().remove(0);
         wait_in_vain(&mut reader);
@@ -1164,8 +1183,8 @@ fn the_hint_is_true_at_every_step() {
         assert_eq!(b.size_hint(), (left, Some(left)));
         assert_eq!(b.next().is_some(), left > 0);
     }
-    for skew in [Skew::DropNewest, Skew::DropOldest] {
-        let (mut a, b) = two((0..20).broadcast(2).buffer(4).skew(skew));
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        let (mut a, b) = two((0..20).broadcast(2).buffer(4).overflow(overflow));
         assert_eq!(b.size_hint(), (0, Some(20)));
         assert_eq!(a.by_ref().take(10).count(), 10);
         assert_eq!(b.size_hint(), (4, Some(14)));
@@ -1218,7 +1237,7 @@ fn zeros_panic_with_the_fix() {
     assert!(message(|| (0..3).broadcast(0)).contains("broadcast(1)"));
     assert!(message(|| (0..3).broadcast_into(0, |_, _| ())).contains("broadcast(1)"));
     assert!(message(|| (0..3).broadcast(2).buffer(0)).contains("buffer(1)"));
-    assert!(message(|| (0..3).broadcast(2).skew(Skew::Grow(0))).contains("at least 1"));
+    assert!(message(|| (0..3).broadcast(2).overflow(Overflow::Grow(0))).contains("at least 1"));
 }
 
 #[test]
@@ -1226,7 +1245,7 @@ fn it_says_what_it_is() {
     let broadcast = (0..3).broadcast(2).named("rows");
     assert_eq!(
         format!("{broadcast:?}"),
-        "Fanout { readers: 2, skew: Block, .. }"
+        "Fanout { readers: 2, overflow: Block, .. }"
     );
     let (mut a, mut b) = two(broadcast);
     assert_eq!(format!("{b:?}"), "Reader { number: 1, .. }");

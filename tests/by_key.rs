@@ -1504,7 +1504,8 @@ fn the_first_error_of_a_key_is_the_last_thing_that_is_said() {
             assert_eq!(stage.next(), None);
             assert!(!stage.is_cut_short(), "it is no token's doing");
             drop(stage);
-            assert!(ran.get() < 50 + 20 + 1, "{}", ran.get());
+            let yielded = got.len();
+            assert!(ran.get() <= yielded + 20, "{} of {yielded}", ran.get());
         });
     }
 }

@@ -456,7 +456,7 @@ fn a_cancelled_parallel_map_says_so() {
                     token.cancel();
                 }
             });
-            let result = fanfold::parallel_map_on(&token, 0..100_u64, n, |i| {
+            let result = fanfold::parallel_map_with(&token, 0..100_u64, n, |i| {
                 running.add();
                 CancelToken::current().sleep(HOUR)?;
                 Ok::<u64, Error>(i)
@@ -474,7 +474,7 @@ fn a_parallel_map_that_was_cut_short_is_not_taken_for_a_whole_one() {
     for n in 1..=9 {
         within(SOON, move || {
             let (token, ran) = (CancelToken::new(), Counter::new());
-            let result = fanfold::parallel_map_on(&token, 0..100_000_u64, n, |i| {
+            let result = fanfold::parallel_map_with(&token, 0..100_000_u64, n, |i| {
                 if ran.add() == 20 {
                     token.cancel();
                 }
@@ -483,13 +483,13 @@ fn a_parallel_map_that_was_cut_short_is_not_taken_for_a_whole_one() {
             assert_eq!(result, Err(Error::Stopped));
             assert!(ran.get() < 100_000);
             // a token that was tripped before
-            let none = fanfold::parallel_map_on(&token, 0..3_u64, n, Ok::<u64, Error>);
+            let none = fanfold::parallel_map_with(&token, 0..3_u64, n, Ok::<u64, Error>);
             assert_eq!(none, Err(Error::Stopped));
             // a token that is tripped by nobody
             let live = CancelToken::new();
-            let all = fanfold::parallel_map_on(&live, 0..3_u64, n, Ok::<u64, Error>);
+            let all = fanfold::parallel_map_with(&live, 0..3_u64, n, Ok::<u64, Error>);
             assert_eq!(all, Ok(vec![0, 1, 2]));
-            let bad = fanfold::parallel_map_on(&live, 0..9_u64, n, |i| {
+            let bad = fanfold::parallel_map_with(&live, 0..9_u64, n, |i| {
                 if i >= 4 { Err(Error::Bad(i)) } else { Ok(i) }
             });
             assert_eq!(bad, Err(Error::Bad(4)));

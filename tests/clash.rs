@@ -52,7 +52,7 @@ fn each_method_of_ours_is_called() {
         assert_eq!(source().window(3).sliding(2).count(), 5);
         let counts = source().broadcast_into(2, |_, reader| reader.dedup().count());
         assert_eq!(counts, [10, 10]);
-        let sums = source().split_into(|x| *x < 5, |a| a.sum::<u64>(), |mut b| b.all_equal());
+        let sums = source().partition_into(|x| *x < 5, |a| a.sum::<u64>(), |mut b| b.all_equal());
         assert_eq!(sums, (10, false));
         let counts = source().route_into(2, |x| (*x % 2) as usize, |_, reader| reader.count());
         assert_eq!(counts, [5, 5]);
@@ -64,7 +64,7 @@ fn each_method_of_ours_is_called() {
                 .zip(readers.remove(0))
                 .all(|(a, b)| a == b + 1)
         );
-        let (mut small, mut large) = source().split(|x| *x < 5).pair();
+        let (mut small, mut large) = source().partition_readers(|x| *x < 5).pair();
         assert_eq!(
             (small.join(""), large.join("")),
             ("01234".into(), "56789".into())

@@ -1,7 +1,7 @@
 //! Early ends: what they look like, how they are told apart from others, and what they lose.
 
 use crate::support::{Counter, Gate, SOON, bang, blocks, caught, counted, dawdle, within};
-use fanfold::{CancelToken, Cancelled, Failure, Fanfold, Merge, Plan, Stage};
+use fanfold::{CancelToken, Cancelled, Fanfold, ItemError, Merge, Plan, Stage};
 use std::iter::from_fn;
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ const FAILING: &[(
     ("merge_sorted", |source, token| {
         let sorted =
             fanfold::merge_sorted_by_key([source.map(Row::Ok)], |row| row.expect("a number"));
-        Box::new(sorted.unchecked().fail_on(token))
+        Box::new(sorted.assume_sorted().fail_on(token))
     }),
 ];
 
@@ -231,7 +231,7 @@ fn an_isolated_stage_fails_on_a_token() {
             let token = CancelToken::new();
             let f = |i: u64| if i == 2 { bang(i) } else { Row::Ok(i) };
             let stage = (0..).par_map_ordered(2, f);
-            let results: Vec<Result<Row, Failure>> = if isolated_last {
+            let results: Vec<Result<Row, ItemError>> = if isolated_last {
                 let stage = stage.fail_on(&token).isolate();
                 stage.inspect(|_| token.cancel()).collect()
             } else {
@@ -405,7 +405,7 @@ const DRAINING: &[(
         Box::new(source.readahead(n).drain_on(token))
     }),
     ("merge", |source, n, token| {
-        let merge = Merge::builder().buffer(n).source(source);
+        let merge = Merge::new().buffer(n).source(source);
         Box::new(merge.drain_on(token))
     }),
     ("in a chain", |source, n, token| {

@@ -9,7 +9,8 @@
 mod support;
 
 use fanfold::{
-    CancelToken, Cancelled, Failure, Fanfold, HedgePolicy, Late, Plan, Pool, Reader, Stage, testing,
+    CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, NotReady, Plan, Pool, Reader, Stage,
+    testing,
 };
 use std::any::Any;
 use std::panic::resume_unwind;
@@ -232,8 +233,8 @@ impl From<Result<Thing, Thing>> for Out {
     }
 }
 
-impl From<Result<Thing, Failure>> for Out {
-    fn from(result: Result<Thing, Failure>) -> Self {
+impl From<Result<Thing, ItemError>> for Out {
+    fn from(result: Result<Thing, ItemError>) -> Self {
         let failed = result.is_err();
         Out {
             things: result.into_iter().collect(),
@@ -243,7 +244,7 @@ impl From<Result<Thing, Failure>> for Out {
 }
 
 /// An iterator of any kind; with a time, one that looks up in between.
-type Line = Box<dyn FnMut(Option<Duration>) -> Result<Option<Out>, Late>>;
+type Line = Box<dyn FnMut(Option<Duration>) -> Result<Option<Out>, NotReady>>;
 
 fn stage<P>(mut stage: Stage<P>, run: &Run) -> Line
 where
@@ -389,7 +390,7 @@ const STAGES: &[Kind] = &[
         ..kind("hedged", |run| {
             let line = run.source().par_map_ordered(run.0.n, run.map());
             let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
-            stage(run.with(line).hedged(&policy), run)
+            stage(run.with(line).hedge_slow(&policy), run)
         })
     },
     Kind {
@@ -398,7 +399,7 @@ const STAGES: &[Kind] = &[
         ..kind("unordered and hedged", |run| {
             let line = run.source().par_map_unordered(run.0.n, run.map());
             let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
-            stage(run.with(line).hedged(&policy), run)
+            stage(run.with(line).hedge_slow(&policy), run)
         })
     },
     kind("local", |run| {
@@ -444,7 +445,7 @@ const OTHERS: &[Kind] = &[
                 keys.step();
                 Key(item.value, keys.clone())
             });
-            plain(run.with(merge.buffer(run.0.n).unchecked()))
+            plain(run.with(merge.buffer(run.0.n).assume_sorted()))
         })
     },
     Kind {
@@ -501,7 +502,7 @@ const CALLS: &[Kind] = &[
             let (token, n) = (run.0.token.clone(), run.0.n);
             let things = match run.0.deed {
                 Some(Deed::Cancel) => {
-                    fanfold::parallel_map_on(&token, run.source(), n, result).unwrap_or_default()
+                    fanfold::parallel_map_with(&token, run.source(), n, result).unwrap_or_default()
                 }
                 _ => fanfold::parallel_map(run.source(), n, result).expect("nothing fails"),
             };
@@ -551,7 +552,7 @@ const CALLS: &[Kind] = &[
             let run = run.clone();
             once(move || {
                 let keep = run.keep();
-                let (mut kept, rest): (Vec<_>, Vec<_>) = run.source().split_into(
+                let (mut kept, rest): (Vec<_>, Vec<_>) = run.source().partition_into(
                     move |item| keep(item),
                     |reader| reader.collect(),
                     |reader| reader.collect(),
@@ -841,7 +842,7 @@ fn a_panic_at_every_step_where_closures_panic_anyway() {
         |run| {
             let line = run.source().par_map_ordered(run.0.n, throws(run));
             let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
-            stage(run.with(line).hedged(&policy), run)
+            stage(run.with(line).hedge_slow(&policy), run)
         },
     ];
     for (make, n) in KINDS
@@ -1064,7 +1065,7 @@ fn sets_a_limit() {
         let late = results.iter().filter_map(|result| result.as_ref().err());
         // On a machine that is busy others may be late too.
         assert!(late.clone().any(|failure| failure.seq() == 2));
-        assert!(late.clone().all(Failure::is_timeout));
+        assert!(late.clone().all(ItemError::is_timeout));
         assert_eq!(results.len(), 10);
         std::mem::forget(stage); // its drop would wait for ever
     }

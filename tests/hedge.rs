@@ -4,7 +4,11 @@ use crate::support::{
     Counter, Gate, Ledger, SOON, bang, calls_counted, caught, counted, eventually, message, mix,
     settle, within,
 };
-use fanfold::{CancelToken, Cancelled, Fanfold, HedgePolicy, Pool, ReplicaError, replica, testing};
+use fanfold::{
+    CancelToken, Cancelled, Fanfold, HedgePolicy, Pool,
+    hedge::{self, ReplicaError},
+    replica, testing,
+};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -167,7 +171,7 @@ fn the_next_is_started_after_the_delay_and_not_before() {
 #[test]
 fn what_is_not_needed_is_never_pulled() {
     within(SOON, || {
-        for (delay, pulled_at_most) in [(Some(LONG), 1), (None, 1_000)] {
+        for (delay, pulled_max_replicas) in [(Some(LONG), 1), (None, 1_000)] {
             let calls = Counter::new();
             let replicas =
                 calls_counted((0..).map(|i: u64| replica(move |_| Ok::<_, ()>(i))), &calls);
@@ -178,7 +182,7 @@ fn what_is_not_needed_is_never_pulled() {
                 None => hedge.run(),
             };
             assert!(answer.is_ok());
-            assert!(calls.get() <= pulled_at_most, "{}", calls.get());
+            assert!(calls.get() <= pulled_max_replicas, "{}", calls.get());
         }
     });
 }
@@ -192,7 +196,7 @@ fn a_failure_starts_the_next_at_once() {
 }
 
 #[test]
-fn at_most_is_kept() {
+fn max_replicas_is_kept() {
     for k in 1..=5 {
         within(SOON, move || {
             let pulled = Counter::new();
@@ -200,12 +204,17 @@ fn at_most_is_kept() {
                 (0..9).map(|i| move |_: CancelToken| Err::<(), _>(i)),
                 &pulled,
             );
-            let error = replicas.hedge().at_most(k).run().unwrap_err();
+            let error = replicas.hedge().max_replicas(k).run().unwrap_err();
             assert_eq!(pulled.get(), k);
             assert_eq!(error.failures().len(), k);
         });
     }
-    let said = message(|| [replica(|_| Ok::<_, ()>(1))].into_iter().hedge().at_most(0));
+    let said = message(|| {
+        [replica(|_| Ok::<_, ()>(1))]
+            .into_iter()
+            .hedge()
+            .max_replicas(0)
+    });
     assert!(said.contains("leave it out"), "{said}");
 }
 
@@ -452,7 +461,7 @@ fn only_the_first_that_claims_does_the_work() {
                     if mix(round ^ i << 32) % 2 == 0 {
                         std::thread::yield_now();
                     }
-                    token.claim()?;
+                    hedge::claim(&token)?;
                     assert_eq!(worked.add(), 1);
                     settle_a_little();
                     Ok::<_, Cancelled>(i)
@@ -475,7 +484,7 @@ fn a_claim_keeps_others_from_being_started() {
         let replicas = counted(
             (0..9).map(|i| {
                 move |token: CancelToken| {
-                    token.claim()?;
+                    hedge::claim(&token)?;
                     std::thread::sleep(80 * SHORT);
                     Ok::<_, Cancelled>(i)
                 }
@@ -499,7 +508,7 @@ fn a_failure_beside_a_claim_starts_nobody() {
                 move |token: CancelToken| match i {
                     0 => {
                         begun.wait_for(1);
-                        token.claim()?;
+                        hedge::claim(&token)?;
                         claimed.open();
                         failed.wait();
                         settle(); // until that has been seen
@@ -526,7 +535,7 @@ fn the_claim_of_one_that_fails_is_void() {
     within(SOON, || {
         let replicas = (0..3).map(|i| {
             move |token: CancelToken| {
-                token.claim().map_err(|_| "claimed")?;
+                hedge::claim(&token).map_err(|_| "claimed")?;
                 if i < 2 { Err("down") } else { Ok(i) }
             }
         });
@@ -537,10 +546,10 @@ fn the_claim_of_one_that_fails_is_void() {
 #[test]
 fn a_claim_outside_of_a_race_is_a_check() {
     let token = CancelToken::new();
-    assert_eq!(token.claim(), Ok(()));
-    assert_eq!(token.claim(), Ok(()));
+    assert_eq!(hedge::claim(&token), Ok(()));
+    assert_eq!(hedge::claim(&token), Ok(()));
     token.cancel();
-    assert_eq!(token.claim(), Err(Cancelled::default()));
+    assert_eq!(hedge::claim(&token), Err(Cancelled::default()));
 }
 
 /// A clone, a child and the current token of a replica claim for it.
@@ -548,9 +557,9 @@ fn a_claim_outside_of_a_race_is_a_check() {
 fn kin_of_the_token_claim_for_the_replica() {
     within(SOON, || {
         let replicas = [|token: CancelToken| {
-            token.child().claim()?;
-            token.clone().claim()?;
-            CancelToken::current().claim()?;
+            hedge::claim(&token.child())?;
+            hedge::claim(&token.clone())?;
+            hedge::claim(&CancelToken::current())?;
             Ok::<_, Cancelled>(())
         }];
         assert_eq!(replicas.into_iter().hedge().run(), Ok(()));
@@ -789,10 +798,7 @@ fn the_policy_gives_the_delay_and_counts() {
     within(SOON, || {
         let (gate, policy) = (Gate::new(), HedgePolicy::after(SHORT).budget(1.0));
         let replicas = [replica(gated(&gate, 0)), replica(|_| Ok(1))];
-        assert_eq!(
-            replicas.into_iter().hedge().after_percentile(&policy).run(),
-            Ok(1)
-        );
+        assert_eq!(replicas.into_iter().hedge().policy(&policy).run(), Ok(1));
         gate.open();
         let stats = policy.stats();
         assert_eq!(
@@ -816,10 +822,7 @@ fn the_policy_gives_the_delay_and_counts() {
                 Err(1)
             }),
         ];
-        assert_eq!(
-            replicas.into_iter().hedge().after_percentile(&policy).run(),
-            Ok(0)
-        );
+        assert_eq!(replicas.into_iter().hedge().policy(&policy).run(), Ok(0));
         let stats = policy.stats();
         assert_eq!(
             (stats.requests, stats.sent, stats.won, stats.lost),
@@ -849,13 +852,13 @@ fn where_there_is_no_other_replica_no_hedge_is_counted() {
             }
         });
         let hedge = std::iter::once(slow).chain(others).hedge();
-        assert_eq!(hedge.after_percentile(&policy).run(), Ok(0));
+        assert_eq!(hedge.policy(&policy).run(), Ok(0));
         assert_eq!(policy.stats().sent, 0);
         // and what was reserved for it is there for another
         let slow = Gate::new();
         let replicas = [replica(gated(&slow, 0)), replica(|_| Ok(1))];
         let hedge = replicas.into_iter().hedge();
-        assert_eq!(hedge.after_percentile(&policy).run(), Ok(1));
+        assert_eq!(hedge.policy(&policy).run(), Ok(1));
         slow.open();
         assert_eq!(policy.stats().sent, 1);
     });
@@ -873,12 +876,12 @@ fn a_spent_budget_hangs_nothing_and_does_not_forbid_a_replacement() {
             }
         };
         let hedge = [replica(slow), replica(|_| Ok(1))].into_iter().hedge();
-        assert_eq!(hedge.after_percentile(&policy).run(), Ok(0));
+        assert_eq!(hedge.policy(&policy).run(), Ok(0));
         assert_eq!((policy.stats().sent, policy.stats().refused), (0, 1));
         let hedge = [replica(|_| Err(3)), replica(|_| Ok(1))]
             .into_iter()
             .hedge();
-        assert_eq!(hedge.after_percentile(&policy).run(), Ok(1));
+        assert_eq!(hedge.policy(&policy).run(), Ok(1));
         assert_eq!((policy.stats().requests, policy.stats().sent), (2, 0));
     });
 }
@@ -890,15 +893,12 @@ fn a_percentile_learns_from_the_answers() {
         let policy = HedgePolicy::percentile(95.0).warm_up(20).budget(1.0);
         for _ in 0..20 {
             let hedge = [replica(|_| Ok::<_, ()>(0))].into_iter().hedge();
-            assert!(hedge.after_percentile(&policy).run().is_ok());
+            assert!(hedge.policy(&policy).run().is_ok());
         }
         eventually("20 are recorded", || policy.delay().is_some());
         let told = Counter::new();
         let replicas = [replica(stuck(&told)), replica(|_| Ok(1))];
-        assert_eq!(
-            replicas.into_iter().hedge().after_percentile(&policy).run(),
-            Ok(1)
-        );
+        assert_eq!(replicas.into_iter().hedge().policy(&policy).run(), Ok(1));
         told.wait_for(1);
     });
 }

@@ -9,8 +9,8 @@
 mod support;
 
 use fanfold::{
-    Fanfold, HedgePolicy, Merge, Pool, SourceOptions, feedback, group, merge, merge_sorted_by_key,
-    parallel_map, replica, round_robin,
+    Fanfold, HedgePolicy, Merge, Pool, SourceOptions, group, merge, merge_sorted_by_key,
+    parallel_map, replica, round_robin, worklist,
 };
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -116,15 +116,15 @@ const KINDS: [(&str, Kind); 16] = [
     }),
     ("hedged", |s, f, pool| {
         let policy = HedgePolicy::after(Duration::from_millis(1)).budget(1.0);
-        Box::new(s.par_map_ordered(2, f).hedged(&policy).on(pool))
+        Box::new(s.par_map_ordered(2, f).hedge_slow(&policy).on(pool))
     }),
     ("hedged at once", |s, f, pool| {
         let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
-        Box::new(s.par_map_ordered(2, f).hedged(&policy).on(pool))
+        Box::new(s.par_map_ordered(2, f).hedge_slow(&policy).on(pool))
     }),
     ("hedged without a budget", |s, f, pool| {
         let policy = HedgePolicy::after(Duration::ZERO).budget(0.0).reserve(0);
-        Box::new(s.par_map_unordered(2, f).hedged(&policy).on(pool))
+        Box::new(s.par_map_unordered(2, f).hedge_slow(&policy).on(pool))
     }),
     ("a chain", |s, f, pool| {
         let first = s.par_map_ordered(2, f).on(pool);
@@ -323,14 +323,14 @@ fn merges() -> Vec<Row> {
             "merge, of which a source with a time-out has ended",
             |hold| {
                 let timed = SourceOptions::new().timeout(TICK);
-                let merged = Merge::builder().source_with(0..9, timed);
+                let merged = Merge::new().source_with(0..9, timed);
                 let merged = merged.source((0..9).chain(hold.blocks()));
                 assert_eq!(merged.on(&hold.pool).count(), 18);
             },
         ),
         row("merge, of which a source was silent for too long", |hold| {
             let timed = SourceOptions::new().timeout(TICK);
-            let merged = Merge::builder().source_with((0..9).chain(hold.blocks()), timed);
+            let merged = Merge::new().source_with((0..9).chain(hold.blocks()), timed);
             let merged = merged.source((0..9).chain(hold.blocks()));
             assert_eq!(merged.on(&hold.pool).count(), 18);
         }),
@@ -338,24 +338,24 @@ fn merges() -> Vec<Row> {
             "merge, of which a source with a time-out waits for a thread",
             |hold| {
                 let timed = SourceOptions::new().timeout(TICK);
-                let merged = Merge::builder().source((0..9).chain(hold.blocks()));
-                let merged = merged.source_with(0..9, timed).at_most(1);
+                let merged = Merge::new().source((0..9).chain(hold.blocks()));
+                let merged = merged.source_with(0..9, timed).max_threads(1);
                 assert_eq!(merged.on(&hold.pool).count(), 18);
             },
         ),
         row("merge with time-outs, blocked in its consumer", |hold| {
             let timed = || SourceOptions::new().timeout(TICK);
-            let merged = Merge::builder().source_with(0_u64.., timed());
+            let merged = Merge::new().source_with(0_u64.., timed());
             let mut merged = merged.source_with(0.., timed()).on(&hold.pool);
             assert_eq!(merged.by_ref().take(500).count(), 500);
             hold.block();
         }),
         row("merge_sorted, blocked in a source", |hold| {
-            let merged = merge_sorted_by_key(some(hold), |i| *i).unchecked();
+            let merged = merge_sorted_by_key(some(hold), |i| *i).assume_sorted();
             assert_eq!(merged.on(&hold.pool).count(), 550);
         }),
         row("merge_sorted, blocked in its consumer", |hold| {
-            let merged = merge_sorted_by_key([0_u64.., 0..], |i| *i).unchecked();
+            let merged = merge_sorted_by_key([0_u64.., 0..], |i| *i).assume_sorted();
             let mut merged = merged.on(&hold.pool);
             assert_eq!(merged.by_ref().take(500).count(), 500);
             hold.block();
@@ -414,9 +414,9 @@ fn others() -> Vec<Row> {
             assert_eq!(windows.by_ref().take(50).count(), 50);
             hold.block();
         }),
-        row("feedback, blocked in a closure", |hold| {
+        row("worklist, blocked in a closure", |hold| {
             let held = hold.clone();
-            let items = feedback([0_u64]).par_map_unordered(2, move |item| {
+            let items = worklist([0_u64]).par_map_unordered(2, move |item| {
                 match *item {
                     300.. => held.block(),
                     i => _ = item.push(i + 1),
@@ -441,7 +441,7 @@ fn others() -> Vec<Row> {
                     replica(move |_| (hold.block(), Ok::<_, ()>(i)).1)
                 });
                 let policy = HedgePolicy::after(TICK).budget(0.0).reserve(0);
-                let hedge = replicas.into_iter().hedge().after_percentile(&policy);
+                let hedge = replicas.into_iter().hedge().policy(&policy);
                 assert!(hedge.on(&hold.pool).run().is_ok());
             },
         ),
@@ -500,7 +500,7 @@ fn awake(rows: Vec<Row>) -> Vec<String> {
         let hold = Hold {
             reached: Counter::new(),
             gate: Gate::new(),
-            pool: Pool::builder().name(&*thread).build(),
+            pool: Pool::builder().named(&*thread).build(),
         };
         let held = hold.clone();
         let builder = std::thread::Builder::new().name(thread.clone());

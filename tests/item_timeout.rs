@@ -3,13 +3,13 @@
 use crate::support::{
     Counter, Gate, Ledger, Meter, bang, blocks, caught, counted, message, mix, settle, slow, timely,
 };
-use fanfold::{CancelToken, Failure, Fanfold, Pool, testing};
+use fanfold::{CancelToken, Fanfold, ItemError, Pool, testing};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(3_600);
 
-fn timed_out<T>(result: &Result<T, Failure>) -> Option<u64> {
+fn timed_out<T>(result: &Result<T, ItemError>) -> Option<u64> {
     let failure = result.as_ref().err()?;
     failure.is_timeout().then(|| failure.seq())
 }
@@ -244,7 +244,7 @@ fn every_kind_of_stage_has_it() {
                 2
             );
             for stage in [
-                &mut filter as &mut dyn Iterator<Item = Result<u64, Failure>>,
+                &mut filter as &mut dyn Iterator<Item = Result<u64, ItemError>>,
                 &mut filter_map,
                 &mut flat_map,
                 &mut init,
@@ -254,7 +254,7 @@ fn every_kind_of_stage_has_it() {
                 assert_eq!(got.iter().flatten().sum::<u64>(), 13);
             }
             let got: Vec<_> = tried.by_ref().take(6).collect();
-            assert_eq!(got[2].as_ref().err().map(Failure::is_timeout), Some(true));
+            assert_eq!(got[2].as_ref().err().map(ItemError::is_timeout), Some(true));
             assert_eq!(got.into_iter().flatten().flatten().sum::<u64>(), 13);
         });
     });

@@ -16,7 +16,7 @@
 mod support;
 
 use fanfold::{
-    CancelToken, Cancelled, Failure, Fanfold, HedgePolicy, Merge, Parallel, Plan, Pool,
+    CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Merge, Parallel, Plan, Pool,
     SourceOptions, Stage, testing,
 };
 use quickcheck::{QuickCheck, quickcheck};
@@ -418,7 +418,7 @@ impl<T: Shown, E: Shown> Shown for Result<T, E> {
     }
 }
 
-impl Shown for Failure {
+impl Shown for ItemError {
     fn show(&self) -> u64 {
         self.seq()
     }
@@ -1014,7 +1014,7 @@ fn an_isolated_panic_is_a_value() {
             };
             laws(case, Kind::stage(case).exact(), ours, twin);
             let raised =
-                |result: Result<Item, Failure>| result.unwrap_or_else(|why| bang(why.seq()));
+                |result: Result<Item, ItemError>| result.unwrap_or_else(|why| bang(why.seq()));
             bombs(case, |world, source| ours(world, source).map(raised));
         })
     });
@@ -1042,7 +1042,7 @@ fn a_copy_of_every_item_changes_nothing() {
             let ours = |world: &World, source: Origin| {
                 let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
                 let stage = source.par_map_ordered(case.n, world.map(case));
-                with(stage, case, world).hedged(&policy)
+                with(stage, case, world).hedge_slow(&policy)
             };
             let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
             laws(case, Kind::stage(case).exact(), ours, twin);
@@ -1472,7 +1472,7 @@ fn a_merge_is_all_of_its_sources_and_each_in_order() {
     law(|raw| {
         prompt(raw, |case| {
             let ours = |world: &World, sources: Vec<Origin>| {
-                let mut merge = Merge::builder();
+                let mut merge = Merge::new();
                 for (k, source) in (0..).zip(sources) {
                     let options = SourceOptions::new().weight(1 + (case.seed as u32 >> k) % 3);
                     merge = merge.source_with(source, options);
@@ -1481,7 +1481,7 @@ fn a_merge_is_all_of_its_sources_and_each_in_order() {
                     merge = merge.strict_priority();
                 }
                 if case.seed % 3 == 1 {
-                    merge = merge.at_most(case.step);
+                    merge = merge.max_threads(case.step);
                 }
                 with_common(merge.buffer(case.n), case, world)
             };
@@ -1521,7 +1521,7 @@ fn a_sorted_merge_is_a_stable_sort() {
             // One of each is compared.
             laws_of_several(case, case.n + 1, right, |world, sources| {
                 let merge = fanfold::merge_sorted_by_key(sources, |item| key(item.value));
-                with_common(merge.buffer(case.n).unchecked(), case, world)
+                with_common(merge.buffer(case.n).assume_sorted(), case, world)
             });
             laws_of_several(case, case.n + 1, right, |world, sources| {
                 let merge = fanfold::merge_sorted_by_key(sources, |item| key(item.value));
@@ -1691,14 +1691,14 @@ fn parallel_map_is_a_collect_into_a_result() {
             let on = caught(|| {
                 let f = world.attempt(case);
                 let lifted = |item| f(item).map_err(|item| Gone(Some(item)));
-                let result = fanfold::parallel_map_on(&token, world.source(case), case.n, lifted);
+                let result = fanfold::parallel_map_with(&token, world.source(case), case.n, lifted);
                 show(result.map_err(|gone| gone.0.expect("nobody cancels")))
             });
             assert_eq!(on, want);
             token.cancel();
             let f = world.attempt(case);
             let lifted = |item| f(item).map_err(|item| Gone(Some(item)));
-            let result = fanfold::parallel_map_on(&token, world.source(case), case.n, lifted);
+            let result = fanfold::parallel_map_with(&token, world.source(case), case.n, lifted);
             assert!(
                 result.is_err_and(|gone| gone.0.is_none()),
                 "it was cancelled before"

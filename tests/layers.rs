@@ -25,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("testing", &["limiter", "runtime"]),
     // What is pulled by threads, or run on them.
     ("batches", &["fan_in", "runtime"]),
-    ("fan_in", &["cancel", "dropped", "runtime", "stage"]),
+    ("fan_in", &["cancel", "overflow", "runtime", "stage"]),
     (
         "stage",
         &[
@@ -34,8 +34,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("keyed", &["cancel", "config", "par", "runtime"]),
     ("ordered", &["cancel", "config", "hedge", "par", "runtime"]),
-    ("fan_out", &["cancel", "dropped", "runtime"]),
-    ("feedback", &["runtime"]),
+    ("fan_out", &["cancel", "overflow", "runtime"]),
+    ("worklist", &["runtime"]),
     ("group", &["cancel", "config", "runtime"]),
     ("hedge", &["cancel", "runtime"]),
     ("limiter", &["cancel", "runtime"]),
@@ -44,7 +44,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("runtime", &["cancel"]),
     ("cancel", &[]),
     ("config", &[]),
-    ("dropped", &[]),
+    ("overflow", &[]),
     // The bottom.
     ("error", &[]),
     ("size_hint", &[]),
@@ -59,7 +59,8 @@ const JOBS_KNOW: &[&str] = &["par::job", "par::source"];
 
 /// Files that list the modules of a floor, and have no code of their own.
 const LISTS: &[&str] = &[
-    "batches", "fan_in", "fan_out", "keyed", "ordered", "par", "runtime",
+    "batches", "cancel", "fan_in", "fan_out", "keyed", "limiter", "ordered", "par", "runtime",
+    "stage",
 ];
 
 /// Names of crates and of parts of `std`, and the only module that may name them.
@@ -163,7 +164,13 @@ fn lists_of_modules_hold_nothing_else() {
                 ["#", "[", ..] => {
                     &code[closing(&module.words[module.words.len() - code.len()..], 1) + 1..]
                 }
-                ["pub", "(", "crate", ")", rest @ ..] | ["mod", _, ";", rest @ ..] => rest,
+                ["pub", "(", "crate", ")", rest @ ..]
+                | ["pub", rest @ ..]
+                | ["mod", _, ";", rest @ ..] => rest,
+                ["use", ..] => {
+                    let end = code.iter().position(|word| *word == ";");
+                    &code[end.expect("a `use` ends with `;`") + 1..]
+                }
                 _ => panic!(
                     "{} lists its modules and has no code of its own: {code:?}",
                     module.name

@@ -2,7 +2,7 @@
 //! pulled.
 
 use crate::support::{Bang, Gate, SOON, bang, blocks, payload, settle, within};
-use fanfold::{CancelToken, Fanfold, Feedback, Lead, feedback};
+use fanfold::{CancelToken, Fanfold, WorkItem, Worklist, worklist};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ const KINDS: &[(&str, Make)] = &[
     ("readahead", |source| Box::new(source.readahead(4))),
     ("merge", |source| Box::new(fanfold::merge([source]))),
     ("merge_sorted", |source| {
-        Box::new(fanfold::merge_sorted_by_key([source], |i| *i).unchecked())
+        Box::new(fanfold::merge_sorted_by_key([source], |i| *i).assume_sorted())
     }),
     ("round_robin", |source| {
         Box::new(fanfold::round_robin([source]))
@@ -236,8 +236,8 @@ fn what_starts_with_its_borrower_does_not_end_with_it() {
 #[test]
 fn a_feedback_goes_on_behind_its_borrower() {
     within(SOON, || {
-        let mut source: Feedback<u32> = feedback([0]);
-        let first: Vec<Lead<u32>> = fanfold::scope(|s| {
+        let mut source: Worklist<u32> = worklist([0]);
+        let first: Vec<WorkItem<u32>> = fanfold::scope(|s| {
             let mut stage = source.by_ref().par_map_ordered(2, |lead| lead).within(s);
             let first = stage.next().into_iter().collect();
             settle(); // until a worker waits for more

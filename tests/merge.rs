@@ -4,7 +4,7 @@ use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, blocks, caught, counted, eventually, message, mix,
     panics_at, payload, settle, slow, within,
 };
-use fanfold::{CancelToken, Merge, MergeHandle, Pool, SourceOptions, merge};
+use fanfold::{CancelToken, Merge, Pool, SourceOptions, fan_in::MergeHandle, merge};
 use quickcheck::quickcheck;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -33,7 +33,7 @@ quickcheck! {
         let tagged = tagged.map(|(s, items)| items.into_iter().map(move |item| (s, item)));
         let mut merged = merge(tagged).buffer(usize::from(knobs % 4) + 1);
         if knobs & 4 != 0 {
-            merged = merged.at_most(usize::from(knobs >> 4) + 1);
+            merged = merged.max_threads(usize::from(knobs >> 4) + 1);
         }
         if knobs & 8 != 0 {
             merged = merged.strict_priority();
@@ -60,7 +60,7 @@ fn nothing_is_pulled_before_the_first_next() {
 fn a_source_that_blocks_delays_no_other() {
     within(SOON, || {
         let gate = Gate::new();
-        let merged = Merge::builder().source(blocks(&gate)).source(0..1_000);
+        let merged = Merge::new().source(blocks(&gate)).source(0..1_000);
         let mut merged = merged.source(blocks(&gate));
         let _open = gate.opener();
         assert!(merged.by_ref().take(1_000).eq(0..1_000));
@@ -150,7 +150,7 @@ fn a_drop_ends_sources_that_block_as_soon_as_they_return() {
                 Some(0)
             })
         });
-        let mut merged = Merge::builder().source([7]);
+        let mut merged = Merge::new().source([7]);
         for source in sources {
             merged = merged.source(source);
         }
@@ -189,7 +189,7 @@ fn a_lower_source_is_read_only_while_no_higher_one_has_something() {
         let urgent = counted(0..100, &high).map(|_| "urgent");
         // The first is held back until the urgent ones are there.
         let rest = counted(0..100, &low).map(move |_| (wait.wait_for(100), "rest").1);
-        let merged = Merge::builder().source(urgent).source(rest).buffer(200);
+        let merged = Merge::new().source(urgent).source(rest).buffer(200);
         let mut merged = merged.strict_priority();
         assert_eq!(merged.next(), Some("urgent"));
         high.wait_for(100);
@@ -206,7 +206,7 @@ fn each_gets_its_share_of_every_round() {
     within(SOON, || {
         let full = Counter::new();
         let weights = [1, 2, 5];
-        let mut merged = Merge::builder().buffer(400);
+        let mut merged = Merge::new().buffer(400);
         for (source, weight) in weights.into_iter().enumerate() {
             let items = counted(0..400, &full).map(move |_| source);
             merged = merged.source_with(items, SourceOptions::new().weight(weight));
@@ -236,7 +236,7 @@ fn a_source_that_is_silent_for_too_long_is_dropped_and_named() {
             let _held = &flag;
         });
         let limit = Duration::from_millis(20);
-        let mut merged = Merge::builder()
+        let mut merged = Merge::new()
             .source(10..13)
             .source_with(silent, SourceOptions::new().named("sensor").timeout(limit));
         let report = merged.report();
@@ -284,7 +284,7 @@ fn a_losing_payload_may_cancel_the_merge() {
         let (token, dropped) = (CancelToken::new(), Counter::new());
         let silent = || Source(token.clone(), dropped.clone());
         let short = || SourceOptions::new().timeout(Duration::from_millis(5));
-        let mut merge = Merge::builder()
+        let mut merge = Merge::new()
             .source_with(silent(), short())
             .source_with(silent(), short())
             .source(std::iter::from_fn({
@@ -304,7 +304,7 @@ fn the_time_starts_anew_with_each_item_and_does_not_run_while_the_buffer_is_full
         let limit = slow(Duration::from_secs(1));
         let slow = (0..60).inspect(|_| std::thread::sleep(Duration::from_millis(20)));
         let options = SourceOptions::new().timeout(limit).buffer(1);
-        let mut merged = Merge::builder().source_with(slow, options);
+        let mut merged = Merge::new().source_with(slow, options);
         let report = merged.report();
         let taken = merged.by_ref().inspect(|i| {
             if *i == 0 {
@@ -328,7 +328,7 @@ fn an_item_that_comes_too_late_is_not_taken_though_nobody_waited() {
             }
         });
         let options = SourceOptions::new().timeout(Duration::from_millis(5));
-        let mut merged = Merge::builder().source_with(source, options);
+        let mut merged = Merge::new().source_with(source, options);
         let report = merged.report();
         assert_eq!(merged.next(), Some(0));
         late.wait_for(1);
@@ -341,7 +341,7 @@ fn an_item_that_comes_too_late_is_not_taken_though_nobody_waited() {
 #[test]
 fn many_time_outs_at_once_lose_nothing_of_the_others() {
     within(SOON, || {
-        let mut merged = Merge::builder();
+        let mut merged = Merge::new();
         for i in 0..40_u64 {
             let options = SourceOptions::new().timeout(Duration::from_millis(1 + i % 7));
             let source = (0..i).chain(listens());
@@ -361,7 +361,7 @@ fn many_time_outs_at_once_lose_nothing_of_the_others() {
 #[test]
 fn a_handle_adds_sources_and_its_drop_ends_the_merge() {
     within(SOON, || {
-        let mut merged = Merge::builder().source(0..1);
+        let mut merged = Merge::new().source(0..1);
         let handle = merged.handle();
         let report = merged.report();
         let adder = std::thread::spawn(move || {
@@ -384,7 +384,7 @@ fn a_handle_adds_sources_and_its_drop_ends_the_merge() {
 fn a_merge_that_is_over_or_dropped_gives_sources_back() {
     within(SOON, || {
         let ledger = Ledger::new();
-        let mut merged: Merge<u64> = Merge::builder();
+        let mut merged: Merge<u64> = Merge::new();
         let handle = merged.handle();
         let items = ledger.clone();
         handle
@@ -393,7 +393,7 @@ fn a_merge_that_is_over_or_dropped_gives_sources_back() {
         drop(merged);
         assert!(handle.add(0..3).expect_err("it is gone").eq(0..3));
 
-        let mut running: Merge<u64> = Merge::builder().source(0..);
+        let mut running: Merge<u64> = Merge::new().source(0..);
         let handle: MergeHandle<u64> = running.handle();
         running.next();
         drop(running);
@@ -413,7 +413,7 @@ fn at_most_so_many_threads_serve_all_sources() {
                 let meter = meter.clone();
                 (0..20).inspect(move |_| drop(meter.enter()))
             });
-            let merged = merge(sources).at_most(threads).buffer(2);
+            let merged = merge(sources).max_threads(threads).buffer(2);
             assert_eq!(merged.count(), 400);
             assert!(meter.most() <= threads);
         });
@@ -426,7 +426,7 @@ fn few_threads_serve_many_sources_that_trickle() {
         // Each waits for the one before it: one thread that stayed with a source would be stuck.
         let sources = (0..10).map(|i| (0..50).map(move |k| (i, k)));
         let mut next = [0; 10];
-        for (i, k) in merge(sources).at_most(2).buffer(50) {
+        for (i, k) in merge(sources).max_threads(2).buffer(50) {
             assert_eq!(next[i], k);
             next[i] += 1;
         }
@@ -439,7 +439,7 @@ fn silent_sources_hold_up_the_rest_only_if_they_have_all_threads() {
     within(SOON, || {
         let gate = Gate::new();
         let quick = (0..4).map(|i| i * 10..i * 10 + 10);
-        let mut merged = Merge::builder().source(blocks(&gate)).at_most(2);
+        let mut merged = Merge::new().source(blocks(&gate)).max_threads(2);
         for source in quick {
             merged = merged.source(source);
         }
@@ -504,7 +504,7 @@ fn it_goes_before_and_after_stages() {
 #[test]
 fn the_end_of_a_stage_ends_a_merge_that_waits_in_its_source() {
     within(SOON, || {
-        let merged = Merge::builder().source(listens()).source(0..1);
+        let merged = Merge::new().source(listens()).source(0..1);
         let mut stage = merged.par_map_ordered(2, |i: u64| i);
         assert_eq!(stage.next(), Some(0));
         settle();
@@ -535,7 +535,7 @@ fn borrowed_sources_in_a_scope_forgotten_or_not() {
 fn live_can_be_watched_while_it_runs() {
     within(SOON, || {
         let (gate, seen) = (Gate::new(), Counter::new());
-        let mut merged = Merge::builder().source(0..10).source(blocks(&gate));
+        let mut merged = Merge::new().source(0..10).source(blocks(&gate));
         let report = merged.report();
         let _open = gate.opener();
         let watch = std::thread::spawn({
@@ -566,14 +566,14 @@ fn the_hint_is_true() {
     assert_eq!(open.size_hint(), (3, None));
     drop(handle);
     let patient = SourceOptions::new().timeout(SOON);
-    let timed = Merge::builder().source_with(0..3, patient);
+    let timed = Merge::new().source_with(0..3, patient);
     assert_eq!(timed.size_hint(), (0, Some(3)));
 }
 
 #[test]
 fn zeros_panic_with_the_fix() {
     assert!(message(|| merge([[1]]).buffer(0)).contains("buffer(1)"));
-    assert!(message(|| merge([[1]]).at_most(0)).contains("leave at_most out"));
+    assert!(message(|| merge([[1]]).max_threads(0)).contains("leave max_threads out"));
     assert!(message(|| SourceOptions::new().weight(0)).contains("at least 1"));
     assert!(message(|| SourceOptions::new().buffer(0)).contains("buffer(1)"));
     let zero = || SourceOptions::new().timeout(Duration::ZERO);

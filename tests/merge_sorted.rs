@@ -5,7 +5,7 @@ use crate::support::{
 };
 
 type Boxed = Box<dyn Iterator<Item = u64> + Send>;
-use fanfold::{CancelToken, Unsorted, merge_sorted_by_key};
+use fanfold::{CancelToken, fan_in::Unsorted, merge_sorted_by_key};
 use quickcheck::quickcheck;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ quickcheck! {
         want.sort_by_key(|item| item.0);
         let buffer = usize::from(buffer % 8) + 1;
         let checked = merge_sorted_by_key(sources.clone(), |item| item.0).buffer(buffer);
-        let trusted = merge_sorted_by_key(sources, |item| item.0).unchecked();
+        let trusted = merge_sorted_by_key(sources, |item| item.0).assume_sorted();
         checked.map(Result::unwrap).eq(want.iter().copied()) && trusted.eq(want)
     }
 
@@ -58,7 +58,7 @@ fn an_item_whose_turn_has_come_waits_for_no_source() {
     within(SOON, || {
         let gate = Gate::new();
         let sources = [1, 2].map(|first| (first..=first).chain(blocks(&gate)));
-        let mut merged = merge_sorted_by_key(sources, |x| *x).unchecked();
+        let mut merged = merge_sorted_by_key(sources, |x| *x).assume_sorted();
         let _open = gate.opener();
         assert_eq!(merged.next(), Some(1));
     });
@@ -100,7 +100,7 @@ fn what_is_there_is_merged_when_a_token_is_tripped() {
             Box::new((first..10).step_by(2).chain(rest))
         };
         let sources = [ready(0), Box::new(blocks(&gate)) as Boxed, ready(1)];
-        let merged = merge_sorted_by_key(sources, |x| *x).unchecked();
+        let merged = merge_sorted_by_key(sources, |x| *x).assume_sorted();
         let mut merged = merged.cancel_on(&token);
         let _open = gate.opener();
         let canceller = std::thread::spawn({
@@ -126,7 +126,7 @@ fn what_is_there_is_merged_when_a_token_is_tripped() {
 fn a_panic_of_a_source_leaves_the_others() {
     within(SOON, || {
         let sources = [2, 4].map(|k| panics_at(k, &Counter::new()).take(6));
-        let mut merged = merge_sorted_by_key(sources, |x| *x).unchecked();
+        let mut merged = merge_sorted_by_key(sources, |x| *x).assume_sorted();
         let mut got = Vec::new();
         for _ in 0..8 {
             got.push(caught(|| merged.next()).map(Option::unwrap));
@@ -232,7 +232,7 @@ fn a_panic_of_the_order_or_the_drop_of_a_key_loses_one_item_at_most() {
                 let key = move |item: &Tracked| Fused(item.id, Arc::clone(&fuse));
                 let merged = merge_sorted_by_key(sources, key);
                 let (came, panics) = if trusted {
-                    come(merged.unchecked())
+                    come(merged.assume_sorted())
                 } else {
                     come(merged.map(|item| item.expect("they are sorted")))
                 };
@@ -291,9 +291,9 @@ fn none_borrowed_ones_and_hints() {
         vec![String::from("a"), String::from("c")],
         vec![String::from("b")],
     ];
-    let all = merge_sorted_by_key(words.iter(), |word| word.len()).unchecked();
+    let all = merge_sorted_by_key(words.iter(), |word| word.len()).assume_sorted();
     assert_eq!(all.collect::<Vec<&String>>(), ["a", "c", "b"]);
-    let mut merged = merge_sorted_by_key([[1, 3], [2, 4]], |x| *x).unchecked();
+    let mut merged = merge_sorted_by_key([[1, 3], [2, 4]], |x| *x).assume_sorted();
     for left in (0..=4).rev() {
         assert_eq!(merged.size_hint(), (left, Some(left)));
         merged.next();

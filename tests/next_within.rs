@@ -1,7 +1,7 @@
 //! `next_within`: the next output, or word that it is not there yet.
 
 use crate::support::{Counter, Gate, SOON, bang, blocks, caught, counted, settle, within};
-use fanfold::{Fanfold, Late, Plan, Stage};
+use fanfold::{Fanfold, NotReady, Plan, Stage};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -62,7 +62,7 @@ fn without_an_order_no_item_is_named() {
             move |i| (gate.wait(), i).1
         });
         let _opener = gate.opener();
-        let late: Late = stage.next_within(SHORT).unwrap_err();
+        let late: NotReady = stage.next_within(SHORT).unwrap_err();
         assert_eq!(
             (late.seq(), late.to_string()),
             (None, "no item is ready yet".into())
@@ -279,7 +279,7 @@ fn the_end_waits_for_no_state() {
 // ---- of every kind
 
 type Items = Box<dyn Iterator<Item = u64> + Send>;
-type Within = Box<dyn FnMut(Duration) -> Result<Option<u64>, Late> + Send>;
+type Within = Box<dyn FnMut(Duration) -> Result<Option<u64>, NotReady> + Send>;
 
 fn calls<P: Plan<Output = u64> + Send + 'static>(mut stage: Stage<P>) -> Within
 where
@@ -305,7 +305,7 @@ const KINDS: &[Kind] = &[
     }),
     ("round_robin", |items| calls(fanfold::round_robin([items]))),
     ("merge_sorted", |items| {
-        calls(fanfold::merge_sorted_by_key([items], |i| *i).unchecked())
+        calls(fanfold::merge_sorted_by_key([items], |i| *i).assume_sorted())
     }),
     ("max_age", |items| {
         let windows = items.window(1).max_age(LONG);

@@ -9,11 +9,11 @@ const TOLD_WITH: &[(&str, &str)] = &[
     ("group_all", "group"),
     ("is_cut_short", "cancel_on"),
     ("par_map_by_key_init", "par_map_by_key"),
-    ("parallel_map_on", "parallel_map"),
+    ("parallel_map_with", "parallel_map"),
     ("replica", "hedge"),
     ("route_into", "route"),
     ("scope", "within"),
-    ("split_into", "split"),
+    ("partition_into", "partition_readers"),
     ("try_par_map_by_key", "par_map_by_key"),
 ];
 
@@ -63,7 +63,7 @@ fn operators() -> Vec<&'static str> {
     let methods = include_str!("../src/fanfold.rs").lines();
     let methods = methods.filter_map(|line| line.strip_prefix("    fn "));
     let stage = [
-        include_str!("../src/stage.rs"),
+        include_str!("../src/stage/base.rs"),
         include_str!("../src/stage/options.rs"),
         include_str!("../src/stage/scoped.rs"),
     ];

@@ -5,7 +5,7 @@ use crate::support::{
     Bang, Counter, Gate, Ledger, SOON, bang, caught, counted, dawdle, message, mix, panics_at,
     payload, settle, within,
 };
-use fanfold::{CancelToken, Failure, Fanfold};
+use fanfold::{CancelToken, Fanfold, ItemError};
 use std::panic::panic_any;
 use std::sync::Arc;
 
@@ -433,7 +433,7 @@ fn an_isolated_panic_is_a_failure_at_its_place_and_the_rest_goes_on() {
                     i
                 })
                 .isolate();
-            let results: Vec<Result<u64, Failure>> = stage.collect();
+            let results: Vec<Result<u64, ItemError>> = stage.collect();
             assert_eq!(results.len(), 100);
             for (i, result) in (0..).zip(results) {
                 if i % 10 == 3 {
@@ -455,7 +455,7 @@ fn an_isolated_payload_that_is_no_text_and_panics_in_drop_is_a_failure_too() {
     for n in 1..=9 {
         within(SOON, move || {
             let dropped = Counter::new();
-            let results: Vec<Result<u64, Failure>> = (0..20)
+            let results: Vec<Result<u64, ItemError>> = (0..20)
                 .par_map_ordered(n, |i| {
                     if i % 4 == 1 {
                         std::panic::resume_unwind(Box::new(Bomb(dropped.clone())));
@@ -479,7 +479,7 @@ fn an_isolated_payload_that_is_no_text_and_panics_in_drop_is_a_failure_too() {
 fn every_adaptor_can_be_isolated() {
     within(SOON, || {
         let at = |i: u64| if i == 5 { bang(i) } else { i };
-        let tally = |results: &mut dyn Iterator<Item = Result<u64, Failure>>| {
+        let tally = |results: &mut dyn Iterator<Item = Result<u64, ItemError>>| {
             let (good, bad): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
             let seqs: Vec<u64> = bad
                 .into_iter()

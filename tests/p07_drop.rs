@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 /// Whether a closure was started after the drop had returned.
 #[derive(Clone, Default)]
-struct Late {
+struct NotReady {
     dropped: Arc<AtomicBool>,
     late: Arc<AtomicUsize>,
 }
 
-impl Late {
+impl NotReady {
     fn check(&self) {
         if self.dropped.load(SeqCst) {
             self.late.fetch_add(1, SeqCst);
@@ -36,7 +36,7 @@ impl Late {
 fn no_closure_starts_after_the_drop_at_whatever_item_it_comes() {
     let mut checks = Vec::new();
     for (n, k) in (1..=9).flat_map(|n| (1..=50).map(move |k| (n, k))) {
-        let late = Late::default();
+        let late = NotReady::default();
         checks.push(late.clone());
         within(SOON, move || {
             let mut stage = (0..).par_map_ordered(n, {
@@ -297,8 +297,8 @@ fn a_drop_while_the_source_blocks_does_not_pull_again() {
 fn a_chain_is_dropped_as_a_whole() {
     for (n, k) in (1..=9).flat_map(|n| [0, 1, 7, 50].map(move |k| (n, k))) {
         within(SOON, move || {
-            let (ledger, late) = (Ledger::new(), Late::default());
-            let check = |late: &Late| {
+            let (ledger, late) = (Ledger::new(), NotReady::default());
+            let check = |late: &NotReady| {
                 let late = late.clone();
                 move |item| {
                     late.check();
@@ -327,7 +327,7 @@ fn a_chain_is_dropped_as_a_whole() {
 fn a_panic_of_the_consumer_drops_the_stage_like_any_other() {
     for (n, k) in (1..=9).flat_map(|n| [0, 1, 10, 49].map(move |k| (n, k))) {
         within(SOON, move || {
-            let (ledger, late) = (Ledger::new(), Late::default());
+            let (ledger, late) = (Ledger::new(), NotReady::default());
             let source = (0..50).map({
                 let ledger = ledger.clone();
                 move |i| ledger.track(i)
@@ -425,7 +425,7 @@ fn a_forgotten_stage_is_safe() {
 #[test]
 fn a_forgotten_stage_in_a_scope_has_stopped_when_the_scope_returns() {
     for n in 1..=9 {
-        let late = Late::default();
+        let late = NotReady::default();
         let check = late.clone();
         within(SOON, move || {
             let text = String::from("borrowed");
@@ -451,7 +451,7 @@ fn a_forgotten_stage_in_a_scope_has_stopped_when_the_scope_returns() {
 #[test]
 fn a_forgotten_chain_in_a_scope_has_stopped_when_the_scope_returns() {
     for n in 1..=5 {
-        let late = Late::default();
+        let late = NotReady::default();
         let check = late.clone();
         within(SOON, move || {
             let text = String::from("borrowed");
@@ -502,7 +502,7 @@ fn a_forgotten_chain_in_a_scope_has_stopped_when_the_scope_returns() {
 fn a_panic_in_a_scope_stops_what_was_forgotten_there() {
     for n in 1..=5 {
         within(SOON, move || {
-            let late = Late::default();
+            let late = NotReady::default();
             let raised = caught(|| {
                 fanfold::scope(|s| {
                     let f = |i: u64| {

@@ -431,7 +431,7 @@ fn threads_stay_in_their_pool_for_the_idle_time() {
 #[test]
 fn the_threads_of_a_pool_have_names_of_their_own() {
     within(SOON, || {
-        let pool = Pool::builder().name("nail").build();
+        let pool = Pool::builder().named("nail").build();
         let begun = Counter::new();
         let stage = (0..3).par_map_unordered(3, move |_| {
             begun.add();

@@ -34,7 +34,7 @@ fn no_workers_at_all_panic_at_the_call() {
     assert_names_the_fix(|| stage.par_map_ordered(zero(), |i| i));
     assert_names_the_fix(|| fanfold::parallel_map(source(), zero(), Ok::<_, ()>));
     let token = CancelToken::new();
-    let on = || fanfold::parallel_map_on(&token, source(), zero(), Ok::<_, fanfold::Cancelled>);
+    let on = || fanfold::parallel_map_with(&token, source(), zero(), Ok::<_, fanfold::Cancelled>);
     assert_names_the_fix(on);
     assert_names_the_fix(|| fanfold::group::<_, _, ()>(zero(), |_| ()));
     assert_names_the_fix(|| fanfold::group_all::<_, _, ()>(zero(), |_| ()));
@@ -358,25 +358,30 @@ fn a_time_of_ages_is_no_limit() {
             HedgePolicy::after(AGES).cap(AGES),
         ];
         for policy in &policies {
-            assert!(late().par_map_ordered(2, |i| i).hedged(policy).eq(0..3));
-            assert!(late().par_map_unordered(2, |i| i).hedged(policy).eq(0..3));
+            assert!(late().par_map_ordered(2, |i| i).hedge_slow(policy).eq(0..3));
+            assert!(
+                late()
+                    .par_map_unordered(2, |i| i)
+                    .hedge_slow(policy)
+                    .eq(0..3)
+            );
             let replicas = || [1, 2].map(|i| replica(move |_| (settle(), Ok::<_, ()>(i)).1));
             let hedge = replicas().into_iter().hedge();
-            assert_eq!(hedge.after_percentile(policy).run(), Ok(1));
+            assert_eq!(hedge.policy(policy).run(), Ok(1));
             let hedge = replicas().into_iter().hedge().after(AGES).timeout(AGES);
             assert_eq!(hedge.run(), Ok(1));
-            policy.record(AGES);
+            policy.request().record(AGES);
         }
         let timed = || late().par_map_ordered(2, |i| i).item_timeout(AGES);
         assert!(timed().eq(0..3) && timed().unordered().count() == 3);
-        assert!(timed().hedged(&policies[0]).isolate().count() == 3);
+        assert!(timed().hedge_slow(&policies[0]).isolate().count() == 3);
         let mut stage = timed();
         for i in 0..3 {
             assert_eq!(stage.next_within(AGES).ok(), Some(Some(i)));
         }
         assert!(stage.next_within(AGES).is_ok_and(|end| end.is_none()));
         let patient = || SourceOptions::new().timeout(AGES);
-        let merged = Merge::builder().source_with(late(), patient());
+        let merged = Merge::new().source_with(late(), patient());
         let mut merged = merged.source_with(late(), patient());
         let report = merged.report();
         assert_eq!(merged.count(), 6);

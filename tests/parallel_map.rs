@@ -1,7 +1,7 @@
 //! `parallel_map`: the errgroup loop in one call.
 
 use crate::support::{Counter, Ledger, Meter, SOON, bang, caught, dawdle, mix, within};
-use fanfold::{CancelToken, Workers, parallel_map, parallel_map_on};
+use fanfold::{CancelToken, Workers, parallel_map, parallel_map_with};
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 
@@ -209,7 +209,7 @@ fn under_a_token_that_is_live_it_is_the_same() {
     }
     let (token, docs) = (CancelToken::new(), [3_u64, 1, 2]);
     let plus = 1;
-    let all = parallel_map_on(&token, &docs, 2, |x| Ok::<_, Failed>(x + plus));
+    let all = parallel_map_with(&token, &docs, 2, |x| Ok::<_, Failed>(x + plus));
     assert_eq!(all, Ok(vec![4, 2, 3]));
     let f = |x: &u64| {
         if *x < 3 {
@@ -218,9 +218,9 @@ fn under_a_token_that_is_live_it_is_the_same() {
             Ok(*x)
         }
     };
-    assert_eq!(parallel_map_on(&token, &docs, 2, f), Err(Failed(Some(1))));
+    assert_eq!(parallel_map_with(&token, &docs, 2, f), Err(Failed(Some(1))));
     token.cancel();
     let ran = Counter::new();
-    let none = parallel_map_on(&token, &docs, 2, |_| Ok::<_, Failed>(ran.add()));
+    let none = parallel_map_with(&token, &docs, 2, |_| Ok::<_, Failed>(ran.add()));
     assert_eq!((none, ran.get()), (Err(Failed(None)), 0));
 }

@@ -4,7 +4,7 @@ use crate::support::{
     Counter, Gate, Ledger, Lying, SOON, Script, bang, blocks, caught, counted, eventually, message,
     panics_at, settle, within,
 };
-use fanfold::{CancelToken, Dropped, Fanfold, Overflow, Pool};
+use fanfold::{CancelToken, DropCount, Fanfold, Overflow, Pool};
 use quickcheck::quickcheck;
 
 quickcheck! {
@@ -238,8 +238,69 @@ fn the_oldest_are_dropped() {
 }
 
 #[test]
+fn beyond_what_grow_keeps_it_panics_after_the_items_that_are_kept() {
+    for most in 1..=9 {
+        within(SOON, move || {
+            let (ledger, gone) = (Ledger::new(), Counter::new());
+            let (items, end) = (ledger.clone(), gone.on_drop());
+            let source = (0..).map(move |i| {
+                let _until_then = &end;
+                items.track(i)
+            });
+            let mut ahead = source.readahead(1).overflow(Overflow::Grow(most));
+            let mut taken = 1;
+            assert_eq!(ahead.next().expect("the first").id, 0);
+            gone.wait_for(1); // it has run too far ahead, and was dropped
+            let said = message(|| {
+                for item in ahead.by_ref() {
+                    assert_eq!(item.id, taken, "in order");
+                    taken += 1;
+                }
+            });
+            // The first was taken before the others filled what is kept, or after.
+            let most_taken = most as u64 + 1;
+            assert!(taken == most_taken || taken == most_taken - 1, "{taken}");
+            assert!(
+                said.contains(&format!("more than {most} items ahead")),
+                "{said}"
+            );
+            assert!(said.contains("Overflow::Grow"), "{said}");
+            assert!(ahead.next().is_none());
+            drop(ahead);
+            ledger.assert_dropped_once();
+        });
+    }
+}
+
+#[test]
+fn what_grow_keeps_is_enough_or_it_panics() {
+    within(SOON, || {
+        assert!(
+            (0..100)
+                .readahead(1)
+                .overflow(Overflow::Grow(100))
+                .eq(0..100)
+        );
+        assert_eq!(
+            (0..100)
+                .readahead(1)
+                .overflow(Overflow::Grow(9))
+                .size_hint(),
+            (100, Some(100))
+        );
+    });
+    let said = message(|| (0..9).readahead(1).overflow(Overflow::Grow(0)));
+    assert!(said.contains("at least 1"), "{said}");
+}
+
+#[test]
 fn every_item_is_taken_or_counted_as_dropped() {
-    for overflow in [Overflow::Block, Overflow::DropNewest, Overflow::DropOldest] {
+    for overflow in [
+        Overflow::Block,
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::Grow(3_000),
+    ] {
         for k in 1..=4 {
             within(SOON, move || {
                 let ledger = Ledger::new();
@@ -248,7 +309,7 @@ fn every_item_is_taken_or_counted_as_dropped() {
                     .map(move |i| items.track(i))
                     .readahead(k)
                     .overflow(overflow);
-                let dropped: Dropped = ahead.dropped();
+                let dropped: DropCount = ahead.dropped();
                 let mut last = None;
                 let mut taken = 0;
                 for item in ahead.by_ref() {
@@ -257,7 +318,7 @@ fn every_item_is_taken_or_counted_as_dropped() {
                     taken += 1;
                 }
                 assert_eq!(taken + dropped.get(), 3_000);
-                if overflow == Overflow::Block {
+                if let Overflow::Block | Overflow::Grow(_) = overflow {
                     assert_eq!(taken, 3_000);
                 }
                 ledger.assert_dropped_once();

@@ -5,7 +5,7 @@ use crate::support::{
     message, mix, panics_at, settle, within,
 };
 use fanfold::testing::assert_quiescent;
-use fanfold::{Fanfold, Pool, Reader, Skew, Ways};
+use fanfold::{Fanfold, Overflow, Pool, Reader, fan_out::ByRoute};
 use quickcheck::quickcheck;
 use std::thread;
 
@@ -37,7 +37,7 @@ fn each_thread_gets_its_items_in_order() {
         for buffer in [1, 2, 16] {
             within(SOON, move || {
                 let readers = (0..400).route(k, choose(k)).buffer(buffer).readers();
-                let read = |(way, reader): (usize, Reader<_, Ways<_>>)| {
+                let read = |(way, reader): (usize, Reader<_, ByRoute<_>>)| {
                     thread::spawn(move || reader.inspect(|x| dawdle(*x)).eq(of(way, k, 400)))
                 };
                 let threads: Vec<_> = readers.into_iter().enumerate().map(read).collect();
@@ -272,20 +272,25 @@ fn the_lead_does_not_go_to_who_was_interrupted() {
 #[test]
 fn the_policies_drop_and_count_for_each_reader() {
     for k in 2..=9 {
-        let route = |skew| (0..100 * k).route(k, move |x| x % k).buffer(3).skew(skew);
-        let mut newest = route(Skew::DropNewest).readers();
+        let route = |overflow| {
+            (0..100 * k)
+                .route(k, move |x| x % k)
+                .buffer(3)
+                .overflow(overflow)
+        };
+        let mut newest = route(Overflow::DropNewest).readers();
         assert_eq!(newest.remove(0).count(), 100);
         for (i, reader) in newest.into_iter().enumerate() {
             assert_eq!(reader.dropped().get(), 97);
             assert!(reader.eq((0..3).map(|x| x * k + i + 1)));
         }
-        let mut oldest = route(Skew::DropOldest).readers();
+        let mut oldest = route(Overflow::DropOldest).readers();
         assert_eq!(oldest.remove(0).count(), 100);
         for (i, reader) in oldest.into_iter().enumerate() {
             assert_eq!(reader.dropped().get(), 97);
             assert!(reader.eq((97..100).map(|x| x * k + i + 1)));
         }
-        let grown = route(Skew::Grow(100)).readers();
+        let grown = route(Overflow::Grow(100)).readers();
         assert!(grown.into_iter().all(|reader| reader.count() == 100));
     }
 }
@@ -294,10 +299,10 @@ fn the_policies_drop_and_count_for_each_reader() {
 fn beyond_the_cap_both_readers_are_named() {
     let mut readers = (0..)
         .route(4, |x| if x % 2 == 0 { 1 } else { 3 })
-        .skew(Skew::Grow(5))
+        .overflow(Overflow::Grow(5))
         .readers();
     let said = message(|| readers[1].by_ref().count());
-    for part in ["reader 1", "reader 3", "Grow(5)", "route_into"] {
+    for part in ["reader 1", "reader 3", "Grow(5)", "into_sinks"] {
         assert!(said.contains(part), "{said}");
     }
     assert!(readers[3].by_ref().take(5).eq([1, 3, 5, 7, 9]));
@@ -449,5 +454,5 @@ fn it_ends_once() {
 fn zeros_panic_with_the_fix() {
     assert!(message(|| (0..3).route(0, |_| 0)).contains("route(1, ..)"));
     assert!(message(|| (0..3).route_into(0, |_| 0, |_, _| ())).contains("route(1, ..)"));
-    assert!(message(|| (0..3).route(2, |_| 0).skew(Skew::Grow(0))).contains("at least 1"));
+    assert!(message(|| (0..3).route(2, |_| 0).overflow(Overflow::Grow(0))).contains("at least 1"));
 }

@@ -7,7 +7,7 @@ mod by_key;
 mod clash;
 mod group;
 mod hedge;
-mod hedged;
+mod hedge_slow;
 mod init;
 mod item_timeout;
 mod local;

@@ -3,14 +3,14 @@
 mod support;
 
 mod broadcast;
-mod feedback;
 mod max_age;
 mod merge;
 mod merge_sorted;
+mod partition_readers;
 mod readahead;
 mod round_robin;
 mod route;
 mod sliding;
-mod split;
 mod throttle;
 mod window;
+mod worklist;

@@ -371,7 +371,7 @@ fn parallel(
                 stage = stage.eager();
             }
             if own_pool {
-                stage = stage.on(&Pool::builder().name("own").build());
+                stage = stage.on(&Pool::builder().named("own").build());
             }
             stage
         }};
@@ -433,7 +433,7 @@ fn parallel(
         Step::Hedged => {
             let delay = Duration::from_micros(dice.roll(300));
             let policy = HedgePolicy::after(delay).budget(1.0);
-            Box::new(stage!(stream.par_map_ordered(n, run)).hedged(&policy))
+            Box::new(stage!(stream.par_map_ordered(n, run)).hedge_slow(&policy))
         }
         Step::Timed => Box::new(stage!(stream.par_map_ordered(n, run)).item_timeout(LONG)),
         Step::Local => {
@@ -467,7 +467,7 @@ fn parallel(
         Step::Split => at_once(stream, |stream| {
             let all = |reader: fanfold::Reader<_, _>| reader.collect::<Vec<_>>();
             let even = |item: &Item| item.value % 2 == 0;
-            let (even, odd) = stream.split_into(even, all, all);
+            let (even, odd) = stream.partition_into(even, all, all);
             [even, odd].concat()
         }),
         Step::Route => at_once(stream, move |stream| {

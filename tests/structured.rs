@@ -6,7 +6,7 @@
 
 use crate::support::{Counter, Gate, SOON, bang, caught, eventually, within};
 use fanfold::{
-    CancelToken, Cancelled, Fanfold, Merge, SourceOptions, group, parallel_map, parallel_map_on,
+    CancelToken, Cancelled, Fanfold, Merge, SourceOptions, group, parallel_map, parallel_map_with,
 };
 use std::iter::from_fn;
 use std::sync::Arc;
@@ -68,12 +68,12 @@ const INNER: &[(&str, Run)] = &[
         };
         assert_eq!(parallel_map(0..1, 2, f), Err(()));
     }),
-    ("parallel_map_on", |probe| {
+    ("parallel_map_with", |probe| {
         let f = |_| {
             probe.wait();
             Ok::<_, Cancelled>(())
         };
-        let _ = parallel_map_on(&CancelToken::new(), 0..2, 1, f);
+        let _ = parallel_map_with(&CancelToken::new(), 0..2, 1, f);
     }),
     ("group", |probe| {
         let done = group(2, |g| {
@@ -220,7 +220,7 @@ const OUTER: &[(&str, RunOuter)] = &[
             inner();
             Ok::<_, Cancelled>(())
         };
-        let _ = parallel_map_on(&limit, 0..1, 2, f);
+        let _ = parallel_map_with(&limit, 0..1, 2, f);
     }),
     ("group, failure", |waits, inner| {
         let done: Result<(), ()> = group(2, |g| {
@@ -273,7 +273,7 @@ const OUTER: &[(&str, RunOuter)] = &[
                 });
             })
         };
-        let _ = parallel_map_on(&limit, 0..1, 1, f);
+        let _ = parallel_map_with(&limit, 0..1, 1, f);
     }),
     ("hedge, another wins", |waits, inner| {
         let loser = fanfold::replica(|_| {
@@ -336,7 +336,7 @@ const OUTER: &[(&str, RunOuter)] = &[
             Some(1)
         });
         let options = SourceOptions::new().timeout(SHORT);
-        assert_eq!(Merge::builder().source_with(silent, options).count(), 0);
+        assert_eq!(Merge::new().source_with(silent, options).count(), 0);
     }),
     ("merge, deadline", |_, inner| {
         let limit = CancelToken::new().with_timeout(SHORT);
@@ -391,7 +391,7 @@ const OUTER: &[(&str, RunOuter)] = &[
             });
             Ok(())
         };
-        let _ = parallel_map_on(&limit, 0..1, 1, f);
+        let _ = parallel_map_with(&limit, 0..1, 1, f);
     }),
 ];
 

@@ -5,7 +5,10 @@ use crate::support::{
     Counter, SOON, Script, bang, calls_counted, caught, eventually, message, settle, slow, within,
 };
 use fanfold::testing::ManualClock;
-use fanfold::{CancelToken, Cancelled, Clock, Fanfold, Limiter, Rate, Sleeper};
+use fanfold::{
+    CancelToken, Cancelled, Fanfold, Limiter, Rate,
+    limiter::{Clock, Sleeper},
+};
 use quickcheck::QuickCheck;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};

@@ -70,7 +70,7 @@ impl Aggregator {
         fanfold::scope(|s| {
             // An error comes before all hits, as `None` is the lowest key.
             merge_sorted_by_key(answers, |hit| hit.as_ref().ok().map(Hit::rank))
-                .unchecked()
+                .assume_sorted()
                 .within(s)
                 .take(TOP)
                 .collect()
@@ -100,7 +100,7 @@ impl Shard {
         });
         let answer = replicas
             .hedge()
-            .after_percentile(policy)
+            .policy(policy)
             .timeout(TIMEOUT)
             .cancel_on(stop)
             .run();

@@ -3,7 +3,7 @@
 use crate::aggregator::Load;
 use crate::cli::Args;
 use crate::index::Hit;
-use fanfold::HedgeStats;
+use fanfold::hedge::HedgeStats;
 use hdrhistogram::Histogram;
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;

@@ -2,7 +2,7 @@
 
 use crate::cli::{Args, NOT_UTF8};
 use backon::{BlockingRetryable, ExponentialBuilder};
-use fanfold::{CancelToken, Failure};
+use fanfold::{CancelToken, ItemError};
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ impl<T> Page<T> {
     }
 
     /// What an isolated stage yields, as a page: a panic becomes the error of its own row.
-    pub(crate) fn or_failed(outcome: Result<Self, Failure>) -> Self {
+    pub(crate) fn or_failed(outcome: Result<Self, ItemError>) -> Self {
         outcome.unwrap_or_else(|failure| Page {
             answer: Answer::default(),
             content: Err(format!("panicked: {}", failure.message())),

@@ -4,7 +4,7 @@ use crate::runtime::context::is_unwanted;
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
 
-/// Windows of `size` items, one every `step` items; made by [`Window::sliding`](crate::Window::sliding).
+/// Windows of `size` items, one every `step` items; made by [`Window::sliding`](crate::batches::Window::sliding).
 #[derive(Clone, Debug)]
 #[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
 pub struct Sliding<S: Iterator> {

@@ -1,7 +1,7 @@
 //! `window`: items in groups of a fixed size. It needs no thread.
 
 use crate::batches::sliding::Sliding;
-use crate::fan_in::batches_by_age::Aged;
+use crate::fan_in::batches_by_age::BatchesByAge;
 use crate::runtime::context::is_unwanted;
 use std::iter::FusedIterator;
 use std::time::Duration;
@@ -70,6 +70,7 @@ impl<S: Iterator> Window<S> {
     /// let sparse = (1..=6).window(2).sliding(3);
     /// assert!(sparse.eq([[1, 2], [4, 5]]));
     /// ```
+    #[doc(alias("windows", "array_windows", "tuple_windows", "sliding_windows"))]
     #[track_caller]
     pub fn sliding(self, step: usize) -> Sliding<S>
     where
@@ -106,15 +107,16 @@ impl<S: Iterator> Window<S> {
     /// assert_eq!(first[0], 1);
     /// # drop(send);
     /// ```
+    #[doc(alias("max_wait", "chunks_timeout"))]
     #[track_caller]
-    pub fn max_age(self, age: Duration) -> Aged<S>
+    pub fn max_age(self, age: Duration) -> BatchesByAge<S>
     where
         S: Send,
         S::Item: Send,
     {
         let Batches { source, size } = self.batches;
         let source = source.unwrap_or_else(|| panic!("max_age goes before the first `next()`"));
-        Aged::aged(source, size, age)
+        BatchesByAge::aged(source, size, age)
     }
 
     /// Folds each window into one value, without collecting it.

@@ -1,6 +1,6 @@
 //! `window(size).max_age(d)`: windows that are also closed by time.
 
-use crate::error::Late;
+use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
 use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
@@ -14,11 +14,11 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-/// Windows that are also closed by time; made by [`Window::max_age`](crate::Window::max_age).
+/// Windows that are also closed by time; made by [`Window::max_age`](crate::batches::Window::max_age).
 ///
 /// Options, terminal calls and what its drop waits for: see [`Stage`].
-pub type Aged<S> = Stage<
-    Aging<
+pub type BatchesByAge<S> = Stage<
+    BatchesByAgePlan<
         S,
         fn() -> Vec<<S as Iterator>::Item>,
         fn(Vec<<S as Iterator>::Item>, <S as Iterator>::Item) -> Vec<<S as Iterator>::Item>,
@@ -29,7 +29,7 @@ pub type Aged<S> = Stage<
 const AHEAD: usize = 1_024;
 
 /// What such windows are before they run.
-pub struct Aging<S, N, F> {
+pub struct BatchesByAgePlan<S, N, F> {
     source: S,
     size: usize,
     age: Duration,
@@ -37,16 +37,16 @@ pub struct Aging<S, N, F> {
     f: F,
 }
 
-impl<S, N, F> fmt::Debug for Aging<S, N, F> {
+impl<S, N, F> fmt::Debug for BatchesByAgePlan<S, N, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Aging")
+        f.debug_struct("BatchesByAgePlan")
             .field("size", &self.size)
             .field("age", &self.age)
             .finish_non_exhaustive()
     }
 }
 
-impl<S> Aged<S>
+impl<S> BatchesByAge<S>
 where
     S: Iterator + Send,
     S::Item: Send,
@@ -57,7 +57,7 @@ where
             !age.is_zero(),
             "the max_age of a window must be more than zero: leave it out to close by size alone"
         );
-        Stage::new(Aging {
+        Stage::of(BatchesByAgePlan {
             source,
             size,
             age,
@@ -70,7 +70,7 @@ where
     }
 
     /// Folds each window into one value, without collecting it; see
-    /// [`Window::aggregate`](crate::Window::aggregate).
+    /// [`Window::aggregate`](crate::batches::Window::aggregate).
     ///
     /// `f` runs when an item comes in, on the consumer's thread. If it panics, the value and that item
     /// are lost, and no other.
@@ -89,12 +89,12 @@ where
     /// assert!(sums.eq([3, 7, 5]));
     /// ```
     #[track_caller]
-    pub fn aggregate<A, N, F>(self, init: N, f: F) -> Stage<Aging<S, N, F>>
+    pub fn aggregate<A, N, F>(self, init: N, f: F) -> Stage<BatchesByAgePlan<S, N, F>>
     where
         N: FnMut() -> A,
         F: FnMut(A, S::Item) -> A,
     {
-        let aggregated = |plan: Aging<S, _, _>| Aging {
+        let aggregated = |plan: BatchesByAgePlan<S, _, _>| BatchesByAgePlan {
             source: plan.source,
             size: plan.size,
             age: plan.age,
@@ -120,7 +120,7 @@ impl<S: Iterator> Iterator for Stamped<S> {
 }
 
 /// What such windows are while they run.
-pub struct AgedIter<S: Iterator, A, N, F> {
+pub struct BatchesByAgeIter<S: Iterator, A, N, F> {
     front: Front<Stamped<S>>,
     size: usize,
     age: Duration,
@@ -134,13 +134,13 @@ pub struct AgedIter<S: Iterator, A, N, F> {
     panic: Option<Payload>,
 }
 
-impl<S: Iterator, A, N, F> fmt::Debug for AgedIter<S, A, N, F> {
+impl<S: Iterator, A, N, F> fmt::Debug for BatchesByAgeIter<S, A, N, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgedIter").finish_non_exhaustive()
+        f.debug_struct("BatchesByAgeIter").finish_non_exhaustive()
     }
 }
 
-impl<S, A, N, F> AgedIter<S, A, N, F>
+impl<S, A, N, F> BatchesByAgeIter<S, A, N, F>
 where
     S: Iterator + Send,
     S::Item: Send,
@@ -161,7 +161,7 @@ where
     }
 }
 
-impl<S, A, N, F> Iterator for AgedIter<S, A, N, F>
+impl<S, A, N, F> Iterator for BatchesByAgeIter<S, A, N, F>
 where
     S: Iterator + Send,
     S::Item: Send,
@@ -181,14 +181,14 @@ where
     }
 }
 
-impl<S, A, N, F> Running for AgedIter<S, A, N, F>
+impl<S, A, N, F> Running for BatchesByAgeIter<S, A, N, F>
 where
     S: Iterator + Send,
     S::Item: Send,
     N: FnMut() -> A,
     F: FnMut(A, S::Item) -> A,
 {
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<A>, Late> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<A>, NotReady> {
         if let Some(panic) = self.panic.take() {
             resume_unwind(panic);
         }
@@ -219,7 +219,7 @@ where
                 }
                 Got::Message(_, Message::End | Message::TimedOut) => {}
                 Got::Unwanted => return unwanted(until),
-                Got::Late if limit != closes => return Err(Late::new(None)),
+                Got::Late if limit != closes => return Err(NotReady::new(None)),
                 Got::Late | Got::Over => return Ok(self.close()),
             }
         }
@@ -230,7 +230,7 @@ where
     }
 }
 
-impl<S, A, N, F> Plan for Aging<S, N, F>
+impl<S, A, N, F> Plan for BatchesByAgePlan<S, N, F>
 where
     S: Iterator + Send,
     S::Item: Send,
@@ -238,7 +238,7 @@ where
     F: FnMut(A, S::Item) -> A,
 {
     type Output = A;
-    type Running = AgedIter<S, A, N, F>;
+    type Running = BatchesByAgeIter<S, A, N, F>;
 
     const NAME: &'static str = "window";
 
@@ -252,7 +252,7 @@ where
         let hint = self.source.size_hint();
         let mut front = Front::start(start_permit, common, Self::NAME, Rule::Turns, 1, hint)?;
         front.add(Stamped(self.source), LaneOpts::new(self.size.min(AHEAD)));
-        Some(Box::new(AgedIter {
+        Some(Box::new(BatchesByAgeIter {
             front,
             size: self.size,
             age: self.age,

@@ -73,7 +73,7 @@ where
         common: Common,
         operator: &str,
         rule: Rule,
-        at_most: usize,
+        max_threads: usize,
         hint: Hint,
     ) -> Option<Self> {
         let listener = Listener::new();
@@ -86,7 +86,7 @@ where
             arrivals: Injector::new(),
             leases: session.leases().clone(),
             workers: Mutex::new(0),
-            limit: AtomicUsize::new(at_most),
+            limit: AtomicUsize::new(max_threads),
             crowded: AtomicBool::new(false),
             born: Instant::now(),
         });

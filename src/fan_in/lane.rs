@@ -1,27 +1,14 @@
 //! A lane: where what one source gave waits for the consumer.
 
 use crate::cancel::CancelToken;
-use crate::dropped::Dropped;
 use crate::fan_in::alarm::Alarm;
+use crate::overflow::{DropCount, Overflow};
 use crate::runtime::context::Interrupts;
 use crate::runtime::cost::nanos;
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Injector, Mutex, Ordering, bug, fence, steal};
 use crate::unwind::Payload;
 use std::time::Duration;
-
-/// What happens to an item for which there is no room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Overflow {
-    /// The source is not pulled until there is room: back-pressure. Nothing is lost.
-    #[default]
-    Block,
-    /// The source is always pulled; an item that finds no room is dropped.
-    DropNewest,
-    /// The source is always pulled; the item that has waited longest is dropped to make room.
-    DropOldest,
-}
 
 /// What is said of one source.
 #[derive(Clone, Debug)]
@@ -30,7 +17,7 @@ pub(crate) struct LaneOpts {
     pub(crate) bound: usize,
     pub(crate) overflow: Overflow,
     /// How many items were dropped for want of room.
-    pub(crate) dropped: Option<Dropped>,
+    pub(crate) dropped: Option<DropCount>,
     /// How many items it may give in a round.
     pub(crate) weight: u32,
     /// How long it may be silent.

@@ -11,7 +11,7 @@ pub use self::report::MergeReport;
 use self::handle::{Additions, Admission, Door, LiveSource, SourceEntry};
 use self::options::checked;
 use self::report::Life;
-use crate::error::Late;
+use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
 use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
@@ -23,10 +23,10 @@ use crate::sync::{Arc, AtomicBool, Instant, Mutex, Ordering};
 use std::fmt;
 use std::panic::resume_unwind;
 
-/// Several sources as one; made by [`merge`] and [`Merge::builder`].
+/// Several sources as one; made by [`merge`] and [`Merge::new`].
 ///
 /// Options, terminal calls and what its drop waits for: see [`Stage`].
-pub type Merge<'s, T> = Stage<Merging<'s, T>>;
+pub type Merge<'s, T> = Stage<MergePlan<'s, T>>;
 
 /// So many items of each source are pulled ahead, if nothing else is said.
 const BUFFER: usize = 64;
@@ -39,7 +39,7 @@ const BUFFER: usize = 64;
 /// other, and one that ends or panics leaves the others running. Lazy: nothing is pulled before the
 /// first `next()`. Of each source at most [`buffer`](Merge::buffer) items are pulled and not yet taken.
 /// Ends when all sources have. For unlike sources and for options of one of them see
-/// [`Merge::builder`]. The drop waits for every source that is in its `next()`: one that looks at
+/// [`Merge::new`]. The drop waits for every source that is in its `next()`: one that looks at
 /// [`CancelToken::current`](crate::CancelToken::current) comes out at once, an
 /// [`mpsc::Receiver`](std::sync::mpsc::Receiver) when its sender sends or hangs up.
 ///
@@ -50,7 +50,7 @@ const BUFFER: usize = 64;
 ///
 /// # Complexity
 ///
-/// One leased thread a source, unless [`at_most`](Merge::at_most) says less. An item costs some
+/// One leased thread a source, unless [`max_threads`](Merge::max_threads) says less. An item costs some
 /// 100 ns, however many sources there are.
 ///
 /// # Examples
@@ -60,28 +60,36 @@ const BUFFER: usize = 64;
 /// all.sort();
 /// assert_eq!(all, [1, 2, 3, 10, 11, 12]);
 /// ```
+#[doc(alias("select", "select_all", "interleave"))]
 pub fn merge<'s, I>(sources: impl IntoIterator<Item = I>) -> Merge<'s, I::Item>
 where
     I: IntoIterator<Item: Send, IntoIter: Send + 's>,
 {
-    sources.into_iter().fold(Merge::builder(), Merge::source)
+    sources.into_iter().fold(Merge::new(), Merge::source)
 }
 
 /// What a [`Merge`] is before it runs.
-pub struct Merging<'s, T> {
+pub struct MergePlan<'s, T> {
     sources: Vec<SourceEntry<'s, T>>,
     buffer: usize,
-    at_most: usize,
+    max_threads: usize,
     rule: Rule,
     report: MergeReport,
     door: Option<Door<'s, T>>,
 }
 
-impl<T> fmt::Debug for Merging<'_, T> {
+impl<T> fmt::Debug for MergePlan<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Merging")
+        f.debug_struct("MergePlan")
             .field("sources", &self.sources.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// As [`Merge::new`].
+impl<T: Send> Default for Merge<'_, T> {
+    fn default() -> Self {
+        Merge::new()
     }
 }
 
@@ -95,16 +103,17 @@ impl<'s, T: Send> Merge<'s, T> {
     ///
     /// let words = ["a", "b"].into_iter().map(str::to_owned);
     /// let numbers = (1..=4).map(|n| n.to_string());
-    /// let merge = Merge::builder()
+    /// let merge = Merge::new()
     ///     .source(words)
     ///     .source_with(numbers, SourceOptions::new().weight(2));
     /// assert_eq!(merge.count(), 6);
     /// ```
-    pub fn builder() -> Self {
-        Stage::new(Merging {
+    #[doc(alias = "builder")]
+    pub fn new() -> Self {
+        Stage::of(MergePlan {
             sources: Vec::new(),
             buffer: BUFFER,
-            at_most: usize::MAX,
+            max_threads: usize::MAX,
             rule: Rule::Turns,
             report: MergeReport::default(),
             door: None,
@@ -158,7 +167,7 @@ impl<'s, T: Send> Merge<'s, T> {
     /// use fanfold::Merge;
     ///
     /// let urgent = ["now"].into_iter();
-    /// let merge = Merge::builder().source(urgent).source(["later"; 3]).strict_priority();
+    /// let merge = Merge::new().source(urgent).source(["later"; 3]).strict_priority();
     /// assert_eq!(merge.count(), 4);
     /// ```
     #[track_caller]
@@ -190,16 +199,17 @@ impl<'s, T: Send> Merge<'s, T> {
     /// # Examples
     ///
     /// ```
-    /// let merge = fanfold::merge((0..100).map(|i| i..i + 10)).at_most(4);
+    /// let merge = fanfold::merge((0..100).map(|i| i..i + 10)).max_threads(4);
     /// assert_eq!(merge.count(), 1_000);
     /// ```
+    #[doc(alias = "at_most")]
     #[track_caller]
-    pub fn at_most(self, threads: usize) -> Self {
+    pub fn max_threads(self, threads: usize) -> Self {
         assert!(
             threads > 0,
-            "a merge needs at least 1 thread: leave at_most out for one a source"
+            "a merge needs at least 1 thread: leave max_threads out for one a source"
         );
-        self.with(|plan| plan.at_most = threads)
+        self.with(|plan| plan.max_threads = threads)
     }
 
     /// A report that can be read from any thread, for a dashboard.
@@ -324,7 +334,7 @@ impl<T: Send> Iterator for MergeIter<'_, T> {
 }
 
 impl<T: Send> Running for MergeIter<'_, T> {
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<T>, Late> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<T>, NotReady> {
         loop {
             self.admit();
             let growing = self.growing;
@@ -337,7 +347,7 @@ impl<T: Send> Running for MergeIter<'_, T> {
                 Got::Message(_, Message::End) => {}
                 Got::Unwanted => return unwanted(until),
                 Got::Late if news() => {}
-                Got::Late => return Err(Late::new(None)),
+                Got::Late => return Err(NotReady::new(None)),
                 Got::Over => {
                     self.door = None;
                     return Ok(None);
@@ -351,7 +361,7 @@ impl<T: Send> Running for MergeIter<'_, T> {
     }
 }
 
-impl<'s, T: Send> Plan for Merging<'s, T> {
+impl<'s, T: Send> Plan for MergePlan<'s, T> {
     type Output = T;
     type Running = MergeIter<'s, T>;
 
@@ -373,7 +383,7 @@ impl<'s, T: Send> Plan for Merging<'s, T> {
             common,
             Self::NAME,
             self.rule,
-            self.at_most,
+            self.max_threads,
             hint,
         )?;
         if let Some(Door(intake)) = &self.door {

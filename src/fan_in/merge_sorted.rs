@@ -1,6 +1,6 @@
 //! `merge_sorted_by_key`: several sorted sources into one sorted stream.
 
-use crate::error::Late;
+use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
 use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
@@ -18,7 +18,7 @@ use std::panic::resume_unwind;
 /// Sorted sources as one sorted stream; made by [`merge_sorted_by_key`].
 ///
 /// Options, terminal calls and what its drop waits for: see [`Stage`].
-pub type MergeSorted<I, F, C = Checked> = Stage<Sorting<I, F, C>>;
+pub type MergeSorted<I, F, C = Checked> = Stage<MergeSortedPlan<I, F, C>>;
 
 const BUFFER: usize = 64;
 
@@ -38,7 +38,7 @@ const BUFFER: usize = 64;
 /// # Errors
 ///
 /// An item whose key is lower than that of the one before it in the same source ends the stream with
-/// [`Unsorted`], which names the source and both keys. See [`unchecked`](MergeSorted::unchecked) for items
+/// [`Unsorted`], which names the source and both keys. See [`assume_sorted`](MergeSorted::assume_sorted) for items
 /// instead of `Result`s.
 ///
 /// # Complexity
@@ -56,6 +56,7 @@ const BUFFER: usize = 64;
 /// let error = fanfold::merge_sorted_by_key(wrong, |x| *x).find_map(Result::err).unwrap();
 /// assert_eq!((error.source_index, error.before, error.after), (1, 7, 6));
 /// ```
+#[doc(alias("kmerge", "kmerge_by"))]
 pub fn merge_sorted_by_key<S, K, F>(
     sources: S,
     key: F,
@@ -65,7 +66,7 @@ where
     F: FnMut(&<S::Item as IntoIterator>::Item) -> K + Send,
     K: Ord + Send,
 {
-    Stage::new(Sorting {
+    Stage::of(MergeSortedPlan {
         sources: sources.into_iter().map(IntoIterator::into_iter).collect(),
         key,
         buffer: BUFFER,
@@ -98,16 +99,16 @@ impl<K: fmt::Debug> fmt::Display for Unsorted<K> {
 impl<K: fmt::Debug> std::error::Error for Unsorted<K> {}
 
 /// What a [`MergeSorted`] is before it runs.
-pub struct Sorting<I, F, C> {
+pub struct MergeSortedPlan<I, F, C> {
     sources: Vec<I>,
     key: F,
     buffer: usize,
     check: PhantomData<C>,
 }
 
-impl<I, F, C> fmt::Debug for Sorting<I, F, C> {
+impl<I, F, C> fmt::Debug for MergeSortedPlan<I, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sorting")
+        f.debug_struct("MergeSortedPlan")
             .field("sources", &self.sources.len())
             .finish_non_exhaustive()
     }
@@ -118,7 +119,7 @@ impl<I, F, C> fmt::Debug for Sorting<I, F, C> {
 #[non_exhaustive]
 pub struct Checked;
 
-/// The order of the sources is trusted; see [`MergeSorted::unchecked`].
+/// The order of the sources is trusted; see [`MergeSorted::assume_sorted`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Trusted;
@@ -176,7 +177,7 @@ impl<T, K> Check<T, K> for Trusted {
 
 impl<I, F, C> MergeSorted<I, F, C>
 where
-    Sorting<I, F, C>: Plan,
+    MergeSortedPlan<I, F, C>: Plan,
 {
     /// How many items of each source may be pulled and not yet taken; 64 by default.
     ///
@@ -210,12 +211,13 @@ where
     /// # Examples
     ///
     /// ```
-    /// let all = fanfold::merge_sorted_by_key([[1, 4], [2, 3]], |x| *x).unchecked();
+    /// let all = fanfold::merge_sorted_by_key([[1, 4], [2, 3]], |x| *x).assume_sorted();
     /// assert!(all.eq([1, 2, 3, 4]));
     /// ```
+    #[doc(alias = "unchecked")]
     #[track_caller]
-    pub fn unchecked(self) -> MergeSorted<I, F, Trusted> {
-        let trusting = |plan: Sorting<I, F, Checked>| Sorting {
+    pub fn assume_sorted(self) -> MergeSorted<I, F, Trusted> {
+        let trusting = |plan: MergeSortedPlan<I, F, Checked>| MergeSortedPlan {
             sources: plan.sources,
             key: plan.key,
             buffer: plan.buffer,
@@ -259,7 +261,7 @@ impl<K: Ord, T> Eq for Head<K, T> {}
 /// Of each source that has not ended the next item lies in `heads`, or the source is in `due`. Who
 /// is due is asked only when another item is wanted: so an item whose turn has come waits for no
 /// source, its own included (`itertools::kmerge_by` asks the source first).
-pub struct SortedIter<I: Iterator, K, F, C> {
+pub struct MergeSortedIter<I: Iterator, K, F, C> {
     front: Front<I>,
     due: Vec<usize>,
     heads: BinaryHeap<Head<K, I::Item>>,
@@ -269,9 +271,9 @@ pub struct SortedIter<I: Iterator, K, F, C> {
     check: PhantomData<C>,
 }
 
-impl<I: Iterator, K, F, C> fmt::Debug for SortedIter<I, K, F, C> {
+impl<I: Iterator, K, F, C> fmt::Debug for MergeSortedIter<I, K, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SortedIter").finish_non_exhaustive()
+        f.debug_struct("MergeSortedIter").finish_non_exhaustive()
     }
 }
 
@@ -283,7 +285,7 @@ enum Unfilled<K> {
     Unwanted,
 }
 
-impl<I, K, F, C> SortedIter<I, K, F, C>
+impl<I, K, F, C> MergeSortedIter<I, K, F, C>
 where
     I: Iterator + Send,
     I::Item: Send,
@@ -329,7 +331,7 @@ where
     }
 }
 
-impl<I, K, F, C> Iterator for SortedIter<I, K, F, C>
+impl<I, K, F, C> Iterator for MergeSortedIter<I, K, F, C>
 where
     I: Iterator + Send,
     I::Item: Send,
@@ -350,7 +352,7 @@ where
     }
 }
 
-impl<I, K, F, C> Running for SortedIter<I, K, F, C>
+impl<I, K, F, C> Running for MergeSortedIter<I, K, F, C>
 where
     I: Iterator + Send,
     I::Item: Send,
@@ -358,11 +360,11 @@ where
     K: Ord,
     C: Check<I::Item, K>,
 {
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<C::Output>, Late> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<C::Output>, NotReady> {
         match self.refill(until) {
             Ok(()) => {}
             Err(Unfilled::Unwanted) => return unwanted(until),
-            Err(Unfilled::Late) => return Err(Late::new(None)),
+            Err(Unfilled::Late) => return Err(NotReady::new(None)),
             Err(Unfilled::Unsorted(wrong)) => {
                 self.close();
                 return Ok(C::unsorted(wrong));
@@ -395,14 +397,14 @@ fn outputs<I: Iterator, K, C: Check<I::Item, K>>((low, high): Hint) -> Hint {
     (if C::LOOKS { low.min(1) } else { low }, high)
 }
 
-impl<I: Iterator, F, C> Sorting<I, F, C> {
+impl<I: Iterator, F, C> MergeSortedPlan<I, F, C> {
     /// How many items the sources have.
     fn items(&self) -> Hint {
         size_hint::sum(self.sources.iter().map(Iterator::size_hint))
     }
 }
 
-impl<I, K, F, C> Plan for Sorting<I, F, C>
+impl<I, K, F, C> Plan for MergeSortedPlan<I, F, C>
 where
     I: Iterator + Send,
     I::Item: Send,
@@ -411,7 +413,7 @@ where
     C: Check<I::Item, K>,
 {
     type Output = C::Output;
-    type Running = SortedIter<I, K, F, C>;
+    type Running = MergeSortedIter<I, K, F, C>;
 
     const NAME: &'static str = "merge_sorted_by_key";
 
@@ -432,7 +434,7 @@ where
         for source in self.sources {
             front.add(source, LaneOpts::new(self.buffer));
         }
-        Some(Box::new(SortedIter {
+        Some(Box::new(MergeSortedIter {
             front,
             due: (0..lanes).rev().collect(),
             heads: BinaryHeap::with_capacity(lanes),

@@ -2,7 +2,8 @@
 
 use crate::cancel::CancelToken;
 use crate::fan_in::alarm::Alarm;
-use crate::fan_in::lane::{LaneOpts, Message, Overflow, SourceLane, SourceTask};
+use crate::fan_in::lane::{LaneOpts, Message, SourceLane, SourceTask};
+use crate::overflow::Overflow;
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Injector, Mutex, Parker, steal};

@@ -1,10 +1,10 @@
 //! `readahead`: the source, and all that is upstream of it, on a thread of its own.
 
-use crate::dropped::Dropped;
-use crate::error::Late;
+use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
-use crate::fan_in::lane::{LaneOpts, Message, Overflow};
+use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
+use crate::overflow::{DropCount, Overflow};
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
 use crate::size_hint::Hint;
@@ -16,18 +16,18 @@ use std::panic::resume_unwind;
 /// [`readahead`](crate::Fanfold::readahead).
 ///
 /// Options, terminal calls and what its drop waits for: see [`Stage`].
-pub type Readahead<I> = Stage<Ahead<I>>;
+pub type Readahead<I> = Stage<ReadaheadPlan<I>>;
 
 /// What a [`Readahead`] is before it runs.
 #[derive(Debug)]
-pub struct Ahead<I> {
+pub struct ReadaheadPlan<I> {
     source: I,
     opts: LaneOpts,
 }
 
 /// What a [`Readahead`] is while it runs.
 #[derive(Debug)]
-pub struct AheadIter<I: Iterator>(Front<I>);
+pub struct ReadaheadIter<I: Iterator>(Front<I>);
 
 impl<I> Readahead<I>
 where
@@ -40,7 +40,7 @@ where
             k > 0,
             "readahead must be at least 1: write readahead(1) for one item ahead"
         );
-        Stage::new(Ahead {
+        Stage::of(ReadaheadPlan {
             source,
             opts: LaneOpts::new(k),
         })
@@ -50,7 +50,7 @@ where
     ///
     /// # Panics
     ///
-    /// After the first `next()`.
+    /// After the first `next()`, and if it is `Grow(0)`.
     ///
     /// # Examples
     ///
@@ -63,6 +63,7 @@ where
     /// ```
     #[track_caller]
     pub fn overflow(self, overflow: Overflow) -> Self {
+        overflow.check();
         self.with(|plan| plan.opts.overflow = overflow)
     }
 
@@ -72,38 +73,41 @@ where
     ///
     /// After the first `next()`.
     #[track_caller]
-    pub fn dropped(&mut self) -> Dropped {
+    pub fn dropped(&mut self) -> DropCount {
         self.plan().opts.dropped.get_or_insert_default().clone()
     }
 }
 
-impl<I> Plan for Ahead<I>
+impl<I> Plan for ReadaheadPlan<I>
 where
     I: Iterator + Send,
     I::Item: Send,
 {
     type Output = I::Item;
-    type Running = AheadIter<I>;
+    type Running = ReadaheadIter<I>;
 
     const NAME: &'static str = "readahead";
 
     fn size_hint(&self) -> Hint {
         let (low, high) = self.source.size_hint();
-        match self.opts.overflow {
-            Overflow::Block => (low, high),
-            _ => (0, high),
-        }
+        let low = if self.opts.overflow.keeps_all() {
+            low
+        } else {
+            0
+        };
+        (low, high)
     }
 
-    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<AheadIter<I>>> {
+    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<ReadaheadIter<I>>> {
         let hint = self.size_hint();
         let mut front = Front::start(start_permit, common, Self::NAME, Rule::Turns, 1, hint)?;
-        front.add(self.source, self.opts);
-        Some(Box::new(AheadIter(front)))
+        let bound = self.opts.overflow.bound(self.opts.bound);
+        front.add(self.source, LaneOpts { bound, ..self.opts });
+        Some(Box::new(ReadaheadIter(front)))
     }
 }
 
-impl<I> Iterator for AheadIter<I>
+impl<I> Iterator for ReadaheadIter<I>
 where
     I: Iterator + Send,
     I::Item: Send,
@@ -119,17 +123,17 @@ where
     }
 }
 
-impl<I> Running for AheadIter<I>
+impl<I> Running for ReadaheadIter<I>
 where
     I: Iterator + Send,
     I::Item: Send,
 {
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<I::Item>, Late> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<I::Item>, NotReady> {
         match self.0.next(until, false, || false) {
             Got::Message(_, Message::Item(item)) => Ok(Some(item)),
             Got::Message(_, Message::Panic(panic)) => resume_unwind(panic),
             Got::Unwanted => unwanted(until),
-            Got::Late => Err(Late::new(None)),
+            Got::Late => Err(NotReady::new(None)),
             Got::Message(_, Message::End | Message::TimedOut) | Got::Over => {
                 self.0.end();
                 Ok(None)

@@ -1,6 +1,6 @@
 //! `round_robin`: one item of each source in turn.
 
-use crate::error::Late;
+use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
 use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
@@ -15,7 +15,7 @@ use std::panic::resume_unwind;
 /// One item of each source in turn; made by [`round_robin`].
 ///
 /// Options, terminal calls and what its drop waits for: see [`Stage`].
-pub type RoundRobin<I> = Stage<Rounds<I>>;
+pub type RoundRobin<I> = Stage<RoundRobinPlan<I>>;
 
 const BUFFER: usize = 16;
 
@@ -38,11 +38,12 @@ const BUFFER: usize = 16;
 /// let mixed = fanfold::round_robin([vec!['a', 'b', 'c'], vec!['1']]);
 /// assert_eq!(mixed.collect::<String>(), "a1bc");
 /// ```
+#[doc(alias = "interleave")]
 pub fn round_robin<S>(sources: S) -> RoundRobin<<S::Item as IntoIterator>::IntoIter>
 where
     S: IntoIterator<Item: IntoIterator<Item: Send, IntoIter: Send>>,
 {
-    Stage::new(Rounds {
+    Stage::of(RoundRobinPlan {
         sources: sources.into_iter().map(IntoIterator::into_iter).collect(),
         buffer: BUFFER,
         stops: false,
@@ -51,7 +52,7 @@ where
 
 /// What a [`RoundRobin`] is before it runs.
 #[derive(Debug)]
-pub struct Rounds<I> {
+pub struct RoundRobinPlan<I> {
     sources: Vec<I>,
     buffer: usize,
     stops: bool,
@@ -75,6 +76,7 @@ where
     /// let mixed = fanfold::round_robin([vec!['a', 'b', 'c'], vec!['1']]).stop_at_first_end();
     /// assert_eq!(mixed.collect::<String>(), "a1b");
     /// ```
+    #[doc(alias = "interleave_shortest")]
     #[track_caller]
     pub fn stop_at_first_end(self) -> Self {
         self.with(|plan| plan.stops = true)
@@ -97,20 +99,20 @@ where
 
 /// What a [`RoundRobin`] is while it runs.
 #[derive(Debug)]
-pub struct RoundsIter<I: Iterator> {
+pub struct RoundRobinIter<I: Iterator> {
     front: Front<I>,
     /// The lanes that have not ended, in the order of their turns.
     turns: VecDeque<usize>,
     stops: bool,
 }
 
-impl<I> Plan for Rounds<I>
+impl<I> Plan for RoundRobinPlan<I>
 where
     I: Iterator + Send,
     I::Item: Send,
 {
     type Output = I::Item;
-    type Running = RoundsIter<I>;
+    type Running = RoundRobinIter<I>;
 
     const NAME: &'static str = "round_robin";
 
@@ -119,7 +121,7 @@ where
         (if self.stops { 0 } else { low }, high)
     }
 
-    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<RoundsIter<I>>> {
+    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<RoundRobinIter<I>>> {
         let (hint, turns) = (self.size_hint(), (0..self.sources.len()).collect());
         let mut front = Front::start(
             start_permit,
@@ -132,7 +134,7 @@ where
         for source in self.sources {
             front.add(source, LaneOpts::new(self.buffer));
         }
-        Some(Box::new(RoundsIter {
+        Some(Box::new(RoundRobinIter {
             front,
             turns,
             stops: self.stops,
@@ -140,7 +142,7 @@ where
     }
 }
 
-impl<I> Iterator for RoundsIter<I>
+impl<I> Iterator for RoundRobinIter<I>
 where
     I: Iterator + Send,
     I::Item: Send,
@@ -156,12 +158,12 @@ where
     }
 }
 
-impl<I> Running for RoundsIter<I>
+impl<I> Running for RoundRobinIter<I>
 where
     I: Iterator + Send,
     I::Item: Send,
 {
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<I::Item>, Late> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<I::Item>, NotReady> {
         loop {
             let Some(turn) = self.turns.pop_front() else {
                 self.front.end();
@@ -183,7 +185,7 @@ where
                 }
                 Got::Late => {
                     self.turns.push_front(turn);
-                    return Err(Late::new(None));
+                    return Err(NotReady::new(None));
                 }
                 // One that was stopped has ended too: the others go on with what is there.
                 Got::Message(..) | Got::Over if !self.stops => {}

@@ -1,14 +1,15 @@
 //! What workers and the consumer share, and what a worker does.
 
 use crate::fan_in::alarm::Alarm;
-use crate::fan_in::lane::{GIVEN_UP, Message, Overflow, SourceLane, SourceTask};
+use crate::fan_in::lane::{GIVEN_UP, Message, SourceLane, SourceTask};
+use crate::overflow::Overflow;
 use crate::runtime::context::{self, Current, Plain};
 use crate::runtime::control::Control;
 use crate::runtime::cost::nanos;
 use crate::runtime::event::Event;
 use crate::runtime::lease::Leases;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Injector, Instant, Mutex, Ordering, steal};
-use crate::unwind::{self, catch};
+use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -188,10 +189,7 @@ where
                 self.control.stray(unwind::discard(item));
                 PullOutcome::More
             }
-            Ok(Some(item)) => {
-                self.push_item(lane, item);
-                PullOutcome::More
-            }
+            Ok(Some(item)) => self.push_item(lane, item),
             Ok(None) if context::is_unwanted() => PullOutcome::Later,
             Ok(None) => PullOutcome::Last,
             Err(panic) => {
@@ -201,12 +199,17 @@ where
         }
     }
 
-    pub(super) fn push_item(&self, lane: &SourceLane<I>, item: I::Item) {
+    pub(super) fn push_item(&self, lane: &SourceLane<I>, item: I::Item) -> PullOutcome {
         let drops = match lane.opts.overflow {
             Overflow::DropNewest if !lane.has_room() => unwind::discard(item),
-            Overflow::Block | Overflow::DropNewest => {
+            Overflow::Grow(most) if !lane.has_room() => {
+                self.control.stray(unwind::discard(item));
+                self.push(lane, Message::Panic(too_far_ahead(most)));
+                return PullOutcome::Last;
+            }
+            Overflow::Block | Overflow::DropNewest | Overflow::Grow(_) => {
                 self.push(lane, Message::Item(item));
-                return;
+                return PullOutcome::More;
             }
             Overflow::DropOldest => {
                 // First, so that the newest is never what is dropped. The consumer may have taken it
@@ -215,7 +218,7 @@ where
                 self.push(lane, Message::Item(item));
                 match oldest {
                     Some((event, ..)) => unwind::discard(event),
-                    None => return,
+                    None => return PullOutcome::More,
                 }
             }
         };
@@ -223,6 +226,7 @@ where
         if let Some(panic) = drops {
             self.push(lane, Message::Panic(panic));
         }
+        PullOutcome::More
     }
 
     /// How many events were in the lane before.
@@ -234,4 +238,13 @@ where
         }
         before
     }
+}
+
+/// The panic of a source that is not made to wait.
+#[cold]
+fn too_far_ahead(most: usize) -> Payload {
+    Box::new(format!(
+        "the source is more than {most} items ahead of what reads them: allow more by Overflow::Grow, or make it wait by \
+         Overflow::Block"
+    ))
 }

@@ -1,20 +1,20 @@
 //! `broadcast`: every item to every reader.
 
-use crate::fan_out::deal::{Deal, sealed::Sealed};
+use crate::fan_out::dispatch::{Dispatch, sealed::Sealed};
 use crate::fan_out::fanout::{Fanout, Reader};
 
 /// A source of which every reader gets every item; made by
 /// [`broadcast`](crate::Fanfold::broadcast).
-pub type Broadcast<I> = Fanout<I, Everyone>;
+pub type Broadcast<I> = Fanout<I, ToAll>;
 
 /// That each item goes to every reader.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct Everyone;
+pub struct ToAll;
 
-impl Sealed for Everyone {}
+impl Sealed for ToAll {}
 
-impl<T: Clone> Deal<T> for Everyone {
+impl<T: Clone> Dispatch<T> for ToAll {
     const NAME: &'static str = "broadcast";
     const EACH: bool = true;
 
@@ -36,7 +36,7 @@ impl<I: Iterator<Item: Clone>> Broadcast<I> {
             readers > 0,
             "a broadcast needs at least 1 reader: write broadcast(1) for a single one"
         );
-        Fanout::new(source, Everyone, readers)
+        Fanout::new(source, ToAll, readers)
     }
 
     /// Runs a sink for each reader, all at the same time, and returns their results in the order of
@@ -58,7 +58,7 @@ impl<I: Iterator<Item: Clone>> Broadcast<I> {
     where
         I: Send,
         I::Item: Send,
-        F: Fn(usize, Reader<I, Everyone>) -> R + Sync,
+        F: Fn(usize, Reader<I, ToAll>) -> R + Sync,
         R: Send,
     {
         self.run_all(&sink)
@@ -68,7 +68,7 @@ impl<I: Iterator<Item: Clone>> Broadcast<I> {
     ///
     /// **Two of them one after the other on one thread wait for ever** unless the items that the
     /// first one runs ahead fit into the [buffer](Fanout::buffer), or
-    /// [`Skew::Grow`](crate::Skew::Grow) says that as many as necessary are kept.
+    /// [`Overflow::Grow`](crate::Overflow::Grow) says that as many as necessary are kept.
     ///
     /// # Examples
     ///
@@ -86,13 +86,13 @@ impl<I: Iterator<Item: Clone>> Broadcast<I> {
     /// One after the other:
     ///
     /// ```
-    /// use fanfold::{Fanfold, Skew};
+    /// use fanfold::{Fanfold, Overflow};
     ///
-    /// let readers = (0..1_000).broadcast(2).skew(Skew::Grow(1_000)).readers();
+    /// let readers = (0..1_000).broadcast(2).overflow(Overflow::Grow(1_000)).readers();
     /// let counts: Vec<usize> = readers.into_iter().map(|reader| reader.count()).collect();
     /// assert_eq!(counts, [1_000, 1_000]);
     /// ```
-    pub fn readers(self) -> Vec<Reader<I, Everyone>> {
+    pub fn readers(self) -> Vec<Reader<I, ToAll>> {
         self.split_up()
     }
 }

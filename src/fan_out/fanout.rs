@@ -1,9 +1,9 @@
 //! What goes out to several readers: the options, and the readers themselves.
 
 use crate::cancel::CancelToken;
-use crate::dropped::Dropped;
-use crate::fan_out::deal::{Deal, Skew};
+use crate::fan_out::dispatch::Dispatch;
 use crate::fan_out::shared_source::{ReaderHandle, ReaderOpts, reader_handles};
+use crate::overflow::{DropCount, Overflow};
 use crate::runtime::abreast::{Task, abreast};
 use crate::runtime::context::{self, Current, Link, Plain};
 use crate::runtime::pool::Pool;
@@ -19,10 +19,10 @@ const BUFFER: usize = 16;
 /// A source that is about to be shared by several readers: a description, to which options are
 /// added before it is taken apart.
 ///
-/// Made by [`broadcast`](crate::Fanfold::broadcast), [`split`](crate::Fanfold::split) and
-/// [`route`](crate::Fanfold::route). Sinks ([`into_sinks`](crate::Broadcast::into_sinks)) run at
-/// the same time and are the form to begin with; readers ([`readers`](crate::Broadcast::readers),
-/// [`pair`](crate::Split::pair)) are for what does not fit into closures. The source may borrow in
+/// Made by [`broadcast`](crate::Fanfold::broadcast), [`partition_readers`](crate::Fanfold::partition_readers) and
+/// [`route`](crate::Fanfold::route). Sinks ([`into_sinks`](crate::fan_out::Broadcast::into_sinks)) run at
+/// the same time and are the form to begin with; readers ([`readers`](crate::fan_out::Broadcast::readers),
+/// [`pair`](crate::fan_out::PartitionReaders::pair)) are for what does not fit into closures. The source may borrow in
 /// both.
 #[derive(Clone)]
 #[must_use = "it is lazy: nothing is pulled before a reader is asked"]
@@ -39,7 +39,7 @@ impl<I, D> fmt::Debug for Fanout<I, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fanout")
             .field("readers", &self.readers)
-            .field("skew", &self.opts.skew)
+            .field("overflow", &self.opts.overflow)
             .finish_non_exhaustive()
     }
 }
@@ -52,7 +52,7 @@ impl<I, D> Fanout<I, D> {
             readers,
             opts: ReaderOpts {
                 name: None,
-                skew: Skew::Block,
+                overflow: Overflow::Block,
                 buffer: BUFFER,
             },
             detached: false,
@@ -61,7 +61,7 @@ impl<I, D> Fanout<I, D> {
     }
 
     /// How many items may be pulled for each reader and not yet taken; 16 by default. With
-    /// [`Skew::Block`] one more is in hand when they are too many: the item that told so.
+    /// [`Overflow::Block`] one more is in hand when they are too many: the item that told so.
     ///
     /// # Panics
     ///
@@ -86,7 +86,7 @@ impl<I, D> Fanout<I, D> {
         self
     }
 
-    /// Says what happens when one reader is slower than another; [`Skew::Block`] by default.
+    /// Says what happens when one reader is slower than another; [`Overflow::Block`] by default.
     ///
     /// # Panics
     ///
@@ -95,23 +95,20 @@ impl<I, D> Fanout<I, D> {
     /// # Examples
     ///
     /// ```
-    /// use fanfold::{Fanfold, Skew};
+    /// use fanfold::{Fanfold, Overflow};
     ///
     /// // One reader wants every value, the other only what is new.
-    /// let mut readers = (0..100).broadcast(2).buffer(1).skew(Skew::DropOldest).readers();
+    /// let mut readers = (0..100).broadcast(2).buffer(1).overflow(Overflow::DropOldest).readers();
     /// let (mut latest, every) = (readers.pop().unwrap(), readers.pop().unwrap());
     /// assert_eq!(every.count(), 100);
     /// assert_eq!(latest.next(), Some(99));
     /// assert_eq!(latest.dropped().get(), 99);
     /// ```
+    #[doc(alias = "skew")]
     #[track_caller]
-    pub fn skew(mut self, skew: Skew) -> Self {
-        assert!(
-            skew != Skew::Grow(0),
-            "the cap of Skew::Grow must be at least 1: write the number of items that one reader may \
-             be behind another"
-        );
-        self.opts.skew = skew;
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        overflow.check();
+        self.opts.overflow = overflow;
         self
     }
 
@@ -140,7 +137,7 @@ impl<I, D> Fanout<I, D> {
 /// What a sink is once it has been put with others.
 pub(crate) type Sink<'a, I, D, R> = Box<dyn FnOnce(Reader<I, D>) -> R + Send + 'a>;
 
-impl<I: Iterator, D: Deal<I::Item>> Fanout<I, D> {
+impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
     /// Takes it apart.
     pub(crate) fn split_up(self) -> Vec<Reader<I, D>> {
         self.linked(context::link_of_iterator)
@@ -259,7 +256,7 @@ fn outcome<A, R>(
     resume_unwind(panic)
 }
 
-/// One of several readers of a source: an iterator, made by [`Broadcast::readers`], [`Split::pair`]
+/// One of several readers of a source: an iterator, made by [`Broadcast::readers`], [`PartitionReaders::pair`]
 /// and [`Route::readers`].
 ///
 /// **Who pulls.** There is no thread of its own: a reader that finds nothing pulls the source on
@@ -285,11 +282,11 @@ fn outcome<A, R>(
 ///
 /// A panic of the source, of the closure that chooses or of `clone` is raised by the reader that
 /// pulled, with its own payload. The others yield what was pulled for them; then each panics with a
-/// message that has that panic's message in it; then comes `None`. See also [`Skew::Grow`].
+/// message that has that panic's message in it; then comes `None`. See also [`Overflow::Grow`].
 ///
-/// [`Broadcast::readers`]: crate::Broadcast::readers
-/// [`Split::pair`]: crate::Split::pair
-/// [`Route::readers`]: crate::Route::readers
+/// [`Broadcast::readers`]: crate::fan_out::Broadcast::readers
+/// [`PartitionReaders::pair`]: crate::fan_out::PartitionReaders::pair
+/// [`Route::readers`]: crate::fan_out::Route::readers
 pub struct Reader<I: Iterator, D>(ReaderHandle<I, D>);
 
 impl<I: Iterator, D> fmt::Debug for Reader<I, D> {
@@ -301,21 +298,21 @@ impl<I: Iterator, D> fmt::Debug for Reader<I, D> {
 }
 
 impl<I: Iterator, D> Reader<I, D> {
-    /// A counter of the items that were dropped because this reader was slow; see [`Skew`].
+    /// A counter of the items that were dropped because this reader was slow; see [`Overflow`].
     ///
     /// # Examples
     ///
     /// ```
-    /// use fanfold::{Fanfold, Skew};
+    /// use fanfold::{Fanfold, Overflow};
     ///
-    /// let mut readers = (0..10).broadcast(2).buffer(4).skew(Skew::DropNewest).readers();
+    /// let mut readers = (0..10).broadcast(2).buffer(4).overflow(Overflow::DropNewest).readers();
     /// let (slow, quick) = (readers.pop().unwrap(), readers.pop().unwrap());
     /// let dropped = slow.dropped();
     /// assert_eq!(quick.count(), 10);
     /// assert!(slow.eq([0, 1, 2, 3]));
     /// assert_eq!(dropped.get(), 6);
     /// ```
-    pub fn dropped(&self) -> Dropped {
+    pub fn dropped(&self) -> DropCount {
         self.0.dropped().clone()
     }
 
@@ -326,7 +323,7 @@ impl<I: Iterator, D> Reader<I, D> {
     }
 }
 
-impl<I: Iterator, D: Deal<I::Item>> Iterator for Reader<I, D> {
+impl<I: Iterator, D: Dispatch<I::Item>> Iterator for Reader<I, D> {
     type Item = I::Item;
 
     fn next(&mut self) -> Option<I::Item> {

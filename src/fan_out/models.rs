@@ -1,16 +1,17 @@
 //! Models of the protocol, in every order of its steps.
 
-use crate::fan_out::deal::{Deal, Skew, sealed};
+use crate::fan_out::dispatch::{Dispatch, sealed};
 use crate::fan_out::shared_source::{ReaderOpts, reader_handles};
+use crate::overflow::Overflow;
 
-/// One way for even, the other for odd numbers, as `split` does; or all ways.
+/// One way for even, the other for odd numbers, as `partition_readers` does; or all ways.
 struct ByParity;
 struct All;
 
 impl sealed::Sealed for ByParity {}
 impl sealed::Sealed for All {}
 
-impl Deal<usize> for ByParity {
+impl Dispatch<usize> for ByParity {
     const NAME: &'static str = "a model";
 
     fn deal(&mut self, item: usize, _: &[usize], out: &mut Vec<(usize, usize)>) {
@@ -18,7 +19,7 @@ impl Deal<usize> for ByParity {
     }
 }
 
-impl Deal<usize> for All {
+impl Dispatch<usize> for All {
     const NAME: &'static str = "a model";
     const EACH: bool = true;
 
@@ -29,13 +30,13 @@ impl Deal<usize> for All {
 
 const OPTS: ReaderOpts = ReaderOpts {
     name: None,
-    skew: Skew::Block,
+    overflow: Overflow::Block,
     buffer: 1,
 };
 
 /// Put / take, no room, the end, a drop: two readers on two threads; the second may stop after
 /// so many items.
-fn both_get<D: Deal<usize> + Send + 'static>(
+fn both_get<D: Dispatch<usize> + Send + 'static>(
     source: &'static [usize],
     deal: fn() -> D,
     wants: [&'static [usize]; 2],

@@ -1,31 +1,31 @@
 //! `route`: several readers, and a closure that says which of them an item is for.
 
-use crate::fan_out::deal::{Deal, sealed::Sealed};
+use crate::fan_out::dispatch::{Dispatch, sealed::Sealed};
 use crate::fan_out::fanout::{Fanout, Reader};
 use std::fmt;
 
 /// A source whose items each go to one of several readers; made by
 /// [`route`](crate::Fanfold::route).
-pub type Route<I, F> = Fanout<I, Ways<F>>;
+pub type Route<I, F> = Fanout<I, ByRoute<F>>;
 
 /// That an item goes to the reader whose number the closure returns.
 #[derive(Clone, Copy)]
-pub struct Ways<F> {
+pub struct ByRoute<F> {
     readers: usize,
     choose: F,
 }
 
-impl<F> fmt::Debug for Ways<F> {
+impl<F> fmt::Debug for ByRoute<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ways")
+        f.debug_struct("ByRoute")
             .field("readers", &self.readers)
             .finish_non_exhaustive()
     }
 }
 
-impl<F> Sealed for Ways<F> {}
+impl<F> Sealed for ByRoute<F> {}
 
-impl<T, F: FnMut(&T) -> usize> Deal<T> for Ways<F> {
+impl<T, F: FnMut(&T) -> usize> Dispatch<T> for ByRoute<F> {
     const NAME: &'static str = "route";
 
     fn deal(&mut self, item: T, _: &[usize], out: &mut Vec<(usize, T)>) {
@@ -45,7 +45,7 @@ impl<I: Iterator, F: FnMut(&I::Item) -> usize> Route<I, F> {
             readers > 0,
             "a route needs at least 1 reader: write route(1, ..) for a single one"
         );
-        Fanout::new(source, Ways { readers, choose }, readers)
+        Fanout::new(source, ByRoute { readers, choose }, readers)
     }
 
     /// Runs a sink for each reader, all at the same time, and returns their results in the order of
@@ -68,7 +68,7 @@ impl<I: Iterator, F: FnMut(&I::Item) -> usize> Route<I, F> {
         I: Send,
         I::Item: Send,
         F: Send,
-        S: Fn(usize, Reader<I, Ways<F>>) -> R + Sync,
+        S: Fn(usize, Reader<I, ByRoute<F>>) -> R + Sync,
         R: Send,
     {
         self.run_all(&sink)
@@ -78,18 +78,18 @@ impl<I: Iterator, F: FnMut(&I::Item) -> usize> Route<I, F> {
     ///
     /// **Two of them one after the other on one thread wait for ever** unless what the first one
     /// passes over fits into the [buffers](Fanout::buffer) of the others, or
-    /// [`Skew::Grow`](crate::Skew::Grow) says that as many items as necessary are kept.
+    /// [`Overflow::Grow`](crate::Overflow::Grow) says that as many items as necessary are kept.
     ///
     /// # Examples
     ///
     /// ```
-    /// use fanfold::{Fanfold, Skew};
+    /// use fanfold::{Fanfold, Overflow};
     ///
-    /// let readers = (0..9).route(3, |x| x % 3).skew(Skew::Grow(100)).readers();
+    /// let readers = (0..9).route(3, |x| x % 3).overflow(Overflow::Grow(100)).readers();
     /// let sums: Vec<usize> = readers.into_iter().map(|reader| reader.sum()).collect();
     /// assert_eq!(sums, [9, 12, 15]);
     /// ```
-    pub fn readers(self) -> Vec<Reader<I, Ways<F>>> {
+    pub fn readers(self) -> Vec<Reader<I, ByRoute<F>>> {
         self.split_up()
     }
 }

@@ -1,12 +1,12 @@
 //! The side of a reader: it takes from its lane, or leads. `README.md` describes the protocol.
 
-use crate::dropped::Dropped;
 use crate::error::said;
-use crate::fan_out::deal::{Deal, Skew};
 use crate::fan_out::demand::{Demand, Visit, Wish};
+use crate::fan_out::dispatch::Dispatch;
 use crate::fan_out::state::{
     EndReason, ReaderLane, ReaderStep, SharedOrigin, SourceState, take_held,
 };
+use crate::overflow::{DropCount, Overflow};
 use crate::runtime::context::Link;
 use crate::runtime::event::{Event, Listener, WaitResult};
 use crate::sync::{Arc, Mutex};
@@ -24,14 +24,14 @@ pub(crate) struct SharedSource<I: Iterator, D> {
 impl<I: Iterator, D> SharedSource<I, D> {
     /// Nobody reads this lane for now, so it must not stop the others.
     pub(crate) fn postpone(&self, reader: usize) {
-        if self.opts.skew == Skew::Block {
+        if self.opts.overflow == Overflow::Block {
             self.set_bound(reader, usize::MAX);
         }
     }
 
     /// Now it is read.
     pub(crate) fn begin(&self, reader: usize) {
-        if self.opts.skew == Skew::Block {
+        if self.opts.overflow == Overflow::Block {
             self.set_bound(reader, self.opts.buffer);
         }
     }
@@ -70,7 +70,7 @@ fn raise(panic: Option<Payload>) {
 #[derive(Clone, Debug)]
 pub(crate) struct ReaderOpts {
     pub(crate) name: Option<String>,
-    pub(crate) skew: Skew,
+    pub(crate) overflow: Overflow,
     pub(crate) buffer: usize,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct ReaderHandle<I: Iterator, D> {
     shared: Arc<SharedSource<I, D>>,
     wish: Arc<Wish>,
     listener: Listener,
-    dropped: Dropped,
+    dropped: DropCount,
     /// It has come to its end, and that was before the source's.
     over: bool,
     cut_short: bool,
@@ -109,12 +109,9 @@ pub(crate) fn reader_handles<I, D>(
 ) -> Vec<ReaderHandle<I, D>>
 where
     I: Iterator,
-    D: Deal<I::Item>,
+    D: Dispatch<I::Item>,
 {
-    let bound = match opts.skew {
-        Skew::Grow(cap) => cap,
-        _ => opts.buffer,
-    };
+    let bound = opts.overflow.bound(opts.buffer);
     let ears: Vec<Listener> = (0..readers).map(|_| Listener::new()).collect();
     let events = ears
         .iter()
@@ -123,7 +120,7 @@ where
     let lane = |listener: &Listener| ReaderLane {
         queue: VecDeque::new(),
         bound,
-        dropped: Dropped::default(),
+        dropped: DropCount::default(),
         lives: true,
         waits: false,
         event: Arc::clone(listener.event()),
@@ -140,7 +137,7 @@ where
         end: None,
         held: Vec::new(),
         lanes,
-        skew: opts.skew,
+        overflow: opts.overflow,
         living: readers,
         reading: readers,
         waiting: 0,
@@ -187,7 +184,7 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
         self.me
     }
 
-    pub(crate) fn dropped(&self) -> &Dropped {
+    pub(crate) fn dropped(&self) -> &DropCount {
         &self.dropped
     }
 
@@ -243,7 +240,7 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
     }
 }
 
-impl<I: Iterator, D: Deal<I::Item>> ReaderHandle<I, D> {
+impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
     pub(crate) fn next(&mut self) -> Option<I::Item> {
         while !self.over {
             let (step, event) = self.shared.state.lock().step(self.me);
@@ -383,13 +380,12 @@ impl<I: Iterator, D: Deal<I::Item>> ReaderHandle<I, D> {
     fn too_many(&mut self, origin: SharedOrigin<I, D>, behind: usize) -> ! {
         let message: Arc<str> = format!(
             "{}: {} has not taken the items that were pulled for it, as many as {:?} keeps, and {} \
-             asks for another one: read both at the same time, as `{}_into` does, raise the cap, or \
-             drop the reader that is not needed",
+             asks for another one: read both at the same time, as `into_sinks` does, let Grow keep more, \
+             or drop the reader that is not needed",
             self.label(),
             D::reader(behind),
-            self.shared.opts.skew,
+            self.shared.opts.overflow,
             D::reader(self.me),
-            D::NAME,
         )
         .into();
         if let Some(panic) = self.end(origin, EndReason::Panic(self.me, Arc::clone(&message))) {
@@ -427,7 +423,7 @@ impl<I: Iterator, D: Deal<I::Item>> ReaderHandle<I, D> {
         self.bring_home(origin);
         let (low, high) = hint.unwrap_or_else(|panic| resume_unwind(panic));
         let all_come = D::EACH
-            && matches!(self.shared.opts.skew, Skew::Block | Skew::Grow(_))
+            && self.shared.opts.overflow.keeps_all()
             && self.shared.demand.cancelled().is_none();
         let low = if all_come { low } else { 0 };
         (

@@ -1,7 +1,6 @@
 //! What lies under the lock: the lanes of the readers, and the source while nobody has it.
 
-use crate::dropped::Dropped;
-use crate::fan_out::deal::Skew;
+use crate::overflow::{DropCount, Overflow};
 use crate::runtime::event::Event;
 use crate::runtime::registry::Alive;
 use crate::sync::{Arc, bug};
@@ -12,7 +11,7 @@ use std::collections::VecDeque;
 pub(super) struct ReaderLane<T> {
     pub(super) queue: VecDeque<T>,
     pub(super) bound: usize,
-    pub(super) dropped: Dropped,
+    pub(super) dropped: DropCount,
     /// Not dropped.
     pub(super) lives: bool,
     /// Is to be notified for.
@@ -64,7 +63,7 @@ pub(super) struct SourceState<I: Iterator, D> {
     /// Items for which there is no room, at most one a lane.
     pub(super) held: Vec<(usize, I::Item)>,
     pub(super) lanes: Vec<ReaderLane<I::Item>>,
-    pub(super) skew: Skew,
+    pub(super) overflow: Overflow,
     /// How many readers have not been dropped; how many have not come to their end, either.
     pub(super) living: usize,
     pub(super) reading: usize,
@@ -162,7 +161,7 @@ impl<I: Iterator, D> SourceState<I, D> {
             if !lane.lives || number == leader {
                 continue;
             }
-            if self.skew == Skew::DropNewest && lane.is_full() {
+            if self.overflow == Overflow::DropNewest && lane.is_full() {
                 lane.dropped.add();
             } else {
                 readers.push(number);
@@ -186,21 +185,21 @@ impl<I: Iterator, D> SourceState<I, D> {
             return true;
         }
         if lane.is_full() {
-            match self.skew {
-                Skew::Block => {
+            match self.overflow {
+                Overflow::Block => {
                     self.held.push((to, item));
                     return true;
                 }
-                Skew::DropNewest => {
+                Overflow::DropNewest => {
                     spilt.push(item);
                     lane.dropped.add();
                     return true;
                 }
-                Skew::DropOldest => {
+                Overflow::DropOldest => {
                     spilt.extend(lane.queue.pop_front());
                     lane.dropped.add();
                 }
-                Skew::Grow(_) => {
+                Overflow::Grow(_) => {
                     spilt.push(item);
                     return false;
                 }

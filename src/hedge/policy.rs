@@ -34,7 +34,7 @@ const SAVED: f64 = 1_000.0;
 /// use std::time::Duration;
 ///
 /// let policy = HedgePolicy::after(Duration::from_millis(50));
-/// let squares = (0..100_u64).par_map_ordered(4, |x| x * x).hedged(&policy);
+/// let squares = (0..100_u64).par_map_ordered(4, |x| x * x).hedge_slow(&policy);
 /// assert_eq!(squares.sum::<u64>(), 328_350);
 /// assert_eq!(policy.stats().requests, 100);
 /// ```
@@ -223,13 +223,9 @@ impl HedgePolicy {
         self.shared.lock().stats
     }
 
-    // ---- for those who hedge
-
-    /// A request begins: for hedging of your own.
-    ///
-    /// [`hedge`](crate::Fanfold::hedge) and [`hedged`](crate::Stage::hedged) call this and the next three
-    /// themselves. They are public for what is neither, say asynchronous code: then the policy, its budget
-    /// and its counts can be shared by all of a program.
+    /// One request of a program that hedges by itself, asynchronous code for example: then the policy, its
+    /// budget and its counts can be shared by all of the program.
+    /// [`hedge`](crate::Fanfold::hedge) and [`hedge_slow`](crate::Stage::hedge_slow) do without.
     ///
     /// # Examples
     ///
@@ -238,19 +234,28 @@ impl HedgePolicy {
     /// use std::time::Duration;
     ///
     /// let policy = HedgePolicy::after(Duration::from_millis(10));
-    /// policy.begin();
+    /// let mut request = policy.request();
     /// let first = Duration::from_millis(70); // what the request would take
     /// let second = Duration::from_millis(5); // and a copy of it
     /// let mut took = first;
-    /// if let Some(delay) = policy.delay().filter(|delay| *delay < first && policy.try_hedge()) {
+    /// if let Some(delay) = policy.delay().filter(|delay| *delay < first && request.try_hedge()) {
     ///     took = first.min(delay + second);
-    ///     policy.end(took < first);
     /// }
-    /// policy.record(took);
+    /// request.record(took);
+    /// request.end(took < first);
     /// assert_eq!(took, Duration::from_millis(15));
     /// assert_eq!(policy.stats().won, 1);
     /// ```
-    pub fn begin(&self) {
+    pub fn request(&self) -> Request {
+        self.begin();
+        Request {
+            policy: self.clone(),
+            hedged: false,
+        }
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self) {
         let mut seen = self.shared.lock();
         seen.stats.requests += 1;
         seen.used = (seen.used - self.share).max(-SAVED * self.share);
@@ -259,7 +264,7 @@ impl HedgePolicy {
     /// A request is slow: whether it may be hedged, which takes a token out of the budget and is
     /// counted.
     #[must_use = "if it may, the hedge has been counted"]
-    pub fn try_hedge(&self) -> bool {
+    pub(crate) fn try_hedge(&self) -> bool {
         let mut seen = self.shared.lock();
         // Sums of shares are not exact, and the last of them must not be missed by a hair.
         let granted = seen.used + 1.0 <= self.reserve + 1e-6;
@@ -273,7 +278,7 @@ impl HedgePolicy {
     }
 
     /// A hedge is over: whether its result was the one that counted.
-    pub fn end(&self, won: bool) {
+    pub(crate) fn end(&self, won: bool) {
         let stats = &mut self.shared.lock().stats;
         *(if won { &mut stats.won } else { &mut stats.lost }) += 1;
     }
@@ -293,7 +298,7 @@ impl HedgePolicy {
 
     /// A request, or its hedge, took so long. Whether that was the last of the warm-up, so that there is
     /// a delay from now on.
-    pub fn record(&self, time: Duration) -> bool {
+    pub(crate) fn record(&self, time: Duration) -> bool {
         match self.delay {
             PolicyDelay::Fixed(_) => {
                 let _ = time;
@@ -306,6 +311,47 @@ impl HedgePolicy {
                 latency.record(time);
                 latency.total == self.warm_up
             }
+        }
+    }
+}
+
+/// One request under a [`HedgePolicy`]; made by [`HedgePolicy::request`].
+///
+/// One that was hedged and is dropped without [`end`](Self::end) counts as lost: its copy was of no use.
+#[derive(Debug)]
+#[must_use = "when it is dropped the request is over"]
+pub struct Request {
+    policy: HedgePolicy,
+    hedged: bool,
+}
+
+impl Request {
+    /// The request is slow: whether a copy of it may be sent. That takes a token out of the budget and is counted;
+    /// a request has one copy at most.
+    #[must_use = "if it may, the copy has been counted"]
+    pub fn try_hedge(&mut self) -> bool {
+        let may = !self.hedged && self.policy.try_hedge();
+        self.hedged |= may;
+        may
+    }
+
+    /// The request, or its copy, took so long to answer. To be called for each that has.
+    pub fn record(&self, took: Duration) {
+        self.policy.record(took);
+    }
+
+    /// The request is over: whether the answer of its copy was the one that counted.
+    pub fn end(mut self, copy_won: bool) {
+        if std::mem::take(&mut self.hedged) {
+            self.policy.end(copy_won);
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.hedged {
+            self.policy.end(false);
         }
     }
 }
@@ -383,6 +429,27 @@ mod tests {
         let stats = policy.stats();
         assert_eq!((stats.requests, stats.sent), (10_000, 503));
         assert_eq!(stats.refused, 10_000 - 503);
+    }
+
+    #[test]
+    fn a_request_is_hedged_once_and_lost_unless_its_copy_has_won() {
+        let policy = HedgePolicy::after(MS).budget(0.0).reserve(3);
+        let mut request = policy.request();
+        assert!(request.try_hedge());
+        assert!(!request.try_hedge(), "one copy is enough");
+        request.end(true);
+        let mut request = policy.request();
+        assert!(request.try_hedge());
+        request.end(false);
+        let mut request = policy.request();
+        assert!(request.try_hedge());
+        drop(request);
+        policy.request().end(true); // it was not hedged
+        let mut request = policy.request();
+        assert!(!request.try_hedge(), "the budget is spent");
+        let stats = policy.stats();
+        assert_eq!((stats.requests, stats.sent), (5, 3));
+        assert_eq!((stats.won, stats.lost, stats.refused), (1, 2, 1));
     }
 
     #[test]

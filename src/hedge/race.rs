@@ -1,6 +1,14 @@
 //! The race: replicas that run, and the caller who waits for the first answer.
+//!
+//! # Who acts
+//!
+//! The calling thread pulls the replicas, starts each on a leased thread, and waits: for an answer, for
+//! the time of the next, for the end of the whole. A replica puts what it has come to into `done` and
+//! notifies the [event](crate::runtime::event). When there is an answer the caller says that it is `over` and trips the
+//! tokens of the others; what they bring after that they drop themselves, and what they have brought
+//! and nobody has taken goes with the race, whose last holder drops it.
 
-use crate::cancel::{CancelToken, OnCancel, Rivals};
+use crate::cancel::{CancelHook, CancelToken, Rivals};
 use crate::error::{HedgeError, ReplicaError};
 use crate::hedge::policy::HedgePolicy;
 use crate::runtime::context::{self, Current, Plain};
@@ -90,7 +98,7 @@ pub(super) struct HedgeRunner<T, E> {
     pub(super) rivals: Arc<Rivals>,
     /// Above those of the replicas.
     pub(super) token: CancelToken,
-    pub(super) hooks: Vec<OnCancel>,
+    pub(super) hooks: Vec<CancelHook>,
     pub(super) deadline: Option<Instant>,
     pub(super) name: String,
     pub(super) policy: Option<HedgePolicy>,

@@ -1,7 +1,7 @@
 //! The consumer's side of a keyed stage.
 
 use crate::cancel;
-use crate::error::Late;
+use crate::error::NotReady;
 use crate::keyed::intake::Lanes;
 use crate::keyed::shared::{KeyedStage, NextWork};
 use crate::keyed::state::Terminal;
@@ -222,7 +222,7 @@ where
     N: Lanes<Item = Q::Item>,
     J: Job<Q::Item>,
 {
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<J::Output>, Late> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<J::Output>, NotReady> {
         if let Some(output) = self.next_of_batch() {
             return Ok(Some(output));
         }
@@ -257,7 +257,7 @@ where
                         continue;
                     }
                     match self.taker.as_mut().map(|taker| taker.wait(until)) {
-                        Some(WaitResult::Late) => return Err(Late::new(None)),
+                        Some(WaitResult::Late) => return Err(NotReady::new(None)),
                         Some(WaitResult::Unwanted) => return unwanted(until),
                         Some(WaitResult::Ready) | None => None,
                     }

@@ -1,6 +1,6 @@
 //! A worker of a keyed stage: it runs the items of a lane, pulls, or sleeps.
 
-use crate::error::Failure;
+use crate::error::ItemError;
 use crate::keyed::intake::{Lanes, PulledItem};
 use crate::keyed::shared::{KeyedStage, NextWork, StateGuard};
 use crate::keyed::state::{Done, Outbox, Terminal};
@@ -197,7 +197,7 @@ where
     /// What stands at the place of an item whose closure panicked.
     #[cold]
     fn panicked(&self, seq: u64, payload: Payload) -> Done<J::Batch> {
-        match self.job.failed(Failure::panicked(seq, &*payload)) {
+        match self.job.failed(ItemError::panicked(seq, &*payload)) {
             Ok(batch) => {
                 unwind::bury(payload);
                 Ok(batch)

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
-/// use fanfold::{Clock, Limiter, Sleeper};
+/// use fanfold::{Limiter, limiter::{Clock, Sleeper}};
 /// use std::time::{Duration, Instant};
 ///
 /// /// Runs a thousand times as fast.
@@ -51,7 +51,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 /// # Examples
 ///
 /// ```
-/// let sleeper = fanfold::Sleeper::new();
+/// let sleeper = fanfold::limiter::Sleeper::new();
 /// let other = sleeper.clone();
 /// std::thread::spawn(move || other.wake());
 /// sleeper.wait();

@@ -1,6 +1,6 @@
 //! `throttle`: at most so many items a second. It needs no thread.
 
-use crate::limiter::Limiter;
+use crate::limiter::queue::Limiter;
 use crate::runtime::context::is_unwanted;
 
 /// A source whose items pass at a limited rate; made by [`throttle`](crate::Fanfold::throttle).

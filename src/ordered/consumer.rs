@@ -1,7 +1,7 @@
 //! The side of `next()`: what the [`Cursor`] does for every stage, and what it takes the source and the job for: to
 //! pull a source that stays on this thread, and to run items here.
 
-use crate::error::{Cancelled, Late};
+use crate::error::{Cancelled, NotReady};
 use crate::ordered::core::CONSUMER;
 use crate::ordered::cursor::{BULK, Cursor, Look};
 use crate::ordered::item_context::ItemContext;
@@ -345,14 +345,16 @@ impl<S: Source, J: Job<S::Item>> Running for Consumer<S, J>
 where
     S::Item: Send,
 {
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<J::Output>, Late> {
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<J::Output>, NotReady> {
         self.leave_inline_for_good();
         self.cursor.until = until;
         self.cursor.late = false;
         let output = self.next();
         self.cursor.until = None;
         if std::mem::take(&mut self.cursor.late) {
-            return Err(Late::new(self.is_ordered().then_some(self.cursor.taken)));
+            return Err(NotReady::new(
+                self.is_ordered().then_some(self.cursor.taken),
+            ));
         }
         Ok(output)
     }

@@ -10,7 +10,7 @@
 //! published. Before that sleep it sees to it that nobody else sleeps who could bring the result
 //! nearer: workers that wait for room, and unstarted items whose puller is stuck in the source.
 
-use crate::cancel::OnCancel;
+use crate::cancel::CancelHook;
 use crate::ordered::chunk::{ChunkReader, Special};
 use crate::ordered::core::{CONSUMER, Progress};
 use crate::ordered::sched::{Host, Sched};
@@ -42,7 +42,7 @@ pub(crate) enum Look {
 pub(crate) struct Cursor<I, B: IntoIterator> {
     /// Joined before anything is cleared away.
     join_guard: JoinGuard,
-    hooks: Vec<OnCancel>,
+    hooks: Vec<CancelHook>,
     parker: Parker,
     /// The outputs of the item that is being yielded.
     pub(crate) batch: Option<B::IntoIter>,
@@ -78,7 +78,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
     pub(crate) fn new(
         parker: Parker,
         join_guard: JoinGuard,
-        hooks: Vec<OnCancel>,
+        hooks: Vec<CancelHook>,
         eager: bool,
     ) -> Self {
         Cursor {

@@ -1,7 +1,7 @@
 //! What a thread of a stage does with what it has found: it runs all of it, and then looks again.
 
 use crate::cancel;
-use crate::error::{Cancelled, Failure};
+use crate::error::{Cancelled, ItemError};
 use crate::ordered::chunk::{ChunkExecutor, ChunkReader, Claim, Special};
 use crate::ordered::item_context::ItemContext;
 use crate::ordered::sched::{Host, ItemRunner, Sched, SchedGuard};
@@ -179,7 +179,7 @@ pub(crate) fn panicked<I, B>(
     seq: u64,
     payload: Payload,
 ) -> Result<B, Special<B>> {
-    match host.failed(Failure::panicked(seq, &*payload)) {
+    match host.failed(ItemError::panicked(seq, &*payload)) {
         Ok(batch) => {
             unwind::bury(payload);
             Ok(batch)

@@ -1,4 +1,4 @@
-//! A source that stays on the consumer's thread ([`Local`](crate::Local)): the consumer pulls it, while it waits.
+//! A source that stays on the consumer's thread ([`Local`](crate::stage::Local)): the consumer pulls it, while it waits.
 
 use crate::ordered::consumer::Consumer;
 use crate::ordered::item_context::ItemContext;

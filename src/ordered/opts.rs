@@ -1,6 +1,6 @@
 //! The options of stages that chunk a closure for each item.
 
-use crate::hedge::policy::HedgePolicy;
+use crate::hedge::HedgePolicy;
 use std::time::Duration;
 
 /// What a user may choose.

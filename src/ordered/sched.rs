@@ -3,7 +3,7 @@
 //! hundred stages is not built of a hundred schedulers. What only the stage itself can do it does as a [`Host`],
 //! and runs items as a [`ItemRunner`]: a call through a pointer for each chunk, not for each item.
 
-use crate::error::Failure;
+use crate::error::ItemError;
 use crate::ordered::chunk::{
     self, Chunk, ChunkExecutor, ChunkReader, ChunkWriter, Claim, StealAmount,
 };
@@ -38,7 +38,7 @@ pub(crate) trait Host<I, B> {
     fn watch_consumer(&self, worker: &mut Worker, core: &mut SchedGuard<'_, I, B>);
 
     /// What stands at the place of an item whose closure failed; `Err`: the failure itself.
-    fn failed(&self, why: Failure) -> Result<B, Failure>;
+    fn failed(&self, why: ItemError) -> Result<B, ItemError>;
 }
 
 /// A job and one thread's state of it, which is made when it runs its first item.
@@ -74,7 +74,7 @@ pub(crate) struct Sched<I, B> {
     pub(crate) timed: Option<Timed<I>>,
     /// Hedged stages: items that are to run a second time.
     pub(crate) copies: Injector<Copy<I, B>>,
-    /// Whether the workers pull the source; else the consumer does ([`Local`](crate::Local)).
+    /// Whether the workers pull the source; else the consumer does ([`Local`](crate::stage::Local)).
     pub(crate) pulls: bool,
     /// Whether the job has a state, which must exist `n` times and no more.
     pub(crate) stateful: bool,

@@ -1,6 +1,6 @@
 //! A stage at work: its job, its source, and the scheduler above them ([`Sched`]). `README.md` tells the protocol.
 
-use crate::error::Failure;
+use crate::error::ItemError;
 use crate::ordered::chunk::ChunkExecutor;
 use crate::ordered::sched::{Host, Sched, SchedGuard};
 use crate::ordered::worker::Worker;
@@ -39,7 +39,7 @@ pub(crate) type GuardOf<'a, S, J> =
 pub(crate) struct OrderedStage<S: Source, J: Job<S::Item>> {
     pub(crate) sched: SchedOf<S, J>,
     pub(crate) job: J,
-    /// `None`: the consumer has the source ([`Local`](crate::Local)).
+    /// `None`: the consumer has the source ([`Local`](crate::stage::Local)).
     pub(crate) origin: Option<CachePadded<Mutex<SourceSlot<S::Far>>>>,
 }
 
@@ -111,7 +111,7 @@ where
         self.watch(worker, core);
     }
 
-    fn failed(&self, why: Failure) -> Result<J::Batch, Failure> {
+    fn failed(&self, why: ItemError) -> Result<J::Batch, ItemError> {
         self.job.failed(why)
     }
 }

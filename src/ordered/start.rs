@@ -1,7 +1,7 @@
 //! How a stage starts: its options become a scheduler, its source goes to the workers or stays here, and it hears
 //! of its tokens and of what it is started in.
 
-use crate::cancel::OnCancel;
+use crate::cancel::CancelHook;
 use crate::config::Workers;
 use crate::ordered::consumer::Consumer;
 use crate::ordered::cursor::Cursor;
@@ -143,7 +143,7 @@ fn listen(
     common: &Common,
     link: Option<Link>,
     signals: &Arc<Signals>,
-) -> Vec<OnCancel> {
+) -> Vec<CancelHook> {
     if let Some(link) = link {
         let (outer, whole) = (Arc::clone(signals), opts.runs_all);
         let inherited = link.on_trip(move |why| {

@@ -1,5 +1,5 @@
 //! Items that are timed one by one: those that may run for so long and no longer, and those that
-//! run a second time if they are slow ([`hedged`](crate::ordered::copies)).
+//! run a second time if they are slow ([`hedge_slow`](crate::ordered::copies)).
 //!
 //! A closure cannot be stopped from outside. What a time limit can do is to decide that its result
 //! does not count, to put a failure at the item's place, and to trip the item's token.
@@ -30,7 +30,7 @@
 //! result and touches the chunk no more. The stage's end does not wait for a thread that is abandoned, its
 //! drop does.
 
-use crate::error::Failure;
+use crate::error::ItemError;
 use crate::ordered::attempts::OwnerFailure;
 use crate::ordered::chunk::{Chunk, ChunkExecutor, ChunkReader, Claim, Special, StealAmount};
 use crate::ordered::core::Core;
@@ -283,6 +283,6 @@ impl<I, B> Sched<I, B> {
 /// What stands at the place of an item that ran for too long.
 fn timed_out<I, B>(host: &dyn Host<I, B>, seq: u64, timed: &Timed<I>) -> Result<B, Special<B>> {
     let limit = timed.limit.unwrap_or_default();
-    let failed = host.failed(Failure::timed_out(seq, limit));
+    let failed = host.failed(ItemError::timed_out(seq, limit));
     failed.map_err(Special::TimedOut)
 }

@@ -1,9 +1,9 @@
 //! The clock of a stage whose items are timed one by one, its time limit, and what it needs to run slow items a
 //! second time. Who does what with it is told in [`timed`](crate::ordered::timed) and
-//! [`hedged`](crate::ordered::copies).
+//! [`hedge_slow`](crate::ordered::copies).
 
 use crate::cancel::Rivals;
-use crate::hedge::policy::HedgePolicy;
+use crate::hedge::HedgePolicy;
 use crate::ordered::chunk::Chunk;
 use crate::runtime::cost::nanos;
 use crate::sync::{Arc, AtomicUsize, Instant, Ordering};

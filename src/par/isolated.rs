@@ -1,6 +1,6 @@
 //! `.isolate()`: a panic is a value at its item's place.
 
-use crate::error::Failure;
+use crate::error::ItemError;
 use crate::par::job::{Job, OneToOne, sealed::Sealed};
 
 /// The job of an [isolated](crate::Stage::isolate) stage.
@@ -19,7 +19,7 @@ impl<J> Sealed for Isolated<J> {}
 impl<J: OneToOne> OneToOne for Isolated<J> {}
 
 impl<I, J: Job<I>> Job<I> for Isolated<J> {
-    type Output = Result<J::Output, Failure>;
+    type Output = Result<J::Output, ItemError>;
     type Batch = IsolatedBatch<J::Batch>;
     type State = J::State;
 
@@ -36,7 +36,7 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
         (IsolatedBatch::Good(batch), last)
     }
 
-    fn failed(&self, why: Failure) -> Result<IsolatedBatch<J::Batch>, Failure> {
+    fn failed(&self, why: ItemError) -> Result<IsolatedBatch<J::Batch>, ItemError> {
         Ok(IsolatedBatch::Bad(why))
     }
 
@@ -51,7 +51,7 @@ pub enum IsolatedBatch<B> {
     /// Its outputs.
     Good(B),
     /// Its failure.
-    Bad(Failure),
+    Bad(ItemError),
 }
 
 /// The outputs of an [`IsolatedBatch`].
@@ -60,11 +60,11 @@ pub enum IsolatedOutputs<B> {
     /// Those of the item.
     Good(B),
     /// Its failure, once.
-    Bad(Option<Failure>),
+    Bad(Option<ItemError>),
 }
 
 impl<B: IntoIterator> IntoIterator for IsolatedBatch<B> {
-    type Item = Result<B::Item, Failure>;
+    type Item = Result<B::Item, ItemError>;
     type IntoIter = IsolatedOutputs<B::IntoIter>;
 
     fn into_iter(self) -> Self::IntoIter {
@@ -76,7 +76,7 @@ impl<B: IntoIterator> IntoIterator for IsolatedBatch<B> {
 }
 
 impl<B: Iterator> Iterator for IsolatedOutputs<B> {
-    type Item = Result<B::Item, Failure>;
+    type Item = Result<B::Item, ItemError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {

@@ -1,6 +1,6 @@
 //! What a worker does with an item: the only thing in which the adaptors differ.
 
-use crate::error::Failure;
+use crate::error::ItemError;
 
 /// A parallel adaptor's work. Sealed: only the crate implements it.
 #[diagnostic::on_unimplemented(
@@ -37,7 +37,7 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
 
     /// What stands at the place of an item whose closure panicked; `Err`: the panic itself.
     #[doc(hidden)]
-    fn failed(&self, why: Failure) -> Result<Self::Batch, Failure> {
+    fn failed(&self, why: ItemError) -> Result<Self::Batch, ItemError> {
         Err(why)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::runtime::scope::ScopeContext;
 
-/// A source of items: any `Iterator + Send`, another stage, or a [`Local`](crate::Local) one.
+/// A source of items: any `Iterator + Send`, another stage, or a [`Local`](crate::stage::Local) one.
 /// Sealed: only the crate implements it.
 #[diagnostic::on_unimplemented(
     message = "the source `{Self}` is not `Send`, so fanfold's workers cannot pull it",

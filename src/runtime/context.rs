@@ -38,7 +38,7 @@
 //! it runs. Such a stage is under no token, so while its consumer is in a closure nobody can trip its own:
 //! where there is a frame around it, that is the one to ask.
 
-use crate::cancel::{CancelToken, OnCancel};
+use crate::cancel::{CancelHook, CancelToken};
 use crate::error::Cancelled;
 use crate::runtime::biased::{OwnerPlace, OwnerWords};
 use crate::sync::fixed;
@@ -242,8 +242,8 @@ fn is_in_source() -> bool {
 impl CancelToken {
     /// Returns the token of what this thread is in the middle of.
     ///
-    /// Interrupts a closure of a stage it is the running item's: tripped when the stage fails at an earlier item,
-    /// is dropped or is cancelled, when the item's time is over, or when the item loses a hedge. Interrupts a
+    /// Inside a closure of a stage it is the running item's: tripped when the stage fails at an earlier item,
+    /// is dropped or is cancelled, when the item's time is over, or when the item loses a hedge. Inside a
     /// source's `next()` that a stage, a read-ahead or a merge pulls, it is tripped when nothing more is
     /// wanted of the source. In a task of a [`group`](crate::group()) it is the group's, in a replica of a
     /// hedge the replica's.
@@ -313,7 +313,7 @@ impl Link {
 /// That something was started inside something else.
 #[derive(Debug)]
 pub(crate) struct Inherited {
-    _hook: OnCancel,
+    _hook: CancelHook,
     cut: Arc<AtomicBool>,
 }
 

@@ -14,7 +14,7 @@
 //! leaked, and a scoped one (with every inner stage of its chain) is joined by its scope.
 #![allow(unsafe_code)]
 
-use crate::error::{Cancelled, Late};
+use crate::error::{Cancelled, NotReady};
 use crate::runtime::plan::{Common, Plan, Running};
 use crate::runtime::scope::{InScope, ScopeContext, StartPermit};
 use crate::sync::Instant;
@@ -134,7 +134,7 @@ impl<P: Plan> Lazy<P> {
     }
 
     /// The same, if it is there in `time`.
-    fn next_of_running_within(&mut self, time: Duration) -> Result<Option<P::Output>, Late> {
+    fn next_of_running_within(&mut self, time: Duration) -> Result<Option<P::Output>, NotReady> {
         let Phase::Running(running) = &mut self.state else {
             return Ok(None);
         };
@@ -158,7 +158,10 @@ impl<P: Plan> Lazy<P> {
     }
 
     /// The same, if it is there in `time`.
-    pub(crate) fn next_owned_within(&mut self, time: Duration) -> Result<Option<P::Output>, Late>
+    pub(crate) fn next_owned_within(
+        &mut self,
+        time: Duration,
+    ) -> Result<Option<P::Output>, NotReady>
     where
         P: 'static,
     {
@@ -196,7 +199,7 @@ impl<P: Plan> Lazy<P> {
         &mut self,
         scope: &InScope<'scope>,
         time: Duration,
-    ) -> Result<Option<P::Output>, Late>
+    ) -> Result<Option<P::Output>, NotReady>
     where
         P: 'scope,
     {

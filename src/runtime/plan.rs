@@ -1,7 +1,7 @@
 //! What a stage is before it runs, and while it does.
 
 use crate::cancel::CancelToken;
-use crate::error::{Cancelled, Failure, Late};
+use crate::error::{Cancelled, ItemError, NotReady};
 use crate::runtime::pool::Pool;
 use crate::runtime::scope::StartPermit;
 use crate::sync::{Arc, Instant};
@@ -57,8 +57,8 @@ pub trait Plan: Sized {
 /// A stage that runs. Its `size_hint` is that of what is left.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
 pub trait Running: Iterator {
-    /// The next output, or [`Late`] if it is not there by then.
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<Self::Item>, Late>;
+    /// The next output, or [`NotReady`] if it is not there by then.
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<Self::Item>, NotReady>;
 
     /// Folds all outputs.
     fn fold_all<A>(&mut self, init: A, mut f: impl FnMut(A, Self::Item) -> A) -> A {
@@ -88,9 +88,9 @@ pub trait Ending {
 
 /// What whoever waits is told if nobody wants the answer any more: nothing is lost by it, so to a call with a time it
 /// is late.
-pub(crate) fn unwanted<T>(until: Option<Instant>) -> Result<Option<T>, Late> {
+pub(crate) fn unwanted<T>(until: Option<Instant>) -> Result<Option<T>, NotReady> {
     match until {
-        Some(_) => Err(Late::new(None)),
+        Some(_) => Err(NotReady::new(None)),
         None => Ok(None),
     }
 }
@@ -99,7 +99,7 @@ pub(crate) fn unwanted<T>(until: Option<Instant>) -> Result<Option<T>, Late> {
 pub trait Parallel: Plan {
     /// The same, with panics as values.
     #[doc(hidden)]
-    type Isolated: Plan<Output = Result<Self::Output, Failure>>;
+    type Isolated: Plan<Output = Result<Self::Output, ItemError>>;
 
     #[doc(hidden)]
     fn set_in_flight(&mut self, k: usize);

@@ -45,7 +45,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// use std::time::Duration;
 ///
 /// let pool = Pool::builder()
-///     .name("decoder")
+///     .named("decoder")
 ///     .stack_size(8 << 20)
 ///     .idle_time(Duration::from_secs(1))
 ///     .build();
@@ -135,7 +135,7 @@ impl Pool {
     /// # Examples
     ///
     /// ```
-    /// let pool = fanfold::Pool::builder().name("thumbnails").build();
+    /// let pool = fanfold::Pool::builder().named("thumbnails").build();
     /// ```
     pub fn builder() -> PoolBuilder {
         PoolBuilder {
@@ -328,9 +328,10 @@ impl PoolBuilder {
     /// # Examples
     ///
     /// ```
-    /// let pool = fanfold::Pool::builder().name("resize").build();
+    /// let pool = fanfold::Pool::builder().named("resize").build();
     /// ```
-    pub fn name(mut self, name: impl Into<String>) -> Self {
+    #[doc(alias("name", "thread_name"))]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }

@@ -1,6 +1,6 @@
 //! The life of a running stage: what it hears of from the start to the drop, and the join of its threads.
 
-use crate::cancel::OnCancel;
+use crate::cancel::CancelHook;
 use crate::error::Cancelled;
 use crate::runtime::control::Control;
 use crate::runtime::event::Event;
@@ -16,7 +16,7 @@ use crate::unwind::Payload;
 /// hold what the stage borrows.
 pub(crate) struct Session {
     /// On the tokens of the user.
-    hooks: Vec<OnCancel>,
+    hooks: Vec<CancelHook>,
     join_guard: JoinGuard,
     control: Arc<Control>,
     over: bool,

@@ -14,7 +14,7 @@ use crate::par::source::{Nothing, Source};
 use crate::par::try_map::TryMap;
 use crate::runtime::plan::{Plan, SendPlan};
 use crate::runtime::scope::ScopeContext;
-use crate::stage::Stage;
+use crate::stage::base::Stage;
 use std::fmt;
 use std::hash::Hash;
 
@@ -71,7 +71,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         F: Fn(P::Output) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(Chained(self), Map::new(f), n.into(), true))
+        Stage::of(Par::new(Chained(self), Map::new(f), n.into(), true))
     }
 
     /// [`Fanfold::par_map_unordered`](crate::Fanfold::par_map_unordered) on this stage's outputs, also where it borrows.
@@ -86,7 +86,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         F: Fn(P::Output) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(Chained(self), Map::new(f), n.into(), false))
+        Stage::of(Par::new(Chained(self), Map::new(f), n.into(), false))
     }
 
     /// [`Fanfold::par_filter`](crate::Fanfold::par_filter) on this stage's outputs, also where it borrows.
@@ -96,7 +96,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Chained<P>: Source<Item = P::Output>,
         F: Fn(&P::Output) -> bool + Send + Sync,
     {
-        Stage::new(Par::new(Chained(self), Filter::new(pred), n.into(), true))
+        Stage::of(Par::new(Chained(self), Filter::new(pred), n.into(), true))
     }
 
     /// [`Fanfold::par_filter_map`](crate::Fanfold::par_filter_map) on this stage's outputs, also where it borrows.
@@ -111,7 +111,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         F: Fn(P::Output) -> Option<O> + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(Chained(self), FilterMap::new(f), n.into(), true))
+        Stage::of(Par::new(Chained(self), FilterMap::new(f), n.into(), true))
     }
 
     /// [`Fanfold::par_flat_map`](crate::Fanfold::par_flat_map) on this stage's outputs, also where it borrows.
@@ -126,7 +126,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         F: Fn(P::Output) -> U + Send + Sync,
         U: IntoIterator<Item: Send>,
     {
-        Stage::new(Par::new(Chained(self), FlatMap::new(f), n.into(), true))
+        Stage::of(Par::new(Chained(self), FlatMap::new(f), n.into(), true))
     }
 
     /// [`Fanfold::par_map_ordered_init`](crate::Fanfold::par_map_ordered_init) on this stage's outputs, also where it borrows.
@@ -143,7 +143,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         F: Fn(&mut T, P::Output) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Par::new(Chained(self), Init::new(init, f), n.into(), true))
+        Stage::of(Par::new(Chained(self), Init::new(init, f), n.into(), true))
     }
 
     /// [`Fanfold::try_par_map_ordered`](crate::Fanfold::try_par_map_ordered) on this stage's outputs, also where it borrows.
@@ -159,7 +159,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         O: Send,
         E: Send,
     {
-        Stage::new(Par::new(Chained(self), TryMap::new(f), n.into(), true))
+        Stage::of(Par::new(Chained(self), TryMap::new(f), n.into(), true))
     }
 
     /// [`Fanfold::par_map_by_key`](crate::Fanfold::par_map_by_key) on this stage's outputs, also where it borrows.
@@ -177,7 +177,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         F: Fn(P::Output) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Keyed::new(Chained(self), key, Map::new(f), n.into()))
+        Stage::of(Keyed::new(Chained(self), key, Map::new(f), n.into()))
     }
 
     /// [`Fanfold::try_par_map_by_key`](crate::Fanfold::try_par_map_by_key) on this stage's outputs, also where it borrows.
@@ -196,7 +196,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         O: Send,
         E: Send,
     {
-        Stage::new(Keyed::new(Chained(self), key, TryMap::new(f), n.into()))
+        Stage::of(Keyed::new(Chained(self), key, TryMap::new(f), n.into()))
     }
 
     /// [`Fanfold::par_map_by_key_init`](crate::Fanfold::par_map_by_key_init) on this stage's outputs, also where it borrows.
@@ -216,7 +216,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         F: Fn(&mut T, P::Output) -> O + Send + Sync,
         O: Send,
     {
-        Stage::new(Keyed::new(Chained(self), key, Init::new(init, f), n.into()))
+        Stage::of(Keyed::new(Chained(self), key, Init::new(init, f), n.into()))
     }
 }
 

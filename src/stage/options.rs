@@ -1,12 +1,12 @@
 //! The options of stages that run a closure for each item.
 
-use crate::hedge::policy::HedgePolicy;
+use crate::hedge::HedgePolicy;
 use crate::ordered::start::Par;
 use crate::par::isolated::Isolated;
 use crate::par::job::Job;
 use crate::par::source::Source;
 use crate::runtime::plan::Parallel;
-use crate::stage::Stage;
+use crate::stage::base::Stage;
 use std::time::Duration;
 
 impl<P: Parallel> Stage<P> {
@@ -33,6 +33,7 @@ impl<P: Parallel> Stage<P> {
     /// let squares = (0..1_000_u64).par_map_ordered(4, |x| x * x).in_flight(16);
     /// assert_eq!(squares.take(3).collect::<Vec<_>>(), [0, 1, 4]); // at most 19 were pulled
     /// ```
+    #[doc(alias("buffer", "capacity", "bound", "backpressure"))]
     #[track_caller]
     pub fn in_flight(self, k: usize) -> Self {
         assert!(
@@ -64,14 +65,14 @@ impl<P: Parallel> Stage<P> {
         self.with(P::set_eager)
     }
 
-    /// Turns a closure's panic into a value: yields `Ok(output)`, or `Err(`[`Failure`]`)` at the
+    /// Turns a closure's panic into a value: yields `Ok(output)`, or `Err(`[`ItemError`]`)` at the
     /// place of an item whose closure panicked; the rest goes on.
     ///
     /// The panic hook still prints its message at once. A panic of the source is still raised. A
     /// worker's state ([`par_map_ordered_init`](crate::Fanfold::par_map_ordered_init)) is kept
     /// after a panic.
     ///
-    /// [`Failure`]: crate::Failure
+    /// [`ItemError`]: crate::ItemError
     ///
     /// # Panics
     ///
@@ -90,6 +91,7 @@ impl<P: Parallel> Stage<P> {
     /// assert_eq!(results[2].as_ref().unwrap_err().message(), "two");
     /// assert_eq!(results[3], Ok(3));
     /// ```
+    #[doc(alias("catch_unwind", "catch_panic"))]
     #[track_caller]
     pub fn isolate(self) -> Stage<P::Isolated> {
         self.map_plan(P::isolated, Some(|why| Err(why.into())))
@@ -141,9 +143,9 @@ where
     ///
     /// If `time` is 0, or after the first `next()`. The stage panics at the place of an item that
     /// has timed out, with a message that names it; [`isolate`](Self::isolate) makes it an
-    /// `Err(`[`Failure`]`)` that says [`is_timeout`](crate::Failure::is_timeout), and goes on.
+    /// `Err(`[`ItemError`]`)` that says [`is_timeout`](crate::ItemError::is_timeout), and goes on.
     ///
-    /// [`Failure`]: crate::Failure
+    /// [`ItemError`]: crate::ItemError
     ///
     /// # Examples
     ///
@@ -161,6 +163,7 @@ where
     /// assert!(answers[1].as_ref().is_err_and(|failure| failure.is_timeout()));
     /// assert_eq!(answers[2], Ok(Ok(())));
     /// ```
+    #[doc(alias = "timeout")]
     #[track_caller]
     pub fn item_timeout(self, time: Duration) -> Self {
         assert!(
@@ -183,7 +186,7 @@ where
     ///
     /// A copy counts against `n`, and takes the place of an item that would be in flight. How many
     /// there are is limited by the policy's [budget](HedgePolicy); when that is spent, items go on
-    /// unhedged. An item and its copy can agree on who does the work: see [`CancelToken::claim`](crate::CancelToken::claim).
+    /// unhedged. An item and its copy can agree on who does the work: see [`hedge::claim`](crate::hedge::claim).
     ///
     /// Costs a clone of each item, an allocation, and about 100 ns.
     ///
@@ -213,12 +216,13 @@ where
     ///     page * 10
     /// };
     /// let policy = HedgePolicy::after(Duration::from_millis(5));
-    /// let pages: Vec<_> = (0..5).par_map_ordered(2, fetch).hedged(&policy).collect();
+    /// let pages: Vec<_> = (0..5).par_map_ordered(2, fetch).hedge_slow(&policy).collect();
     /// assert_eq!(pages, [0, 10, 20, 30, 40]);
     /// assert_eq!(policy.stats().won, 1);
     /// ```
+    #[doc(alias("hedged", "speculative"))]
     #[track_caller]
-    pub fn hedged(self, policy: &HedgePolicy) -> Self
+    pub fn hedge_slow(self, policy: &HedgePolicy) -> Self
     where
         S::Item: Clone,
     {

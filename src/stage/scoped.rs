@@ -1,9 +1,9 @@
 //! Stages that borrow, as iterators.
 
-use crate::error::Late;
+use crate::error::NotReady;
 use crate::runtime::plan::Plan;
 use crate::runtime::scope::{InScope, Scope, scoped};
-use crate::stage::Stage;
+use crate::stage::base::Stage;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::time::Duration;
@@ -96,8 +96,8 @@ impl<'scope, P: Plan + 'scope> Scoped<'scope, P> {
     ///
     /// # Errors
     ///
-    /// [`Late`], which names the item that was waited for.
-    pub fn next_within(&mut self, time: Duration) -> Result<Option<P::Output>, Late> {
+    /// [`NotReady`], which names the item that was waited for.
+    pub fn next_within(&mut self, time: Duration) -> Result<Option<P::Output>, NotReady> {
         self.stage.lazy.next_scoped_within(&self.scope, time)
     }
 }

@@ -1,7 +1,7 @@
 //! The terminal calls: they block until all is done, so that a stage may borrow.
 
 use crate::runtime::plan::Plan;
-use crate::stage::Stage;
+use crate::stage::base::Stage;
 use std::cmp::Ordering;
 use std::iter::{Product, Sum};
 
@@ -171,7 +171,7 @@ impl<P: Plan> Stage<P> {
     pub fn try_for_each<F, R>(self, mut f: F) -> R
     where
         F: FnMut(P::Output) -> R,
-        R: Attempt,
+        R: TryOutput,
     {
         self.lazy.drain(|outputs| {
             for output in outputs {
@@ -186,7 +186,7 @@ impl<P: Plan> Stage<P> {
 }
 
 /// What [`Stage::try_for_each`] may return: it stands in for the unstable `std::ops::Try`. Sealed.
-pub trait Attempt: sealed::Sealed {
+pub trait TryOutput: sealed::Sealed {
     /// Whether to stop.
     #[doc(hidden)]
     fn is_failure(&self) -> bool;
@@ -204,7 +204,7 @@ mod sealed {
     impl<B> Sealed for std::ops::ControlFlow<B, ()> {}
 }
 
-impl<E> Attempt for Result<(), E> {
+impl<E> TryOutput for Result<(), E> {
     fn is_failure(&self) -> bool {
         self.is_err()
     }
@@ -214,7 +214,7 @@ impl<E> Attempt for Result<(), E> {
     }
 }
 
-impl Attempt for Option<()> {
+impl TryOutput for Option<()> {
     fn is_failure(&self) -> bool {
         self.is_none()
     }
@@ -224,7 +224,7 @@ impl Attempt for Option<()> {
     }
 }
 
-impl<B> Attempt for std::ops::ControlFlow<B, ()> {
+impl<B> TryOutput for std::ops::ControlFlow<B, ()> {
     fn is_failure(&self) -> bool {
         self.is_break()
     }

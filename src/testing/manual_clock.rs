@@ -1,6 +1,6 @@
 //! A clock that a test moves.
 
-use crate::limiter::clock::{Clock, Sleeper};
+use crate::limiter::{Clock, Sleeper};
 use crate::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl ManualClock {
     ///
     /// ```
     /// use fanfold::testing::ManualClock;
-    /// use fanfold::{Clock, Fanfold, Limiter};
+    /// use fanfold::{Fanfold, Limiter, limiter::Clock};
     ///
     /// let clock = ManualClock::jumping();
     /// assert_eq!((0..=100).throttle(Limiter::with_clock(2, clock.clone())).count(), 101);

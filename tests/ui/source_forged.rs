@@ -1,6 +1,6 @@
 // Nobody gets at the iterator behind a borrowing stage by calling what is for the engine only.
 use fanfold::Fanfold;
-use fanfold::Source;
+use fanfold::stage::Source;
 
 fn main() {
     let docs = vec![String::from("a needle"), String::from("hay")];

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 ///
 /// let patient = SourceOptions::new().named("sensor").timeout(Duration::from_secs(60));
-/// let merge = Merge::builder().source_with(1..3, patient);
+/// let merge = Merge::new().source_with(1..3, patient);
 /// assert_eq!(merge.count(), 2);
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -54,7 +54,7 @@ impl SourceOptions {
     }
 
     /// Drops the source when it has been silent for longer than this, and says so in the
-    /// [report](crate::MergeReport::timed_out).
+    /// [report](crate::fan_in::MergeReport::timed_out).
     ///
     /// The time runs while the source's `next()` runs, anew for each item; the time in which a full
     /// buffer keeps it waiting does not count. Its thread cannot be taken out of it, and is waited for

@@ -1,7 +1,7 @@
 //! The slots of a chunk, and its counters.
 #![allow(unsafe_code)]
 
-use crate::error::Failure;
+use crate::error::ItemError;
 use crate::ordered::attempts::Attempts;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crate::unwind::Payload;
@@ -64,7 +64,7 @@ pub(crate) enum Special<B> {
     /// The item's closure panicked.
     Panicked(Payload),
     /// The item's closure ran for too long.
-    TimedOut(Failure),
+    TimedOut(ItemError),
     /// The item was dropped: it stood past a failure, or the stage was cancelled.
     Discarded,
 }

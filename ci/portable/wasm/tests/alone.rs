@@ -135,7 +135,7 @@ fn options_about_time() {
     assert_eq!(
         (0..50)
             .par_map_ordered(3, works)
-            .hedged(&policy)
+            .hedge_slow(&policy)
             .collect::<Vec<_>>(),
         squares(50)
     );
@@ -198,7 +198,7 @@ fn read_ahead_merges_and_windows() {
     let merge = fanfold::merge([(0..100).map(works), (100..200).map(works)]);
     assert_eq!(sorted(merge), squares(200));
     let timed = fanfold::SourceOptions::new().timeout(LONG).weight(2);
-    let merge = fanfold::Merge::builder()
+    let merge = fanfold::Merge::new()
         .source_with((0..100).map(works), timed)
         .source(100..101);
     assert_eq!(merge.count(), 101);
@@ -233,7 +233,7 @@ fn one_source_for_several() {
     let sums = (0..50_u64).broadcast_into(3, |_, reader| reader.sum::<u64>());
     assert_eq!(sums, [1_225; 3]);
     let (even, odd) =
-        (0..50_u64).split_into(|i| i % 2 == 0, |even| even.count(), |odd| odd.count());
+        (0..50_u64).partition_into(|i| i % 2 == 0, |even| even.count(), |odd| odd.count());
     assert_eq!((even, odd), (25, 25));
     assert_eq!(
         (0..9_u64).route_into(3, |i| *i as usize % 3, |_, reader| reader.count()),
@@ -243,7 +243,7 @@ fn one_source_for_several() {
 
 #[test]
 fn feedback_ends() {
-    let tree = fanfold::feedback([1_u64]).par_map_ordered(3, |lead| {
+    let tree = fanfold::worklist([1_u64]).par_map_ordered(3, |lead| {
         let (i, ticket) = lead.into_parts();
         for child in [2 * i, 2 * i + 1] {
             if child < 100 {
@@ -320,7 +320,7 @@ fn a_deadline_ends_what_has_no_end() {
     assert!((0..).map(works).readahead(2).cancel_on(&limit()).count() > 0);
     let merge = fanfold::merge([(0..).map(works), (0..).map(works)]);
     assert!(merge.cancel_on(&limit()).count() > 0);
-    let endless = fanfold::parallel_map_on(&limit(), 0.., 2, |i| Ok::<_, Stopped>(works(i)));
+    let endless = fanfold::parallel_map_with(&limit(), 0.., 2, |i| Ok::<_, Stopped>(works(i)));
     assert_eq!(endless, Err(Stopped));
 }
 

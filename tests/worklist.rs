@@ -1,10 +1,11 @@
-//! `feedback`: a source that its consumers feed.
+//! `worklist`: a source that its consumers feed.
 
 use crate::support::{
     Counter, Gate, Ledger, SOON, bang, caught, dawdle, eventually, message, mix, settle, within,
 };
 use fanfold::{
-    Budgeted, CancelToken, Exhausted, Fanfold, Feedback, Lead, Refused, Ticket, feedback,
+    CancelToken, Fanfold, WorkItem, Worklist, worklist,
+    worklist::{BudgetExhausted, BudgetedWorklist, PushError, Pusher},
 };
 use quickcheck::QuickCheck;
 use std::collections::VecDeque;
@@ -58,7 +59,7 @@ fn sorted(mut nodes: Vec<u64>) -> Vec<u64> {
 #[test]
 fn items_come_in_the_order_in_which_they_were_pushed() {
     let tree = tree(NODES);
-    let mut source = feedback([0]);
+    let mut source = worklist([0]);
     let mut seen = Vec::new();
     for node in source.by_ref() {
         for child in tree[*node as usize].clone() {
@@ -68,21 +69,21 @@ fn items_come_in_the_order_in_which_they_were_pushed() {
     }
     assert!(seen.into_iter().eq(0..NODES), "level by level");
     assert!(source.next().is_none());
-    assert!(feedback([0; 0]).next().is_none());
-    assert!(feedback(0..5).map(|lead| *lead).eq(0..5));
+    assert!(worklist([0; 0]).next().is_none());
+    assert!(worklist(0..5).map(|lead| *lead).eq(0..5));
 }
 
 #[test]
 fn it_is_a_queue() {
     fn law(seeds: Vec<u8>, steps: Vec<u8>) -> bool {
         let mut model: VecDeque<u8> = seeds.iter().copied().collect();
-        let mut source = feedback(seeds);
-        let mut tickets: Vec<Ticket<u8>> = Vec::new();
+        let mut source = worklist(seeds);
+        let mut tickets: Vec<Pusher<u8>> = Vec::new();
         for step in steps {
             match step % 4 {
                 0 if model.is_empty() && !tickets.is_empty() => {} // it would block
                 0 => {
-                    let lead = source.next().map(Lead::into_parts);
+                    let lead = source.next().map(WorkItem::into_parts);
                     let Some((item, ticket)) = lead else {
                         if !model.is_empty() {
                             return false;
@@ -117,7 +118,7 @@ fn it_is_a_queue() {
 
 #[test]
 fn a_lead_is_its_item() {
-    let mut source = feedback([String::from("ab")]);
+    let mut source = worklist([String::from("ab")]);
     let mut lead = source.next().unwrap();
     lead.insert(0, 'x');
     assert_eq!((lead.len(), lead.as_str()), (3, "xab"));
@@ -137,7 +138,7 @@ fn a_lead_is_its_item() {
 #[test]
 fn next_waits_for_a_push_or_for_the_last_ticket() {
     within(SOON, || {
-        let mut source = feedback([1, 2]);
+        let mut source = worklist([1, 2]);
         let (_, first) = source.next().unwrap().into_parts();
         let (_, second) = source.next().unwrap().into_parts();
         let (tell, told) = mpsc::channel();
@@ -163,7 +164,7 @@ fn next_waits_for_a_push_or_for_the_last_ticket() {
 // ---- crawls
 
 /// Pushes the node's children and passes the node on.
-fn explore(tree: &[std::ops::Range<u64>], node: &Lead<u64>) -> u64 {
+fn explore(tree: &[std::ops::Range<u64>], node: &WorkItem<u64>) -> u64 {
     for child in tree[**node as usize].clone() {
         node.push(child).unwrap();
     }
@@ -176,11 +177,11 @@ fn closures_that_push_visit_each_node_once() {
         within(SOON, move || {
             let tree = tree(NODES);
             let all = || (0..NODES).collect::<Vec<_>>();
-            let ordered = feedback([0]).par_map_ordered(n, |node| explore(&tree, &node));
+            let ordered = worklist([0]).par_map_ordered(n, |node| explore(&tree, &node));
             assert_eq!(sorted(ordered.collect()), all());
-            let unordered = feedback([0]).par_map_unordered(n, |node| explore(&tree, &node));
+            let unordered = worklist([0]).par_map_unordered(n, |node| explore(&tree, &node));
             assert_eq!(sorted(unordered.collect()), all());
-            let alone = feedback([0]).par_map_ordered(n, |node| explore(&tree, &node));
+            let alone = worklist([0]).par_map_ordered(n, |node| explore(&tree, &node));
             // One at a time there is only one order.
             assert_eq!(alone.in_flight(1).collect::<Vec<_>>(), all());
         });
@@ -192,7 +193,7 @@ fn nodes_that_take_their_time_are_visited_once() {
     for n in 1..=9 {
         within(SOON, move || {
             let tree = tree(600);
-            let visit = |node: Lead<u64>| {
+            let visit = |node: WorkItem<u64>| {
                 dawdle(*node * 10 + n as u64);
                 // the lead is dropped a little after the last push
                 let visited = explore(&tree, &node);
@@ -201,10 +202,10 @@ fn nodes_that_take_their_time_are_visited_once() {
             };
             let all: Vec<u64> = (0..600).collect();
             for in_flight in [1, 2, 7, 64] {
-                let stage = feedback([0]).par_map_ordered(n, visit).in_flight(in_flight);
+                let stage = worklist([0]).par_map_ordered(n, visit).in_flight(in_flight);
                 assert_eq!(sorted(stage.collect()), all, "{n}, {in_flight}");
             }
-            let stage = feedback([0]).par_map_unordered(n, visit).eager();
+            let stage = worklist([0]).par_map_unordered(n, visit).eager();
             assert_eq!(sorted(stage.collect()), all);
         });
     }
@@ -214,15 +215,15 @@ fn nodes_that_take_their_time_are_visited_once() {
 fn a_long_thin_branch_is_followed_to_its_end() {
     for n in 1..=9 {
         within(SOON, move || {
-            let step = |node: Lead<u64>| {
+            let step = |node: WorkItem<u64>| {
                 if *node < 1_000 {
                     node.push(*node + 1).unwrap();
                 }
                 *node
             };
-            let ordered = feedback([0]).par_map_ordered(n, step);
+            let ordered = worklist([0]).par_map_ordered(n, step);
             assert!(ordered.eq(0..=1_000));
-            let unordered = feedback([0]).par_map_unordered(n, step).in_flight(1);
+            let unordered = worklist([0]).par_map_unordered(n, step).in_flight(1);
             assert!(unordered.eq(0..=1_000));
         });
     }
@@ -234,10 +235,10 @@ fn a_loop_that_pushes_visits_each_node_once() {
         within(SOON, move || {
             let nodes = NODES / 5; // each of them may cost two switches of threads
             let tree = tree(nodes);
-            let visit = |node: Lead<u64>| node.into_parts();
+            let visit = |node: WorkItem<u64>| node.into_parts();
             for ordered in [true, false] {
                 for in_flight in [0, 1, 3] {
-                    let mut stage = feedback([0]).par_map_ordered(n, visit);
+                    let mut stage = worklist([0]).par_map_ordered(n, visit);
                     if !ordered {
                         stage = stage.unordered();
                     }
@@ -268,8 +269,8 @@ fn tickets_travel_through_chains() {
     for n in 1..=9 {
         within(SOON, move || {
             let tree = tree(2_000);
-            let stage = feedback([0])
-                .par_map_ordered(n, Lead::into_parts)
+            let stage = worklist([0])
+                .par_map_ordered(n, WorkItem::into_parts)
                 .par_filter(n, |(node, _)| node % 5 != 4 || *node < 10_000)
                 .readahead(2)
                 .par_map_unordered(n, |(node, ticket)| (node, ticket));
@@ -291,33 +292,33 @@ fn every_kind_of_stage_can_crawl() {
         within(SOON, move || {
             let tree = tree(2_000);
             let all: Vec<u64> = (0..2_000).collect();
-            let init = feedback([0]).par_map_ordered_init(
+            let init = worklist([0]).par_map_ordered_init(
                 n,
                 || 0,
-                |count, node: Lead<u64>| {
+                |count, node: WorkItem<u64>| {
                     *count += 1;
                     explore(&tree, &node)
                 },
             );
             assert_eq!(sorted(init.collect()), all);
-            let tried = feedback([0]).try_par_map_ordered(n, |node| {
+            let tried = worklist([0]).try_par_map_ordered(n, |node| {
                 for child in tree[*node as usize].clone() {
                     node.push(child)?;
                 }
-                Ok::<u64, Refused<u64>>(*node)
+                Ok::<u64, PushError<u64>>(*node)
             });
             let nodes: Result<Vec<u64>, _> = tried.collect();
             assert_eq!(nodes.map(sorted), Ok(all.clone()));
-            let flat = feedback([0]).par_flat_map(n, |node| [explore(&tree, &node); 2]);
+            let flat = worklist([0]).par_flat_map(n, |node| [explore(&tree, &node); 2]);
             assert_eq!(flat.count(), 4_000);
-            let kept = feedback([0]).par_filter_map(n, |node| {
+            let kept = worklist([0]).par_filter_map(n, |node| {
                 Some(explore(&tree, &node)).filter(|node| node % 2 == 0)
             });
             assert_eq!(kept.count(), 1_000);
-            let filtered = feedback([0]).par_filter(n, |node| explore(&tree, node) > 0);
+            let filtered = worklist([0]).par_filter(n, |node| explore(&tree, node) > 0);
             let nodes: Vec<u64> = filtered.map_leads();
             assert_eq!(sorted(nodes), all[1..]);
-            let local = feedback([0])
+            let local = worklist([0])
                 .local()
                 .par_map_ordered(n, |node| explore(&tree, &node));
             assert_eq!(sorted(local.collect()), all);
@@ -330,9 +331,9 @@ trait MapLeads {
     fn map_leads(self) -> Vec<u64>;
 }
 
-impl<F> MapLeads for fanfold::Stage<fanfold::Par<Feedback<u64>, fanfold::Filter<F>>>
+impl<F> MapLeads for fanfold::Stage<fanfold::stage::Par<Worklist<u64>, fanfold::stage::Filter<F>>>
 where
-    F: Fn(&Lead<u64>) -> bool + Send + Sync,
+    F: Fn(&WorkItem<u64>) -> bool + Send + Sync,
 {
     fn map_leads(self) -> Vec<u64> {
         self.fold(Vec::new(), |mut nodes, lead| {
@@ -350,23 +351,23 @@ fn stages_that_own_and_stages_in_a_scope_can_crawl() {
             struct Dir(&'static str, Vec<Dir>);
             let leaf = |name| Dir(name, Vec::new());
             let root = Dir("a", vec![Dir("b", vec![leaf("d"), leaf("e")]), leaf("c")]);
-            let name = |dir: Lead<&'_ Dir>| {
+            let name = |dir: WorkItem<&'_ Dir>| {
                 for sub in &dir.1 {
                     assert!(dir.push(sub).is_ok());
                 }
                 dir.0
             };
             fanfold::scope(|s| {
-                let names = feedback([&root])
+                let names = worklist([&root])
                     .par_map_ordered(n, name)
                     .in_flight(1)
                     .within(s);
                 assert!(names.eq(["a", "b", "c", "d", "e"]));
             });
-            let mut names: Vec<_> = feedback([&root]).par_map_unordered(n, name).collect();
+            let mut names: Vec<_> = worklist([&root]).par_map_unordered(n, name).collect();
             names.sort_unstable();
             assert_eq!(names, ["a", "b", "c", "d", "e"]);
-            let owned = feedback([9_u64]).par_map_ordered(n, |count| {
+            let owned = worklist([9_u64]).par_map_ordered(n, |count| {
                 if *count > 0 {
                     count.push(*count - 1).unwrap();
                 }
@@ -385,7 +386,7 @@ fn results_are_delivered_while_the_source_waits() {
             let (gate, opener) = (Gate::new(), Gate::new());
             let _opener = opener.opener();
             let wait = gate.clone();
-            let mut stage = feedback([0, 1, 2]).par_map_ordered(n, move |node| {
+            let mut stage = worklist([0, 1, 2]).par_map_ordered(n, move |node| {
                 if *node == 2 {
                     wait.wait(); // with its lead
                     node.push(3).unwrap();
@@ -406,14 +407,14 @@ fn a_panic_ends_the_crawl_and_hangs_nothing() {
     for n in 1..=9 {
         within(SOON, move || {
             let tree = tree(2_000);
-            let visit = |node: Lead<u64>| {
+            let visit = |node: WorkItem<u64>| {
                 let node = explore(&tree, &node);
                 if node == 100 { bang(node) } else { node }
             };
-            let stage = feedback([0]).par_map_ordered(n, visit);
+            let stage = worklist([0]).par_map_ordered(n, visit);
             assert_eq!(caught(|| stage.count()), Err(100));
             // Isolated it is no end; what the node has pushed before is visited too.
-            let stage = feedback([0]).par_map_ordered(n, visit).isolate();
+            let stage = worklist([0]).par_map_ordered(n, visit).isolate();
             let (good, bad): (Vec<_>, Vec<_>) = stage.partition(|result| result.is_ok());
             assert_eq!((good.len(), bad.len()), (1_999, 1));
         });
@@ -424,7 +425,7 @@ fn a_panic_ends_the_crawl_and_hangs_nothing() {
 fn a_panic_before_the_push_ends_that_branch_only() {
     for n in 1..=9 {
         within(SOON, move || {
-            let stage = feedback([0_u64, 100]).par_map_unordered(n, |node| {
+            let stage = worklist([0_u64, 100]).par_map_unordered(n, |node| {
                 if *node == 5 {
                     bang(5);
                 }
@@ -443,7 +444,7 @@ fn a_panic_before_the_push_ends_that_branch_only() {
 fn an_error_ends_the_crawl() {
     for n in 1..=9 {
         within(SOON, move || {
-            let mut stage = feedback([0_u64]).try_par_map_ordered(n, |node| {
+            let mut stage = worklist([0_u64]).try_par_map_ordered(n, |node| {
                 node.push(*node + 1).unwrap();
                 node.push(*node + 2).unwrap();
                 if *node < 20 { Ok(*node) } else { Err("enough") }
@@ -463,7 +464,7 @@ fn a_stage_that_is_dropped_or_cancelled_comes_out_of_the_wait() {
             let (tell, tickets) = mpsc::channel();
             let endless = |token: &CancelToken| {
                 let tell = tell.clone();
-                feedback([0, 1, 2])
+                worklist([0, 1, 2])
                     .par_map_ordered(n, move |node| {
                         let (node, ticket) = node.into_parts();
                         tell.send(ticket).unwrap(); // the source goes on waiting
@@ -498,7 +499,7 @@ fn a_stage_that_is_dropped_or_cancelled_comes_out_of_the_wait() {
 #[test]
 fn the_end_of_a_stage_that_has_its_item_interrupts_nobody() {
     within(SOON, || {
-        let mut source = feedback([0]);
+        let mut source = worklist([0]);
         let lead = source.next().unwrap();
         let push = |item| {
             settle(); // until somebody waits
@@ -525,10 +526,10 @@ fn the_end_of_a_stage_that_has_its_item_interrupts_nobody() {
 #[test]
 fn a_source_that_was_interrupted_can_be_asked_again() {
     within(SOON, || {
-        let mut source = feedback([0]);
+        let mut source = worklist([0]);
         let (tell, tickets) = mpsc::channel();
         fanfold::scope(|s| {
-            let stage = source.by_ref().par_map_ordered(2, |node: Lead<i32>| {
+            let stage = source.by_ref().par_map_ordered(2, |node: WorkItem<i32>| {
                 let (node, ticket) = node.into_parts();
                 tell.send(ticket).unwrap();
                 node
@@ -556,7 +557,7 @@ fn each_item_is_dropped_once() {
             for taken in [0, 1, 5, 40, 1_000] {
                 let ledger = Ledger::new();
                 let tracks = ledger.clone();
-                let stage = feedback([ledger.track(1)]).par_map_unordered(n, move |node| {
+                let stage = worklist([ledger.track(1)]).par_map_unordered(n, move |node| {
                     for child in [node.id * 2, node.id * 2 + 1] {
                         if child < 500 {
                             node.push(tracks.track(child)).unwrap();
@@ -577,7 +578,7 @@ fn each_item_is_dropped_once() {
 #[test]
 fn what_is_pushed_to_nobody_is_dropped() {
     let ledger = Ledger::new();
-    let mut source = feedback((0..9).map(|id| ledger.track(id)));
+    let mut source = worklist((0..9).map(|id| ledger.track(id)));
     let lead = source.next().unwrap();
     lead.push(ledger.track(9)).unwrap();
     drop(source);
@@ -591,7 +592,7 @@ fn what_is_pushed_to_nobody_is_dropped() {
 #[test]
 fn a_drop_that_panics_does_no_harm() {
     let ledger = Ledger::new();
-    let mut source = feedback([ledger.track(0), ledger.bomb(1)]);
+    let mut source = worklist([ledger.track(0), ledger.bomb(1)]);
     let lead = source.next().unwrap();
     assert_eq!(caught(|| drop(source)), Err(1));
     assert_eq!(caught(|| lead.push(ledger.bomb(2)).is_ok()), Err(2));
@@ -604,19 +605,19 @@ fn a_drop_that_panics_does_no_harm() {
 
 #[test]
 fn a_full_queue_gives_the_item_back() {
-    let mut source = feedback([0, 1]).capacity(2);
+    let mut source = worklist([0, 1]).buffer(2);
     let lead = source.next().unwrap();
     assert_eq!(lead.push(2), Ok(()));
-    assert_eq!(lead.push(3), Err(Refused::Full(3)));
+    assert_eq!(lead.push(3), Err(PushError::Full(3)));
     assert_eq!(source.next().map(|lead| *lead), Some(1));
     assert_eq!(lead.push(4), Ok(()), "room again");
     drop(lead);
     assert!(source.map(|lead| *lead).eq([2, 4]));
     // more seeds than that are let in
-    let mut source = feedback(0..9).capacity(1);
+    let mut source = worklist(0..9).buffer(1);
     let lead = source.next().unwrap();
-    assert_eq!(lead.push(9), Err(Refused::Full(9)));
-    assert_eq!(lead.push(9).map_err(Refused::into_inner), Err(9));
+    assert_eq!(lead.push(9), Err(PushError::Full(9)));
+    assert_eq!(lead.push(9).map_err(PushError::into_inner), Err(9));
     drop(lead);
     assert_eq!(source.count(), 8);
 }
@@ -627,8 +628,8 @@ fn a_crawl_within_a_capacity_never_blocks() {
         within(SOON, move || {
             let dropped = Counter::new();
             let refused = dropped.clone();
-            let stage = feedback([0_u64])
-                .capacity(3)
+            let stage = worklist([0_u64])
+                .buffer(3)
                 .par_map_unordered(n, move |node| {
                     for child in 1..=9 {
                         if *node < 1_000 && node.push(*node * 2 + child).is_err() {
@@ -650,7 +651,7 @@ fn a_budget_ends_what_has_no_end() {
         within(SOON, move || {
             let given = Counter::new();
             let counts = given.clone();
-            let runaway = feedback([0_u64])
+            let runaway = worklist([0_u64])
                 .budget(1_000)
                 .par_map_ordered(n, move |node| {
                     let node = node?;
@@ -658,7 +659,7 @@ fn a_budget_ends_what_has_no_end() {
                     for child in 0..3 {
                         let _ = node.push(child); // a program that overlooks what it can
                     }
-                    Ok::<u64, Exhausted>(*node)
+                    Ok::<u64, BudgetExhausted>(*node)
                 });
             let results: Vec<_> = runaway.collect();
             assert_eq!((results.len(), given.get()), (1_001, 1_000));
@@ -669,7 +670,7 @@ fn a_budget_ends_what_has_no_end() {
             );
             assert!(results[..1_000].iter().all(Result::is_ok));
             // and with `?`
-            let runaway = feedback([0_u64])
+            let runaway = worklist([0_u64])
                 .budget(1_000)
                 .try_par_map_ordered(n, |node| {
                     let node = node.map_err(|error| error.to_string())?;
@@ -685,7 +686,7 @@ fn a_budget_ends_what_has_no_end() {
 #[test]
 fn a_budget_that_is_enough_says_nothing() {
     for budget in [10, 11, usize::MAX] {
-        let mut source = feedback([0]).budget(budget);
+        let mut source = worklist([0]).budget(budget);
         for i in 0..10 {
             let lead = source.next().unwrap().unwrap();
             assert_eq!(*lead, i);
@@ -700,11 +701,11 @@ fn a_budget_that_is_enough_says_nothing() {
 
 #[test]
 fn the_last_word_comes_last_and_once() {
-    let mut source = feedback([0]).budget(2).capacity(9);
+    let mut source = worklist([0]).budget(2).buffer(9);
     let lead = source.next().unwrap().unwrap();
     assert_eq!(
         (lead.push(1), lead.push(2)),
-        (Ok(()), Err(Refused::Spent(2)))
+        (Ok(()), Err(PushError::Budget(2)))
     );
     drop(lead);
     assert_eq!(source.size_hint(), (1, Some(2)));
@@ -722,7 +723,7 @@ fn the_last_word_comes_last_and_once() {
     assert_eq!(source.size_hint(), (0, Some(0)));
     // seeds are work too
     let ledger = Ledger::new();
-    let mut source = feedback((0..9).map(|id| ledger.track(id))).budget(4);
+    let mut source = worklist((0..9).map(|id| ledger.track(id))).budget(4);
     assert_eq!(ledger.alive(), 4);
     assert_eq!(source.by_ref().take(4).flatten().count(), 4);
     let exhausted = source.next().unwrap().unwrap_err();
@@ -733,14 +734,14 @@ fn the_last_word_comes_last_and_once() {
 #[test]
 fn a_budget_that_is_interrupted_is_not_exhausted() {
     within(SOON, || {
-        let mut source = feedback([0]).budget(1);
+        let mut source = worklist([0]).budget(1);
         let (tell, tickets) = mpsc::channel();
         fanfold::scope(|s| {
             let stage = source
                 .by_ref()
-                .par_map_ordered(2, |node: Result<Lead<i32>, _>| {
+                .par_map_ordered(2, |node: Result<WorkItem<i32>, _>| {
                     let (node, ticket) = node.unwrap().into_parts();
-                    assert_eq!(ticket.push(1), Err(Refused::Spent(1)));
+                    assert_eq!(ticket.push(1), Err(PushError::Budget(1)));
                     tell.send(ticket).unwrap();
                     node
                 });
@@ -757,17 +758,17 @@ fn a_budget_that_is_interrupted_is_not_exhausted() {
 
 #[test]
 fn zeros_are_refused_with_the_fix() {
-    let said = message(|| feedback([1]).capacity(0));
+    let said = message(|| worklist([1]).buffer(0));
     assert!(
         said.contains("at least 1") && said.contains("leave it out"),
         "{said}"
     );
-    let said = message(|| feedback([1]).budget(0));
+    let said = message(|| worklist([1]).budget(0));
     assert!(
         said.contains("at least 1") && said.contains("leave it out"),
         "{said}"
     );
-    let said = message(|| feedback([1]).budget(1).capacity(0));
+    let said = message(|| worklist([1]).budget(1).buffer(0));
     assert!(said.contains("at least 1"), "{said}");
 }
 
@@ -775,21 +776,21 @@ fn zeros_are_refused_with_the_fix() {
 fn errors_need_nothing_of_the_item() {
     struct Plain;
     let try_it = || -> Result<(), Box<dyn std::error::Error>> {
-        let mut source = feedback([Plain]).capacity(1);
+        let mut source = worklist([Plain]).buffer(1);
         let lead = source.next().unwrap();
         lead.push(Plain)?;
         lead.push(Plain)?;
         Ok(())
     };
     assert_eq!(try_it().unwrap_err().to_string(), "the queue is full");
-    assert_eq!(format!("{:?}", Refused::Spent(Plain)), "Spent(..)");
+    assert_eq!(format!("{:?}", PushError::Budget(Plain)), "Budget(..)");
 }
 
 #[test]
 fn laziness() {
     let calls = Counter::new();
     let counts = calls.clone();
-    let stage = feedback([1]).par_map_unordered(2, move |_| counts.add());
+    let stage = worklist([1]).par_map_unordered(2, move |_| counts.add());
     settle();
     assert_eq!(calls.get(), 0);
     assert_eq!(stage.count(), 1);
@@ -799,14 +800,14 @@ fn laziness() {
 fn the_types_go_where_their_items_go() {
     fn is_send<T: Send>() {}
     fn is_shared<T: Send + Sync>() {}
-    is_send::<Feedback<u8>>();
-    is_send::<Budgeted<u8>>();
-    is_shared::<Lead<u8>>();
-    is_shared::<Ticket<u8>>();
-    is_shared::<Refused<u8>>();
-    is_shared::<Exhausted>();
+    is_send::<Worklist<u8>>();
+    is_send::<BudgetedWorklist<u8>>();
+    is_shared::<WorkItem<u8>>();
+    is_shared::<Pusher<u8>>();
+    is_shared::<PushError<u8>>();
+    is_shared::<BudgetExhausted>();
     // what cannot be sent can be crawled here
-    let mut source = feedback([std::rc::Rc::new(1)]);
+    let mut source = worklist([std::rc::Rc::new(1)]);
     let lead = source.next().unwrap();
     lead.push(std::rc::Rc::new(2)).unwrap();
     drop(lead);
@@ -816,7 +817,7 @@ fn the_types_go_where_their_items_go() {
 #[test]
 fn a_ticket_can_be_used_by_many_threads() {
     within(SOON, || {
-        let mut source = feedback([0]);
+        let mut source = worklist([0]);
         let (_, ticket) = source.next().unwrap().into_parts();
         let pushed = Counter::new();
         std::thread::scope(|s| {

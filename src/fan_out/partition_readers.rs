@@ -1,26 +1,26 @@
-//! `split`: two readers, and a closure that says which of them an item is for.
+//! `partition_readers`: two readers, and a closure that says which of them an item is for.
 
-use crate::fan_out::deal::{Deal, sealed::Sealed};
+use crate::fan_out::dispatch::{Dispatch, sealed::Sealed};
 use crate::fan_out::fanout::{Fanout, Reader};
 use std::fmt;
 
-/// A source whose items go one way or the other; made by [`split`](crate::Fanfold::split).
-pub type Split<I, P> = Fanout<I, Halves<P>>;
+/// A source whose items go one way or the other; made by [`partition_readers`](crate::Fanfold::partition_readers).
+pub type PartitionReaders<I, P> = Fanout<I, ByPredicate<P>>;
 
 /// That an item goes to the first reader if the closure accepts it, and else to the second.
 #[derive(Clone, Copy)]
-pub struct Halves<P>(P);
+pub struct ByPredicate<P>(P);
 
-impl<P> fmt::Debug for Halves<P> {
+impl<P> fmt::Debug for ByPredicate<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Halves").finish_non_exhaustive()
+        f.debug_struct("ByPredicate").finish_non_exhaustive()
     }
 }
 
-impl<P> Sealed for Halves<P> {}
+impl<P> Sealed for ByPredicate<P> {}
 
-impl<T, P: FnMut(&T) -> bool> Deal<T> for Halves<P> {
-    const NAME: &'static str = "split";
+impl<T, P: FnMut(&T) -> bool> Dispatch<T> for ByPredicate<P> {
+    const NAME: &'static str = "partition_readers";
 
     fn deal(&mut self, item: T, _: &[usize], out: &mut Vec<(usize, T)>) {
         let reader = usize::from(!(self.0)(&item));
@@ -33,13 +33,13 @@ impl<T, P: FnMut(&T) -> bool> Deal<T> for Halves<P> {
     }
 }
 
-impl<I: Iterator, P: FnMut(&I::Item) -> bool> Split<I, P> {
+impl<I: Iterator, P: FnMut(&I::Item) -> bool> PartitionReaders<I, P> {
     pub(crate) fn by(source: I, pred: P) -> Self {
-        Fanout::new(source, Halves(pred), 2)
+        Fanout::new(source, ByPredicate(pred), 2)
     }
 
     /// Runs a sink for each half, both at the same time, and returns their results:
-    /// [`split_into`](crate::Fanfold::split_into) with options.
+    /// [`partition_into`](crate::Fanfold::partition_into) with options.
     ///
     /// # Panics
     ///
@@ -50,7 +50,7 @@ impl<I: Iterator, P: FnMut(&I::Item) -> bool> Split<I, P> {
     /// ```
     /// use fanfold::Fanfold;
     ///
-    /// let split = (1..=5).split(|x| x % 2 == 0).buffer(1);
+    /// let split = (1..=5).partition_readers(|x| x % 2 == 0).buffer(1);
     /// let (even, odd) = split.into_sinks(|even| even.sum::<i32>(), |odd| odd.count());
     /// assert_eq!((even, odd), (6, 3));
     /// ```
@@ -59,8 +59,8 @@ impl<I: Iterator, P: FnMut(&I::Item) -> bool> Split<I, P> {
         I: Send,
         I::Item: Send,
         P: Send,
-        F: FnOnce(Reader<I, Halves<P>>) -> A,
-        G: FnOnce(Reader<I, Halves<P>>) -> B + Send,
+        F: FnOnce(Reader<I, ByPredicate<P>>) -> A,
+        G: FnOnce(Reader<I, ByPredicate<P>>) -> B + Send,
         B: Send,
     {
         let (a, mut b) = self.run(accepted, vec![Box::new(rest)]);
@@ -70,20 +70,20 @@ impl<I: Iterator, P: FnMut(&I::Item) -> bool> Split<I, P> {
     /// The readers of what is accepted and of the rest, to be read at the same time.
     ///
     /// **The two one after the other on one thread wait for ever** unless what the first one passes
-    /// over fits into the [buffer](Fanout::buffer), or [`Skew::Grow`](crate::Skew::Grow) says that
+    /// over fits into the [buffer](Fanout::buffer), or [`Overflow::Grow`](crate::Overflow::Grow) says that
     /// as many items as necessary are kept.
     ///
     /// # Examples
     ///
     /// ```
-    /// use fanfold::{Fanfold, Skew};
+    /// use fanfold::{Fanfold, Overflow};
     ///
     /// let words = ["to", "tree", "be", "bush"];
-    /// let (short, long) = words.into_iter().split(|w| w.len() < 3).skew(Skew::Grow(100)).pair();
+    /// let (short, long) = words.into_iter().partition_readers(|w| w.len() < 3).overflow(Overflow::Grow(100)).pair();
     /// assert!(short.eq(["to", "be"]));
     /// assert!(long.eq(["tree", "bush"]));
     /// ```
-    pub fn pair(self) -> (Reader<I, Halves<P>>, Reader<I, Halves<P>>) {
+    pub fn pair(self) -> (Reader<I, ByPredicate<P>>, Reader<I, ByPredicate<P>>) {
         let mut readers = self.split_up().into_iter();
         match (readers.next(), readers.next()) {
             (Some(accepted), Some(rest)) => (accepted, rest),

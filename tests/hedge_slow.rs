@@ -1,10 +1,10 @@
-//! `hedged`: a slow item runs a second time, and the first result counts.
+//! `hedge_slow`: a slow item runs a second time, and the first result counts.
 
 use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, Tracked, bang, blocks, caught, counted, message, mix,
     settle, within,
 };
-use fanfold::{CancelToken, Fanfold, HedgePolicy, testing};
+use fanfold::{CancelToken, Fanfold, HedgePolicy, hedge, testing};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -47,7 +47,7 @@ fn what_is_fast_runs_once() {
             let runs = runs.clone();
             move |i| (runs.run(i), i).1
         });
-        assert!(stage.hedged(&policy).eq(0..2_000));
+        assert!(stage.hedge_slow(&policy).eq(0..2_000));
         assert!((0..2_000).all(|i| runs.of(i) == 1));
         let stats = policy.stats();
         assert_eq!((stats.requests, stats.sent, stats.refused), (2_000, 0, 0));
@@ -71,7 +71,7 @@ fn a_stuck_item_is_replaced_at_its_place() {
                         i * 2
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             let _opener = gate.opener();
             assert!(stage.by_ref().take(60).eq((0..60).map(|i| i * 2)));
             assert_eq!(stage.next(), None); // though threads are still astray
@@ -97,7 +97,7 @@ fn what_starts_while_the_consumer_sleeps_is_replaced() {
                     i
                 }
             });
-            let stage = stage.hedged(&policy);
+            let stage = stage.hedge_slow(&policy);
             let mut stage = if ordered { stage } else { stage.unordered() };
             let _opener = gate.opener();
             assert!(stage.by_ref().take(2).eq(0..2));
@@ -120,7 +120,7 @@ fn in_order_of_arrival_any_slow_item_is_replaced() {
                         i
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             let _opener = gate.opener();
             let mut got: Vec<_> = stage.by_ref().take(60).collect();
             got.sort_unstable();
@@ -145,7 +145,7 @@ fn the_last_items_are_hedged_too() {
                         i
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             let _opener = gate.opener();
             assert!(stage.by_ref().take(20).eq(0..20));
             assert_eq!(stage.next(), None);
@@ -173,7 +173,7 @@ fn a_stuck_copy_does_no_harm() {
                     i
                 }
             })
-            .hedged(&policy);
+            .hedge_slow(&policy);
         let _opener = (gate.opener(), sent.opener());
         assert!(stage.by_ref().take(30).eq(0..30));
         assert_eq!(stage.next(), None);
@@ -196,7 +196,7 @@ fn the_loser_is_told() {
                     i
                 }
             })
-            .hedged(&policy);
+            .hedge_slow(&policy);
         assert!(stage.by_ref().take(5).eq(0..5));
         told.wait_for(1); // and not only by the end
         assert!(stage.eq(5..9));
@@ -226,7 +226,7 @@ fn a_copy_that_loses_is_told() {
                         i
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             let _opener = begun.opener();
             assert!(stage.by_ref().take(5).eq(0..5));
             told.wait_for(1); // and not only by the end
@@ -250,14 +250,14 @@ fn only_one_of_those_that_claim_goes_on() {
                     if runs.run(i) == 1 && i % 8 == 3 {
                         let _ = token.sleep(LONG); // in the queue of a slow server
                     }
-                    if token.claim().is_ok() {
+                    if hedge::claim(&token).is_ok() {
                         worked.add();
                     }
                     i
                 }
             })
             .in_flight(8)
-            .hedged(&policy);
+            .hedge_slow(&policy);
         assert!(stage.eq(0..40));
         assert_eq!(worked.get(), 40);
     });
@@ -270,13 +270,13 @@ fn what_has_claimed_is_not_hedged() {
         let stage = (0..4).par_map_ordered(2, {
             let claimed = claimed.clone();
             move |i| {
-                CancelToken::current().claim().expect("nobody else does");
+                hedge::claim(&CancelToken::current()).expect("nobody else does");
                 claimed.add();
                 std::thread::sleep(6 * SHORT);
                 i
             }
         });
-        assert!(stage.hedged(&policy).eq(0..4));
+        assert!(stage.hedge_slow(&policy).eq(0..4));
         assert_eq!((claimed.get(), policy.stats().sent), (4, 0));
     });
 }
@@ -310,7 +310,7 @@ fn a_failure_does_not_beat_the_copy() {
                         Ok(i)
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             let _opener = (copied.opener(), failed.opener());
             assert!(stage.by_ref().eq((0..9).map(Ok)), "{fails}");
             assert_eq!(policy.stats().won, 1);
@@ -344,7 +344,7 @@ fn a_failure_of_the_copy_does_not_beat_the_item() {
                         Ok(i)
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             let _opener = failed.opener();
             assert!(stage.by_ref().eq((0..9).map(Ok)), "{fails}");
             assert_eq!((policy.stats().sent, policy.stats().lost), (1, 1));
@@ -380,7 +380,7 @@ fn if_both_fail_the_failure_is_that_of_the_item() {
                         Err(if item { "item" } else { "copy" })
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             let _opener = (copied.opener(), one.opener());
             let got: Vec<_> = stage.by_ref().collect();
             assert_eq!(got, [Ok(0), Ok(1), Ok(2), Ok(3), Err("item")], "{first}");
@@ -409,7 +409,7 @@ fn panics_of_both_are_the_panic_of_the_item() {
                     i
                 }
             })
-            .hedged(&policy);
+            .hedge_slow(&policy);
         let _opener = copied.opener();
         assert!(stage.by_ref().take(4).eq(0..4));
         assert_eq!(caught(|| stage.next()), Err(1));
@@ -439,7 +439,7 @@ fn an_isolated_panic_does_not_beat_the_copy_either() {
                 }
             })
             .isolate()
-            .hedged(&policy);
+            .hedge_slow(&policy);
         let _opener = copied.opener();
         let got: Vec<_> = stage.by_ref().collect();
         assert_eq!(got[4], Ok(4));
@@ -469,7 +469,7 @@ fn a_failure_is_not_lost_in_a_cancellation() {
                         Ok(i)
                     }
                 })
-                .hedged(&policy)
+                .hedge_slow(&policy)
                 .cancel_on(&token);
             let got: Vec<_> = stage.by_ref().collect();
             // What was done without a gap, and no more.
@@ -496,7 +496,7 @@ fn a_clone_that_panics_is_the_panic_of_its_item() {
         let mut stage = (0..9)
             .map(Sour)
             .par_map_ordered(2, |sour| sour.0)
-            .hedged(&free());
+            .hedge_slow(&free());
         assert!(stage.by_ref().take(3).eq(0..3));
         assert_eq!(caught(|| stage.next()), Err(3));
         assert_eq!(stage.next(), None);
@@ -521,7 +521,7 @@ fn never_more_than_n_at_once_copies_counted() {
                         i
                     }
                 })
-                .hedged(&policy);
+                .hedge_slow(&policy);
             assert!(stage.eq(0..60));
             assert!(policy.stats().sent > 0);
             assert!(meter.most() <= n, "{} of {n}", meter.most());
@@ -541,7 +541,7 @@ fn one_worker_has_nobody_to_spare() {
                 i
             }
         });
-        assert!(stage.hedged(&policy).eq(0..9));
+        assert!(stage.hedge_slow(&policy).eq(0..9));
         assert!((0..9).all(|i| runs.of(i) == 1));
     });
 }
@@ -559,7 +559,7 @@ fn the_bound_holds_copies_counted() {
                     i
                 })
                 .in_flight(bound)
-                .hedged(&policy);
+                .hedge_slow(&policy);
             for yielded in 0..60 {
                 assert!(pulled.get() <= yielded + bound);
                 assert_eq!(stage.next(), Some(yielded as u64));
@@ -583,7 +583,7 @@ fn when_the_budget_is_spent_the_item_goes_on_unhedged() {
                 i
             }
         });
-        assert!(stage.hedged(&policy).eq(0..20));
+        assert!(stage.hedge_slow(&policy).eq(0..20));
         let stats = policy.stats();
         assert!(stats.sent >= 2, "{stats:?}"); // those that were not needed cost nothing
         assert!(stats.refused > 0, "{stats:?}");
@@ -609,7 +609,7 @@ fn a_copy_never_keeps_an_item_from_being_started() {
                 }
             })
             .in_flight(200)
-            .hedged(&policy);
+            .hedge_slow(&policy);
         let _opener = gate.opener();
         assert_eq!(stage.next(), Some(0));
         // All that may be in flight beside the copy was started before it.
@@ -649,7 +649,7 @@ fn every_item_and_result_is_dropped_once_and_every_clone() {
                             results.track(ids.fetch_add(1, Ordering::SeqCst) as u64)
                         }
                     })
-                    .hedged(&HedgePolicy::after(Duration::from_micros(300)).budget(1.0));
+                    .hedge_slow(&HedgePolicy::after(Duration::from_micros(300)).budget(1.0));
                 drop(
                     stage
                         .by_ref()
@@ -681,7 +681,7 @@ fn a_blocked_source_does_not_keep_a_copy_from_running() {
                     i
                 }
             })
-            .hedged(&policy);
+            .hedge_slow(&policy);
         let _opener = (gate.opener(), stuck.opener());
         assert!(stage.by_ref().take(10).eq(0..10));
     });
@@ -705,7 +705,7 @@ fn it_goes_with_the_other_options() {
                 },
             )
             .item_timeout(timeout)
-            .hedged(&policy)
+            .hedge_slow(&policy)
             .isolate()
             .collect();
         let late: Vec<_> = got.iter().map(|r| r.is_err()).collect();
@@ -729,7 +729,7 @@ fn the_policy_learns_how_long_items_take() {
             std::thread::sleep(if i == 0 { 60 * SHORT } else { SHORT });
             i
         });
-        assert!(stage.hedged(&policy).eq(0..60));
+        assert!(stage.hedge_slow(&policy).eq(0..60));
         let median = policy.delay().expect("it has seen enough");
         assert!((SHORT / 2..30 * SHORT).contains(&median), "{median:?}");
     });
@@ -758,7 +758,7 @@ fn a_late_copy_does_not_count_although_nobody_waited() {
                 }
             })
             .item_timeout(30 * SHORT)
-            .hedged(&policy)
+            .hedge_slow(&policy)
             .isolate();
         assert!(stage.next().is_some_and(|result| result.is_ok()));
         while runs.of(1) < 2 {
@@ -786,7 +786,7 @@ fn borrowed_and_chained_stages_have_it() {
                 }
                 word.len()
             })
-            .hedged(&policy)
+            .hedge_slow(&policy)
             .par_map_ordered(2, |len| len * 10)
             .collect();
         assert_eq!(lens, [10, 20, 30]);
@@ -797,7 +797,7 @@ fn borrowed_and_chained_stages_have_it() {
 fn options_after_the_start_are_refused() {
     let mut stage = (0..3).par_map_unordered(2, |i| i);
     stage.next();
-    let said = message(|| stage.hedged(&free()));
+    let said = message(|| stage.hedge_slow(&free()));
     assert!(said.contains("before its first"), "{said}");
 }
 
@@ -821,7 +821,7 @@ fn whatever_happens_the_answer_is_the_same() {
                 }
             });
             let stage = stage.in_flight(1 + (mix(round) % 40) as usize);
-            let mut got: Vec<_> = stage.hedged(&policy).collect();
+            let mut got: Vec<_> = stage.hedge_slow(&policy).collect();
             if fails < 80 {
                 assert_eq!(got.pop(), Some(Err(fails)));
             }
@@ -853,7 +853,7 @@ fn a_percentile_warms_up_while_the_first_item_is_stuck() {
                 }
             })
             .in_flight(100)
-            .hedged(&policy);
+            .hedge_slow(&policy);
         let _opener = gate.opener();
         assert!(stage.by_ref().take(200).eq(0..200));
         assert!(policy.delay().is_some());

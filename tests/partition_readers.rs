@@ -5,7 +5,7 @@ use crate::support::{
     dawdle, message, mix, panics_at, settle, within,
 };
 use fanfold::testing::assert_quiescent;
-use fanfold::{CancelToken, Fanfold, Pool, Skew};
+use fanfold::{CancelToken, Fanfold, Overflow, Pool};
 use quickcheck::quickcheck;
 use std::sync::mpsc;
 use std::thread;
@@ -21,7 +21,7 @@ quickcheck! {
     fn it_is_partition(items: Vec<u16>, modulus: u16, buffer: u8) -> bool {
         let accepts = move |x: &u16| x % modulus.clamp(1, 9) == 0;
         let theirs: (Vec<u16>, Vec<u16>) = items.iter().partition(|x| accepts(x));
-        let split = items.into_iter().split(accepts).buffer(usize::from(buffer % 4) + 1);
+        let split = items.into_iter().partition_readers(accepts).buffer(usize::from(buffer % 4) + 1);
         split.into_sinks(|a| a.collect::<Vec<_>>(), |b| b.collect::<Vec<_>>()) == theirs
     }
 }
@@ -31,7 +31,7 @@ fn each_half_keeps_its_order_whoever_is_slow() {
     for buffer in [1, 2, 16] {
         for seed in 0..9 {
             within(SOON, move || {
-                let split = (0..400_u64).split(move |x| mix(x + seed) % 3 == 0);
+                let split = (0..400_u64).partition_readers(move |x| mix(x + seed) % 3 == 0);
                 let (a, b) = split.buffer(buffer).pair();
                 let rest =
                     thread::spawn(move || b.inspect(|x| dawdle(x + seed)).collect::<Vec<_>>());
@@ -47,11 +47,11 @@ fn each_half_keeps_its_order_whoever_is_slow() {
 #[test]
 fn one_half_may_be_empty() {
     within(SOON, || {
-        let (a, b) = (0..100).split_into(|_| true, |a| a.count(), |b| b.count());
+        let (a, b) = (0..100).partition_into(|_| true, |a| a.count(), |b| b.count());
         assert_eq!((a, b), (100, 0));
-        let (a, b) = (0..100).split_into(|_| false, |a| a.count(), |b| b.count());
+        let (a, b) = (0..100).partition_into(|_| false, |a| a.count(), |b| b.count());
         assert_eq!((a, b), (0, 100));
-        let (a, b) = (0..0).split_into(|_| true, |a| a.count(), |b| b.count());
+        let (a, b) = (0..0).partition_into(|_| true, |a| a.count(), |b| b.count());
         assert_eq!((a, b), (0, 0));
     });
 }
@@ -59,7 +59,7 @@ fn one_half_may_be_empty() {
 #[test]
 fn halves_that_alternate_can_be_read_in_turns() {
     within(SOON, || {
-        let (a, b) = (0..500).split(even).buffer(1).pair();
+        let (a, b) = (0..500).partition_readers(even).buffer(1).pair();
         assert!(a.zip(b).eq((0..250).map(|i| (2 * i, 2 * i + 1))));
     });
 }
@@ -68,7 +68,7 @@ fn halves_that_alternate_can_be_read_in_turns() {
 fn nothing_needs_to_be_cloned() {
     let ledger = Ledger::new();
     let items = (0..100).map(|id| ledger.track(id));
-    let (a, b) = items.split_into(|item| item.id < 40, |a| a.count(), |b| b.count());
+    let (a, b) = items.partition_into(|item| item.id < 40, |a| a.count(), |b| b.count());
     assert_eq!((a, b), (40, 60));
     ledger.assert_dropped_once();
 }
@@ -77,7 +77,7 @@ fn nothing_needs_to_be_cloned() {
 fn the_closure_may_keep_a_state_and_borrow() {
     let words = ["to", "be", "or", "not", "to", "be"].map(String::from);
     let mut seen = std::collections::BTreeSet::new();
-    let (new, old) = words.iter().split_into(
+    let (new, old) = words.iter().partition_into(
         |word| seen.insert(word.as_str()),
         |new| new.cloned().collect::<String>(),
         |old| old.cloned().collect::<String>(),
@@ -90,7 +90,7 @@ fn the_closure_may_keep_a_state_and_borrow() {
 fn each_item_is_asked_about_once() {
     let calls = Counter::new();
     let counts = calls.clone();
-    let split = (0..300_u64).split(move |x| {
+    let split = (0..300_u64).partition_readers(move |x| {
         counts.add();
         even(x)
     });
@@ -103,7 +103,7 @@ fn each_item_is_asked_about_once() {
 #[test]
 fn nothing_is_pulled_before_a_reader_is_asked() {
     let pulled = Counter::new();
-    let (a, b) = counted(0..10, &pulled).split(even).pair();
+    let (a, b) = counted(0..10, &pulled).partition_readers(even).pair();
     let hints = (a.size_hint(), b.size_hint());
     settle();
     assert_eq!(pulled.get(), 0);
@@ -118,7 +118,10 @@ fn a_reader_stops_at_the_item_that_finds_no_room() {
             let pulled = Counter::new();
             // 100 for the rest, and then one that is accepted
             let source = counted(0..101_u64, &pulled);
-            let (mut a, mut b) = source.split(|x| *x == 100).buffer(buffer).pair();
+            let (mut a, mut b) = source
+                .partition_readers(|x| *x == 100)
+                .buffer(buffer)
+                .pair();
             let waits = thread::spawn(move || a.next());
             pulled.wait_for(buffer + 1);
             settle();
@@ -138,7 +141,7 @@ fn a_reader_stops_at_the_item_that_finds_no_room() {
 fn what_fits_can_be_read_one_half_after_the_other() {
     for buffer in 1..=9 {
         let (a, b) = (0..buffer as u64 + 50)
-            .split(|x| *x < 50)
+            .partition_readers(|x| *x < 50)
             .buffer(buffer)
             .pair();
         assert!(a.eq(0..50));
@@ -151,7 +154,7 @@ fn what_fits_can_be_read_one_half_after_the_other() {
 #[test]
 fn a_half_that_is_dropped_stops_counting() {
     within(SOON, || {
-        let (a, b) = (0..1_000).split(even).buffer(1).pair();
+        let (a, b) = (0..1_000).partition_readers(even).buffer(1).pair();
         let counts = thread::spawn(move || a.count());
         settle(); // it waits for room for 3
         assert!(!counts.is_finished());
@@ -167,7 +170,10 @@ fn items_for_nobody_are_dropped_once() {
             let ledger = Ledger::new();
             let items = ledger.clone();
             let source = (0..2_000).map(move |id| items.track(id));
-            let (mut a, b) = source.split(|item| item.id % 2 == 0).buffer(3).pair();
+            let (mut a, b) = source
+                .partition_readers(|item| item.id % 2 == 0)
+                .buffer(3)
+                .pair();
             let other = thread::spawn(move || b.take(taken).count());
             assert_eq!(a.by_ref().take(50).count(), 50);
             drop(a);
@@ -183,7 +189,7 @@ fn a_drop_does_not_wait_for_the_source() {
     within(SOON, || {
         let (gate, inside) = (Gate::new(), Counter::new());
         let source = (0..4).chain(calls_counted(blocks(&gate), &inside));
-        let (a, b) = source.split(even).pair();
+        let (a, b) = source.partition_readers(even).pair();
         let _open = gate.opener();
         let leader = thread::spawn(move || a.count());
         inside.wait_for(1);
@@ -199,7 +205,9 @@ fn the_last_one_drops_the_closure_too() {
     for first in [true, false] {
         let ledger = Ledger::new();
         let owned = std::sync::Arc::new(ledger.track(0));
-        let (mut a, b) = (0..9_u64).split(move |x| owned.id == 0 && even(x)).pair();
+        let (mut a, b) = (0..9_u64)
+            .partition_readers(move |x| owned.id == 0 && even(x))
+            .pair();
         assert_eq!(a.next(), Some(0));
         if first {
             drop(a);
@@ -222,7 +230,7 @@ fn an_item_is_there_while_the_leader_is_in_the_source() {
     within(SOON, || {
         let (gate, inside) = (Gate::new(), Counter::new());
         let source = (0..10).chain(calls_counted(blocks(&gate), &inside));
-        let (mut a, mut b) = source.split(|x| *x == 99).pair();
+        let (mut a, mut b) = source.partition_readers(|x| *x == 99).pair();
         let _open = gate.opener();
         let leader = thread::spawn(move || a.next()); // none is for it
         inside.wait_for(1);
@@ -238,7 +246,7 @@ fn the_lead_passes_on_when_the_leader_has_its_item() {
     within(SOON, || {
         let (ask, asked) = mpsc::channel::<u64>();
         let source = std::iter::from_fn(move || asked.recv().ok());
-        let (mut a, b) = source.split(even).pair();
+        let (mut a, b) = source.partition_readers(even).pair();
         let first = thread::spawn(move || (a.next(), a));
         let (tell, told) = mpsc::channel();
         let second = thread::spawn(move || b.for_each(|x| tell.send(x).unwrap()));
@@ -259,7 +267,9 @@ fn room_calls_who_waits_for_it() {
     for buffer in 1..=4 {
         within(SOON, move || {
             // Long runs for one half after the other: each fills up, and the other waits.
-            let split = (0..1_000_u64).split(|x| x / 100 % 2 == 0).buffer(buffer);
+            let split = (0..1_000_u64)
+                .partition_readers(|x| x / 100 % 2 == 0)
+                .buffer(buffer);
             let (a, b) = split.into_sinks(|a| a.sum::<u64>(), |b| b.sum::<u64>());
             assert_eq!(a + b, 1_000 * 999 / 2);
         });
@@ -270,7 +280,11 @@ fn room_calls_who_waits_for_it() {
 
 #[test]
 fn the_newest_are_dropped_and_counted() {
-    let (a, b) = (0..100).split(even).buffer(3).skew(Skew::DropNewest).pair();
+    let (a, b) = (0..100)
+        .partition_readers(even)
+        .buffer(3)
+        .overflow(Overflow::DropNewest)
+        .pair();
     let dropped = a.dropped();
     assert_eq!(a.count(), 50);
     assert_eq!((dropped.get(), b.dropped().get()), (0, 47));
@@ -279,7 +293,11 @@ fn the_newest_are_dropped_and_counted() {
 
 #[test]
 fn the_oldest_are_dropped_and_counted() {
-    let (a, b) = (0..100).split(even).buffer(3).skew(Skew::DropOldest).pair();
+    let (a, b) = (0..100)
+        .partition_readers(even)
+        .buffer(3)
+        .overflow(Overflow::DropOldest)
+        .pair();
     assert_eq!(a.count(), 50);
     assert_eq!(b.dropped().get(), 47);
     assert!(b.eq([95, 97, 99]));
@@ -287,20 +305,20 @@ fn the_oldest_are_dropped_and_counted() {
 
 #[test]
 fn every_item_is_taken_or_counted_as_dropped() {
-    for skew in [
-        Skew::Block,
-        Skew::DropNewest,
-        Skew::DropOldest,
-        Skew::Grow(400),
+    for overflow in [
+        Overflow::Block,
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::Grow(400),
     ] {
         for buffer in 1..=4 {
             within(SOON, move || {
                 let ledger = Ledger::new();
                 let items = (0..400).map(|id| ledger.track(id));
                 let split = items
-                    .split(|item| mix(item.id) % 3 == 0)
+                    .partition_readers(|item| mix(item.id) % 3 == 0)
                     .buffer(buffer)
-                    .skew(skew);
+                    .overflow(overflow);
                 let tally = |reader: &mut dyn Iterator<Item = crate::support::Tracked>| {
                     let mut last = None;
                     reader
@@ -326,9 +344,9 @@ fn every_item_is_taken_or_counted_as_dropped() {
 #[test]
 fn one_half_after_the_other_is_served_up_to_a_cap() {
     let (a, b) = (0..1_000)
-        .split(even)
+        .partition_readers(even)
         .buffer(1)
-        .skew(Skew::Grow(500))
+        .overflow(Overflow::Grow(500))
         .pair();
     assert!(a.eq((0..1_000).step_by(2)));
     assert!(b.eq((1..1_000).step_by(2)));
@@ -336,10 +354,13 @@ fn one_half_after_the_other_is_served_up_to_a_cap() {
 
 #[test]
 fn beyond_the_cap_both_readers_are_named() {
-    let (mut a, mut b) = (0..).split(even).skew(Skew::Grow(10)).pair();
+    let (mut a, mut b) = (0..)
+        .partition_readers(even)
+        .overflow(Overflow::Grow(10))
+        .pair();
     assert_eq!(a.by_ref().take(11).count(), 11);
     let said = message(|| a.next());
-    for part in ["accepted items", "the rest", "Grow(10)", "split_into"] {
+    for part in ["accepted items", "the rest", "Grow(10)", "into_sinks"] {
         assert!(said.contains(part), "{said}");
     }
     assert_eq!(a.next(), None);
@@ -353,7 +374,7 @@ fn beyond_the_cap_both_readers_are_named() {
 
 #[test]
 fn a_panic_of_the_closure_is_one_of_the_source() {
-    let split = (0..).split(|x| if *x == 5 { bang(5) } else { even(x) });
+    let split = (0..).partition_readers(|x| if *x == 5 { bang(5) } else { even(x) });
     let (mut a, mut b) = split.pair();
     assert!(a.by_ref().take(3).eq([0, 2, 4]));
     assert_eq!(caught(|| a.next()), Err(5));
@@ -372,7 +393,9 @@ fn a_panic_of_the_closure_is_one_of_the_source() {
 fn a_panic_loses_no_item_of_the_other() {
     for at in 0..20 {
         within(SOON, move || {
-            let (a, b) = panics_at(at, &Counter::new()).split(even).pair();
+            let (a, b) = panics_at(at, &Counter::new())
+                .partition_readers(even)
+                .pair();
             let read = |reader: &mut dyn Iterator<Item = u64>| {
                 let mut got = Vec::new();
                 let ended = crate::support::payload(|| reader.for_each(|x| got.push(x)));
@@ -400,7 +423,7 @@ fn a_panic_in_the_drop_of_an_item_is_raised_and_loses_nothing() {
             items.track(id)
         }
     });
-    let (mut a, b) = source.split(|item| item.id % 2 == 0).pair();
+    let (mut a, b) = source.partition_readers(|item| item.id % 2 == 0).pair();
     drop(b);
     let mut next = || caught(|| a.next().map(|item| item.id));
     assert_eq!(
@@ -420,7 +443,7 @@ fn sinks_run_at_the_same_time() {
     within(SOON, || {
         let meter = crate::support::Meter::new();
         let numbers: Vec<u64> = (0..100).collect(); // borrowed
-        let (a, b) = numbers.iter().split_into(
+        let (a, b) = numbers.iter().partition_into(
             |x| even(x),
             |a| {
                 meter.meet(2);
@@ -440,7 +463,7 @@ fn sinks_run_at_the_same_time() {
 fn the_first_sink_runs_here_and_need_not_be_send() {
     let shared = std::rc::Rc::new(std::cell::Cell::new(0));
     let counts = std::rc::Rc::clone(&shared);
-    let (a, b) = (0..10).split_into(
+    let (a, b) = (0..10).partition_into(
         even,
         move |a| {
             a.for_each(|_| counts.set(counts.get() + 1));
@@ -454,11 +477,11 @@ fn the_first_sink_runs_here_and_need_not_be_send() {
 #[test]
 fn a_sink_that_ends_early_frees_the_other() {
     within(SOON, || {
-        let (a, b) = (0..10_000).split_into(even, |a| a.take(2).count(), |b| b.count());
+        let (a, b) = (0..10_000).partition_into(even, |a| a.take(2).count(), |b| b.count());
         assert_eq!((a, b), (2, 5_000));
-        let (a, b) = (0..10_000).split_into(even, |a| a.count(), |mut b| b.next());
+        let (a, b) = (0..10_000).partition_into(even, |a| a.count(), |mut b| b.next());
         assert_eq!((a, b), (5_000, Some(1)));
-        let (a, b) = (0..10_000).split_into(even, |a| a.count(), drop);
+        let (a, b) = (0..10_000).partition_into(even, |a| a.count(), drop);
         assert_eq!((a, b), (5_000, ()));
     });
 }
@@ -471,13 +494,13 @@ fn a_panic_of_a_sink_is_raised_when_both_have_ended() {
             assert_eq!(count, 500);
             ended.add()
         };
-        let run = || (0..1_000).split_into(even, |_| bang(1), |b| all(b.count()));
+        let run = || (0..1_000).partition_into(even, |_| bang(1), |b| all(b.count()));
         assert_eq!(caught(run).err(), Some(1));
-        let run = || (0..1_000).split_into(even, |a| all(a.count()), |_| -> u8 { bang(2) });
+        let run = || (0..1_000).partition_into(even, |a| all(a.count()), |_| -> u8 { bang(2) });
         assert_eq!(caught(run).err(), Some(2));
         assert_eq!(ended.get(), 2);
         // of two, that of the first
-        let run = || (0..9).split_into(even, |_| -> u8 { bang(3) }, |_| -> u8 { bang(4) });
+        let run = || (0..9).partition_into(even, |_| -> u8 { bang(3) }, |_| -> u8 { bang(4) });
         assert_eq!(caught(run).err(), Some(3));
         assert_quiescent();
     });
@@ -488,7 +511,7 @@ fn a_panic_of_the_source_comes_out_of_the_sinks_with_its_payload() {
     for at in 0..20 {
         within(SOON, move || {
             let source = panics_at(at, &Counter::new());
-            let run = || source.split_into(even, |a| a.count(), |b| b.count());
+            let run = || source.partition_into(even, |a| a.count(), |b| b.count());
             assert_eq!(caught(run).err(), Some(at));
         });
     }
@@ -499,13 +522,13 @@ fn without_a_thread_one_sink_runs_after_the_other() {
     let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
     within(SOON, move || {
         let first = Counter::new();
-        let split = (0..10_000).split(even).buffer(1).on(&none);
+        let split = (0..10_000).partition_readers(even).buffer(1).on(&none);
         let (a, b) = split.into_sinks(|a| (a.count(), first.add()).0, |b| (b.count(), first.get()));
         assert_eq!((a, b), (5_000, (5_000, 1)));
         let split = (0..10_000)
-            .split(even)
+            .partition_readers(even)
             .buffer(3)
-            .skew(Skew::DropOldest)
+            .overflow(Overflow::DropOldest)
             .on(&none);
         let (a, b) = split.into_sinks(|a| a.count(), |b| (b.dropped().get(), b.count()));
         assert_eq!((a, b), (5_000, (4_997, 3)));
@@ -519,7 +542,10 @@ fn without_a_thread_one_sink_runs_after_the_other() {
 fn halves_in_stages() {
     for n in 1..=9 {
         within(SOON, move || {
-            let (a, b) = (0..300_u64).split(|x| mix(*x) % 5 == 0).buffer(2).pair();
+            let (a, b) = (0..300_u64)
+                .partition_readers(|x| mix(*x) % 5 == 0)
+                .buffer(2)
+                .pair();
             let work = |x: u64| {
                 dawdle(x);
                 x
@@ -541,7 +567,10 @@ fn halves_in_stages() {
 fn a_stage_whose_reader_pulls_for_the_other_ends_between_two_items() {
     within(SOON, || {
         // Nothing is for it, and the source has no end and never blocks.
-        let (a, b) = (0_u64..).split(|_| false).skew(Skew::DropOldest).pair();
+        let (a, b) = (0_u64..)
+            .partition_readers(|_| false)
+            .overflow(Overflow::DropOldest)
+            .pair();
         let token = CancelToken::new();
         let mut ahead = a.readahead(2).cancel_on(&token);
         let dropped = b.dropped();
@@ -562,7 +591,7 @@ fn a_stage_whose_reader_pulls_for_the_other_ends_between_two_items() {
 fn it_ends_once() {
     let calls = Counter::new();
     let (mut a, mut b) = Script::new([Some(2), None, Some(1)], &calls)
-        .split(even)
+        .partition_readers(even)
         .pair();
     assert_eq!((a.next(), a.next(), a.next()), (Some(2), None, None));
     assert_eq!((b.next(), b.next()), (None, None));
@@ -571,7 +600,7 @@ fn it_ends_once() {
 
 #[test]
 fn the_hint_never_promises_too_much() {
-    let (mut a, mut b) = (0..20).split(even).buffer(4).pair();
+    let (mut a, mut b) = (0..20).partition_readers(even).buffer(4).pair();
     for left in (1..=10_usize).rev() {
         assert!(a.next().is_some());
         assert!(a.size_hint().0 < left && a.size_hint().1 >= Some(left - 1));
@@ -580,24 +609,24 @@ fn the_hint_never_promises_too_much() {
     }
     assert_eq!((a.next(), a.size_hint()), (None, (0, Some(0))));
     let hint = (usize::MAX, Some(3));
-    let (a, b) = Lying { inner: 0..9, hint }.split(even).pair();
+    let (a, b) = Lying { inner: 0..9, hint }.partition_readers(even).pair();
     assert_eq!(a.size_hint(), (0, Some(3)));
     assert_eq!((a.count(), b.count()), (5, 4));
 }
 
 #[test]
 fn it_says_what_it_is() {
-    let split = (0..3).split(even).named("halves");
+    let split = (0..3).partition_readers(even).named("halves");
     assert_eq!(
         format!("{split:?}"),
-        "Fanout { readers: 2, skew: Block, .. }"
+        "Fanout { readers: 2, overflow: Block, .. }"
     );
     let (mut a, b) = split.pair();
     a.next();
     assert!(message(assert_quiescent).contains("halves"));
     drop((a, b));
     assert_quiescent();
-    assert!(message(|| (0..3).split(even).buffer(0)).contains("buffer(1)"));
+    assert!(message(|| (0..3).partition_readers(even).buffer(0)).contains("buffer(1)"));
 }
 
 /// Source and closure both panic when they are dropped, also while the thread unwinds.
@@ -607,7 +636,7 @@ fn panics_in_the_drops_of_source_and_closure_do_not_meet() {
     let (in_source, in_closure) = (dropped.stubborn(1), dropped.stubborn(2));
     let source = (0..9_u64).inspect(move |_| assert_eq!(in_source.id(), 1));
     let (mut a, b) = source
-        .split(move |x| in_closure.id() == 2 && even(x))
+        .partition_readers(move |x| in_closure.id() == 2 && even(x))
         .pair();
     assert_eq!(a.next(), Some(0));
     drop(a);

@@ -1,21 +1,42 @@
 //! A source that its consumers feed: work that finds more work.
 //!
-//! # Who acts
+//! ```text
+//! worklist([a])   a           b c                 |     the queue is empty and no work item is left: the end
+//! worker 1          [a: push b, c]  [b-----]
+//! worker 2                            [c----]
+//! ```
 //!
-//! Under one lock lie the queue and the number of tickets that are alive. [`Feedback`] takes an item
-//! out and makes its ticket in one step, a push adds one, and the drop of a ticket takes it off the
-//! number. So the source is over exactly when the queue is empty and no ticket is alive: nobody is
-//! left who could push. It cannot be over too early, as who pushes holds a ticket while he does so;
-//! and that a ticket is dropped is left to no one's good will: it happens on success, on an error and
-//! on a panic.
+//! # Examples
 //!
-//! The consumer sleeps as told in [`event`](crate::runtime::event); it is notified by a push, and by the
-//! last ticket's drop. A push never waits: who waits for room in a queue that only he would empty
-//! waits for ever.
+//! ```
+//! use fanfold::{Fanfold, worklist};
 //!
-//! The wait ends when the stage that pulls the source ends; the source goes on when it is asked again.
+//! let visited = worklist([1_u32]).par_map_ordered(4, |number| {
+//!     if *number < 8 {
+//!         number.push(*number * 2).expect("the queue has no bound");
+//!         number.push(*number * 2 + 1).expect("the queue has no bound");
+//!     }
+//!     *number
+//! });
+//! assert!(visited.eq(1..16));
+//! ```
+// # Who acts
+//
+// Under one lock lie the queue and the number of tickets that are alive. [`Worklist`] takes an item
+// out and makes its ticket in one step, a push adds one, and the drop of a ticket takes it off the
+// number. So the source is over exactly when the queue is empty and no ticket is alive: nobody is
+// left who could push. It cannot be over too early, as who pushes holds a ticket while he does so;
+// and that a ticket is dropped is left to no one's good will: it happens on success, on an error and
+// on a panic.
+//
+// The consumer sleeps as told in [`event`](crate::runtime::event); it is notified by a push, and by the
+// last ticket's drop. A push never waits: who waits for room in a queue that only he would empty
+// waits for ever.
+//
+// The wait ends when the stage that pulls the source ends; the source goes on when it is asked again.
 
-use crate::error::{Exhausted, Refused};
+pub use crate::error::{BudgetExhausted, PushError};
+
 use crate::runtime::event::{Event, Listener, WaitResult};
 use crate::sync::{Arc, Mutex};
 use std::collections::VecDeque;
@@ -24,14 +45,14 @@ use std::ops::{Deref, DerefMut};
 
 /// Makes a source that its consumers feed: for work that finds more work, such as a crawl.
 ///
-/// It yields [`Lead`]s: items to which more can be [pushed](Lead::push), from the closure of a stage
+/// It yields [`WorkItem`]s: items to which more can be [pushed](WorkItem::push), from the closure of a stage
 /// or from the loop that consumes it. It ends when the queue is empty and no lead is left; what holds
 /// a lead may still push. While that is so and the queue is empty, `next()` blocks.
 ///
 /// Items are given out in the order in which they were pushed, so a tree is crawled level by level.
 /// The seeds are collected by the call; nothing else happens before the first `next()`. The queue
 /// holds what was pushed and not given out yet, without a bound unless
-/// [`capacity`](Feedback::capacity) or [`budget`](Feedback::budget) sets one.
+/// [`capacity`](Worklist::buffer) or [`budget`](Worklist::budget) sets one.
 ///
 /// A stage behind it delivers finished results while the source waits, and its end ends the wait.
 ///
@@ -49,11 +70,11 @@ use std::ops::{Deref, DerefMut};
 /// Pushing in the closure:
 ///
 /// ```
-/// use fanfold::{Fanfold, feedback};
+/// use fanfold::{Fanfold, worklist};
 ///
 /// // the folders of this crate
 /// let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
-/// let files = feedback([root]).par_map_ordered(4, |dir| {
+/// let files = worklist([root]).par_map_ordered(4, |dir| {
 ///     let mut files = 0;
 ///     for entry in std::fs::read_dir(&*dir)? {
 ///         let path = entry?.path();
@@ -73,7 +94,7 @@ use std::ops::{Deref, DerefMut};
 /// Pushing in the loop, which sees everything and so can tell what is new:
 ///
 /// ```
-/// use fanfold::{Fanfold, feedback};
+/// use fanfold::{Fanfold, worklist};
 /// use std::collections::BTreeSet;
 ///
 /// fn links(page: u32) -> [u32; 2] {
@@ -81,7 +102,7 @@ use std::ops::{Deref, DerefMut};
 /// }
 ///
 /// let mut seen = BTreeSet::from([1]);
-/// let pages = feedback([1]).par_map_unordered(4, |page| {
+/// let pages = worklist([1]).par_map_unordered(4, |page| {
 ///     let (page, ticket) = page.into_parts();
 ///     (links(page), ticket)
 /// });
@@ -94,7 +115,8 @@ use std::ops::{Deref, DerefMut};
 /// }
 /// assert_eq!(seen, BTreeSet::from([1, 3, 7, 9]));
 /// ```
-pub fn feedback<T>(seeds: impl IntoIterator<Item = T>) -> Feedback<T> {
+#[doc(alias("feedback", "crawl", "frontier", "work_queue"))]
+pub fn worklist<T>(seeds: impl IntoIterator<Item = T>) -> Worklist<T> {
     let queue: VecDeque<T> = seeds.into_iter().collect();
     let listener = Listener::new();
     let state = WorklistState {
@@ -107,23 +129,23 @@ pub fn feedback<T>(seeds: impl IntoIterator<Item = T>) -> Feedback<T> {
         closed: false,
         event: Arc::clone(listener.event()),
     };
-    Feedback {
-        shared: Arc::new(Worklist(Mutex::new(state))),
+    Worklist {
+        shared: Arc::new(WorklistShared(Mutex::new(state))),
         listener,
     }
 }
 
-/// A source that its consumers feed; made by [`feedback()`].
+/// A source that its consumers feed; made by [`worklist()`].
 ///
 /// When it is dropped, what is still in the queue is dropped, and so is what is pushed later: nobody
 /// would get it.
 #[must_use = "it is lazy: nothing is given out before the first `next()`"]
-pub struct Feedback<T> {
-    shared: Arc<Worklist<T>>,
+pub struct Worklist<T> {
+    shared: Arc<WorklistShared<T>>,
     listener: Listener,
 }
 
-struct Worklist<T>(Mutex<WorklistState<T>>);
+struct WorklistShared<T>(Mutex<WorklistState<T>>);
 
 struct WorklistState<T> {
     queue: VecDeque<T>,
@@ -164,10 +186,10 @@ impl<T> WorklistState<T> {
     }
 }
 
-impl<T> Feedback<T> {
+impl<T> Worklist<T> {
     /// Bounds how many items may be in the queue: pushed and not given out yet.
     ///
-    /// A push beyond it gives its item back, as [`Refused::Full`]; it does not block, as it may well
+    /// A push beyond it gives its item back, as [`PushError::Full`]; it does not block, as it may well
     /// be that only the one who pushes would make room. Seeds are let in in any case, and count.
     ///
     /// # Panics
@@ -177,18 +199,18 @@ impl<T> Feedback<T> {
     /// # Examples
     ///
     /// ```
-    /// use fanfold::{Refused, feedback};
+    /// use fanfold::{worklist, worklist::PushError};
     ///
-    /// let mut source = feedback([1]).capacity(2);
+    /// let mut source = worklist([1]).buffer(2);
     /// let lead = source.next().unwrap();
     /// assert!(lead.push(2).is_ok() && lead.push(3).is_ok());
-    /// assert_eq!(lead.push(4), Err(Refused::Full(4)));
+    /// assert_eq!(lead.push(4), Err(PushError::Full(4)));
     /// ```
     #[track_caller]
-    pub fn capacity(self, n: usize) -> Self {
+    pub fn buffer(self, n: usize) -> Self {
         assert!(
             n > 0,
-            "the capacity of a feedback must be at least 1: leave it out for a queue without a bound"
+            "the capacity of a worklist must be at least 1: leave it out for a queue without a bound"
         );
         self.shared.0.lock().capacity = n;
         self
@@ -197,9 +219,9 @@ impl<T> Feedback<T> {
     /// Bounds how many items are given out in all, seeds included: against work that never stops
     /// finding more.
     ///
-    /// A push beyond it gives its item back, as [`Refused::Spent`]. The source ends when what is in
+    /// A push beyond it gives its item back, as [`PushError::Budget`]. The source ends when what is in
     /// the queue by then is done; and if anything was refused it yields, last of all, an
-    /// [`Exhausted`]. So its items are `Result`s: a budget that was too small cannot be overlooked.
+    /// [`BudgetExhausted`]. So its items are `Result`s: a budget that was too small cannot be overlooked.
     ///
     /// # Panics
     ///
@@ -208,21 +230,21 @@ impl<T> Feedback<T> {
     /// # Examples
     ///
     /// ```
-    /// use fanfold::{Fanfold, feedback};
+    /// use fanfold::{Fanfold, worklist};
     ///
-    /// let endless = feedback([0]).budget(100).try_par_map_ordered(4, |number| {
+    /// let endless = worklist([0]).budget(100).try_par_map_ordered(4, |number| {
     ///     let number = number?;
     ///     let _ = number.push(*number + 1); // whether it is let in or not
-    ///     Ok::<_, fanfold::Exhausted>(*number)
+    ///     Ok::<_, fanfold::worklist::BudgetExhausted>(*number)
     /// });
     /// let (numbers, errors): (Vec<_>, Vec<_>) = endless.partition(|number| number.is_ok());
     /// assert_eq!((numbers.len(), errors.len()), (100, 1));
     /// ```
     #[track_caller]
-    pub fn budget(self, n: usize) -> Budgeted<T> {
+    pub fn budget(self, n: usize) -> BudgetedWorklist<T> {
         assert!(
             n > 0,
-            "the budget of a feedback must be at least 1: leave it out for work without a bound"
+            "the budget of a worklist must be at least 1: leave it out for work without a bound"
         );
         let mut state = self.shared.0.lock();
         state.budget = n;
@@ -232,26 +254,26 @@ impl<T> Feedback<T> {
         state.refused += too_many.len();
         drop(state);
         drop(too_many);
-        Budgeted {
-            feedback: self,
+        BudgetedWorklist {
+            worklist: self,
             told: false,
         }
     }
 }
 
 // Not `FusedIterator`: the `None` of a wait that was interrupted is not the last word.
-impl<T> Iterator for Feedback<T> {
-    type Item = Lead<T>;
+impl<T> Iterator for Worklist<T> {
+    type Item = WorkItem<T>;
 
-    fn next(&mut self) -> Option<Lead<T>> {
+    fn next(&mut self) -> Option<WorkItem<T>> {
         loop {
             let next = self.shared.0.lock().next();
             match next {
                 NextItem::Item(item) => {
                     let shared = Arc::clone(&self.shared);
-                    return Some(Lead {
+                    return Some(WorkItem {
                         item,
-                        ticket: Ticket { shared },
+                        ticket: Pusher { shared },
                     });
                 }
                 NextItem::Over => return None,
@@ -274,7 +296,7 @@ impl<T> Iterator for Feedback<T> {
     }
 }
 
-impl<T> Drop for Feedback<T> {
+impl<T> Drop for Worklist<T> {
     fn drop(&mut self) {
         let mut state = self.shared.0.lock();
         state.closed = true;
@@ -284,58 +306,58 @@ impl<T> Drop for Feedback<T> {
     }
 }
 
-impl<T> fmt::Debug for Feedback<T> {
+impl<T> fmt::Debug for Worklist<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.0.lock();
-        f.debug_struct("Feedback")
+        f.debug_struct("Worklist")
             .field("queued", &state.queue.len())
             .field("alive", &state.alive)
             .finish_non_exhaustive()
     }
 }
 
-/// A [`Feedback`] that says so when it was stopped; made by [`Feedback::budget`].
+/// A [`Worklist`] that says so when it was stopped; made by [`Worklist::budget`].
 #[derive(Debug)]
 #[must_use = "it is lazy: nothing is given out before the first `next()`"]
-pub struct Budgeted<T> {
-    feedback: Feedback<T>,
+pub struct BudgetedWorklist<T> {
+    worklist: Worklist<T>,
     /// That it was stopped has been said.
     told: bool,
 }
 
-impl<T> Budgeted<T> {
-    /// Bounds how many items may be in the queue; see [`Feedback::capacity`].
+impl<T> BudgetedWorklist<T> {
+    /// Bounds how many items may be in the queue; see [`Worklist::buffer`].
     ///
     /// # Panics
     ///
     /// If `n` is 0.
     #[track_caller]
-    pub fn capacity(self, n: usize) -> Self {
-        Budgeted {
-            feedback: self.feedback.capacity(n),
+    pub fn buffer(self, n: usize) -> Self {
+        BudgetedWorklist {
+            worklist: self.worklist.buffer(n),
             ..self
         }
     }
 }
 
-impl<T> Iterator for Budgeted<T> {
-    type Item = Result<Lead<T>, Exhausted>;
+impl<T> Iterator for BudgetedWorklist<T> {
+    type Item = Result<WorkItem<T>, BudgetExhausted>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(lead) = self.feedback.next() {
+        if let Some(lead) = self.worklist.next() {
             return Some(Ok(lead));
         }
-        let state = self.feedback.shared.0.lock();
+        let state = self.worklist.shared.0.lock();
         // Not if the wait was interrupted: then there may be more.
         if self.told || state.refused == 0 || !state.is_over() {
             return None;
         }
         self.told = true;
-        Some(Err(Exhausted::new(state.budget, state.refused)))
+        Some(Err(BudgetExhausted::new(state.budget, state.refused)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let state = self.feedback.shared.0.lock();
+        let state = self.worklist.shared.0.lock();
         let queued = state.queue.len();
         let high = if state.is_over() {
             usize::from(!self.told && state.refused > 0)
@@ -348,7 +370,7 @@ impl<T> Iterator for Budgeted<T> {
     }
 }
 
-/// An item of a [`Feedback`], to which more can be pushed. It derefs to the item.
+/// An item of a [`Worklist`], to which more can be pushed. It derefs to the item.
 ///
 /// The source does not end while it is there. Methods of the item that are called `push` or
 /// `into_parts` are reached by `(*lead).push(..)`.
@@ -356,7 +378,7 @@ impl<T> Iterator for Budgeted<T> {
 /// # Examples
 ///
 /// ```
-/// let mut source = fanfold::feedback(["/a/b"]);
+/// let mut source = fanfold::worklist(["/a/b"]);
 /// while let Some(path) = source.next() {
 ///     if let Some((parent, _)) = path.rsplit_once('/') {
 ///         path.push(parent).unwrap();
@@ -365,12 +387,12 @@ impl<T> Iterator for Budgeted<T> {
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Lead<T> {
+pub struct WorkItem<T> {
     item: T,
-    ticket: Ticket<T>,
+    ticket: Pusher<T>,
 }
 
-impl<T> Lead<T> {
+impl<T> WorkItem<T> {
     /// Adds an item to the source.
     ///
     /// It never blocks. When the source has been dropped, because its stage has ended early, the item
@@ -378,9 +400,9 @@ impl<T> Lead<T> {
     ///
     /// # Errors
     ///
-    /// [`Refused`], with the item, if the queue is full or the budget is spent. Without
-    /// [`capacity`](Feedback::capacity) and [`budget`](Feedback::budget) there is no error.
-    pub fn push(&self, more: T) -> Result<(), Refused<T>> {
+    /// [`PushError`], with the item, if the queue is full or the budget is spent. Without
+    /// [`capacity`](Worklist::buffer) and [`budget`](Worklist::budget) there is no error.
+    pub fn push(&self, more: T) -> Result<(), PushError<T>> {
         self.ticket.push(more)
     }
 
@@ -390,19 +412,19 @@ impl<T> Lead<T> {
     /// # Examples
     ///
     /// ```
-    /// let mut source = fanfold::feedback([String::from("a")]);
+    /// let mut source = fanfold::worklist([String::from("a")]);
     /// let (item, ticket) = source.next().unwrap().into_parts();
     /// ticket.push(item + "b").unwrap();
     /// drop(ticket);
     /// assert_eq!(*source.next().unwrap(), "ab");
     /// assert!(source.next().is_none());
     /// ```
-    pub fn into_parts(self) -> (T, Ticket<T>) {
+    pub fn into_parts(self) -> (T, Pusher<T>) {
         (self.item, self.ticket)
     }
 }
 
-impl<T> Deref for Lead<T> {
+impl<T> Deref for WorkItem<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -410,26 +432,26 @@ impl<T> Deref for Lead<T> {
     }
 }
 
-impl<T> DerefMut for Lead<T> {
+impl<T> DerefMut for WorkItem<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.item
     }
 }
 
-/// The right to push to a [`Feedback`], and the reason why it has not ended yet; made by
-/// [`Lead::into_parts`].
+/// The right to push to a [`Worklist`], and the reason why it has not ended yet; made by
+/// [`WorkItem::into_parts`].
 #[must_use = "when it is dropped, nothing can be pushed any more"]
-pub struct Ticket<T> {
-    shared: Arc<Worklist<T>>,
+pub struct Pusher<T> {
+    shared: Arc<WorklistShared<T>>,
 }
 
-impl<T> Ticket<T> {
-    /// Adds an item to the source, as [`Lead::push`] does.
+impl<T> Pusher<T> {
+    /// Adds an item to the source, as [`WorkItem::push`] does.
     ///
     /// # Errors
     ///
-    /// [`Refused`], with the item, if the queue is full or the budget is spent.
-    pub fn push(&self, more: T) -> Result<(), Refused<T>> {
+    /// [`PushError`], with the item, if the queue is full or the budget is spent.
+    pub fn push(&self, more: T) -> Result<(), PushError<T>> {
         let mut state = self.shared.0.lock();
         if state.closed {
             drop(state);
@@ -438,10 +460,10 @@ impl<T> Ticket<T> {
         }
         if state.accepted >= state.budget {
             state.refused += 1;
-            return Err(Refused::Spent(more));
+            return Err(PushError::Budget(more));
         }
         if state.queue.len() >= state.capacity {
-            return Err(Refused::Full(more));
+            return Err(PushError::Full(more));
         }
         state.queue.push_back(more);
         state.accepted += 1;
@@ -452,7 +474,7 @@ impl<T> Ticket<T> {
     }
 }
 
-impl<T> Drop for Ticket<T> {
+impl<T> Drop for Pusher<T> {
     fn drop(&mut self) {
         let mut state = self.shared.0.lock();
         state.alive -= 1;
@@ -464,8 +486,8 @@ impl<T> Drop for Ticket<T> {
     }
 }
 
-impl<T> fmt::Debug for Ticket<T> {
+impl<T> fmt::Debug for Pusher<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").finish_non_exhaustive()
+        f.debug_struct("Pusher").finish_non_exhaustive()
     }
 }

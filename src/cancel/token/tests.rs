@@ -4,7 +4,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::thread;
 
 use super::*;
-use crate::sync::AtomicBool;
+use crate::sync::{AtomicBool, Mutex};
+use std::mem;
 
 /// Far more than anything here takes, and far less than [`STUCK`].
 const PROMPT: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ fn children(token: &CancelToken) -> usize {
 fn tokens_and_guards_cross_threads_and_unwinding() {
     fn check<T: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug>() {}
     check::<CancelToken>();
-    check::<OnCancel>();
+    check::<CancelHook>();
     assert!(format!("{:?}", CancelToken::default()).contains("is_cancelled: false"));
 }
 
