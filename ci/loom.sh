@@ -18,7 +18,7 @@ fail() {
     exit 1
 }
 
-cargo test --release --lib --target-dir "$target" loom 2>&1 | tee "$log"
+cargo test --manifest-path ci/loom/Cargo.toml --release --lib --target-dir "$target" loom 2>&1 | tee "$log"
 # `cargo test` is content with no test at all.
 grep -qE '^test result: ok\. [1-9][0-9]* passed' "$log" || fail "no model was run"
 
@@ -32,7 +32,7 @@ for bug in "${bugs[@]}"; do
         if grep -qs "fn loom_" "$models"; then break; fi
     done
     models=${models#src/} models=${models%.rs} models=${models//\//::}
-    if FANFOLD_BUG=$bug timeout 120 cargo test --release --lib --target-dir "$target" "$models::" >"$log" 2>&1; then
+    if FANFOLD_BUG=$bug timeout 120 cargo test --manifest-path ci/loom/Cargo.toml --release --lib --target-dir "$target" "$models::" >"$log" 2>&1; then
         fail "no model fails with the planted bug $bug"
     fi
     # The result line of this run would be counted among the others, as a failure.

@@ -70,7 +70,6 @@ const FENCED: &[(&str, &str)] = &[
     ("std::thread", "sync"),
     ("loom", "sync"),
     ("libc", "runtime::barrier"),
-    ("windows_sys", "runtime::barrier"),
 ];
 
 /// What every module may name all the same: it shares nothing between threads and starts none.
@@ -586,9 +585,7 @@ fn paths(words: &[String], module: &str) -> Vec<String> {
                 }
             }
             // `pub(crate)` and `pub(super)` are no paths; `pub(in crate::x)` is one.
-            "crate" | "super" | "self" | "std" | "core" | "loom" | "libc" | "windows_sys"
-                if is_start(words, i) =>
-            {
+            "crate" | "super" | "self" | "std" | "core" | "loom" | "libc" if is_start(words, i) => {
                 let mut here = here.clone();
                 let mut from = i;
                 let mut root = words[i].clone();

@@ -71,6 +71,15 @@ mod kernel {
 
 #[cfg(all(windows, not(any(loom, fanfold_fence))))]
 mod kernel {
+    // By hand: for one function without arguments and without a result, `windows-sys` and `windows-link` would stand
+    // in the lock file of each program that uses this crate, on every system.
+    //
+    // SAFETY: the signature is that of processthreadsapi.h, and the call has no precondition.
+    #[link(name = "kernel32", kind = "raw-dylib")]
+    unsafe extern "system" {
+        safe fn FlushProcessWriteBuffers();
+    }
+
     pub(super) const fn asymmetric() -> bool {
         true
     }
@@ -78,8 +87,7 @@ mod kernel {
     pub(super) fn prepare() {}
 
     pub(super) fn barrier() {
-        // SAFETY: the call has no arguments and no precondition.
-        unsafe { windows_sys::Win32::System::Threading::FlushProcessWriteBuffers() };
+        FlushProcessWriteBuffers();
     }
 }
 

@@ -60,22 +60,22 @@ enum End {
 }
 
 fn programs(tree: &Path) -> Vec<Program> {
-    let args: Vec<String> = match in_release().as_deref() {
-        None => ["--lib", "--tests", "--test=laws"].map(str::to_owned).to_vec(),
-        Some("loom") => vec!["--lib".into(), "--release".into()],
+    let release = in_release();
+    let args: Vec<String> = match release.as_deref() {
+        None => ["--all-features", "--lib", "--tests", "--test=laws"]
+            .map(str::to_owned)
+            .to_vec(),
+        Some("loom") => ["--manifest-path=ci/loom/Cargo.toml", "--lib", "--release"]
+            .map(str::to_owned)
+            .to_vec(),
         Some(named) => named
             .split(' ')
             .map(|name| format!("--test={name}"))
-            .chain(["--release".into()])
+            .chain(["--all-features".into(), "--release".into()])
             .collect(),
     };
     let build = Command::new("cargo")
-        .args([
-            "test",
-            "--no-run",
-            "--all-features",
-            "--message-format=json",
-        ])
+        .args(["test", "--no-run", "--message-format=json"])
         .args(args)
         .current_dir(tree)
         .env("RUSTFLAGS", rustflags())
