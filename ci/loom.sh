@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The hand-shakes of the engine, in every order of their steps. LOOM_MAX_PREEMPTIONS says how often a thread
+# The handshakes of the engine, in every order of their steps. LOOM_MAX_PREEMPTIONS says how often a thread
 # may be interrupted in mid-step: 2 by default, 3 takes much longer. Then the same models on an engine with a
 # planted bug, one after the other: each must make a model fail, or the models prove nothing.
 set -euo pipefail
@@ -26,9 +26,9 @@ mapfile -t bugs < <(grep -rhoE '\bbug\("[a-z_]+"\)' src | cut -d'"' -f2 | sort -
 ((${#bugs[@]})) || fail "no bug is planted"
 caught=
 for bug in "${bugs[@]}"; do
-    # Those in its file, or else in its folder, or else those of the ordered scheduler.
+    # Those of its file, or else of its folder, or else those of the ordered scheduler.
     file=$(grep -rlE "\bbug\(\"$bug\"\)" src)
-    for models in "$file" "$(dirname "$file")/models.rs" src/ordered/models.rs; do
+    for models in "${file%.rs}/models.rs" "$(dirname "$file")/models.rs" src/ordered/models.rs; do
         if grep -qs "fn loom_" "$models"; then break; fi
     done
     models=${models#src/} models=${models%.rs} models=${models//\//::}
@@ -42,9 +42,9 @@ for bug in "${bugs[@]}"; do
     echo "loom: $bug is caught by $failed"
     caught+=" $failed"
 done
-# And the other way round: a model that nothing makes fail proves nothing. Those of the hub, the tee and the keyed
+# And the other way round: a model that nothing makes fail proves nothing. Those of the fan-in, the fan-out and the keyed
 # engine have been failed by hand, where no bug is planted for them.
-for model in $(grep -rhoE 'fn loom_[a-z_]+' src/ordered/models.rs src/runtime/pool.rs src/runtime/event.rs | cut -d' ' -f2); do
+for model in $(grep -rhoE 'fn loom_[a-z_]+' src/ordered/models.rs src/runtime/{pool,event,gauge}/models.rs | cut -d' ' -f2); do
     [[ " $caught " == *" $model "* ]] || fail "no planted bug makes $model fail"
 done
 echo "loom: ${#bugs[@]} planted bugs are caught"

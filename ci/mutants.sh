@@ -17,7 +17,7 @@
 #     unplanted   it cannot be behind a switch: in a constant, behind `impl Trait`, a field left out; see --build
 #
 # What is known stays known: a run that was ended goes on where it was. After a change remove target/mutants/out.
-# Tests of MUTANTS_LONGEST=3 seconds or more are left out. Those of `inline.rs` are none without optimization:
+# Tests of MUTANTS_LONGEST=3 seconds or more are left out. Those of `tests/tiny/inline.rs` are none without optimization:
 #
 #     MUTANTS_RELEASE=tiny MUTANTS_LONGEST=30 MUTANTS_AT_ONCE=1 ci/mutants.sh src/ordered/inline.rs src/runtime/biased.rs
 #     MUTANTS_RELEASE=loom MUTANTS_LONGEST=60 ci/mutants.sh src/ordered/chunk.rs src/ordered/signals.rs     by the models
@@ -26,7 +26,7 @@
 # does not end among others may take MUTANTS_PATIENCE=25 seconds by itself.
 #
 # Not in CI: it takes long, and a survivor is a question and no failure. ci/mutants/explained.txt has the answers, by the
-# mutants' names with the line that they change instead of its number, so that it outlives a change elsewhere; what is not
+# functions and the lines that they change, without numbers and types, so that it outlives a change elsewhere; what is not
 # in there is printed.
 set -euo pipefail
 export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-2}
@@ -50,6 +50,8 @@ cargo build --release --manifest-path ci/mutants/Cargo.toml --target-dir "$place
 CARGO_TARGET_DIR=$place/build "$place/tool/release/mutants" . "$place/tree" "$place/list.json" "$place/out" "$@"
 cut -f 1 "$place/out/outcomes.txt" | sort | uniq -c
 echo "survived, and not in ci/mutants/explained.txt:"
-awk -F '\t' 'NR == FNR { known[$0]; next }
-    $1 == "survived" { name = $2; sub(/:[0-9]+:[0-9]+:/, ":", name); name = name " | " $4 }
-    $1 == "survived" && !(name in known) { print "  " $2 " (" $3 ")" }' ci/mutants/explained.txt "$place/out/outcomes.txt"
+awk -F '\t' '
+    # What is changed, in which function, in which line: a type or a file that is renamed asks nothing anew.
+    function key(mutant) { sub(/^src\/[^ ]*: /, "", mutant); sub(/ in [^|]*::/, " in ", mutant); sub(/^replace [^|]*::/, "replace ", mutant); return mutant }
+    NR == FNR { known[key($0)]; next }
+    $1 == "survived" && !(key($2 " | " $4) in known) { print "  " $2 " (" $3 ")" }' ci/mutants/explained.txt "$place/out/outcomes.txt"

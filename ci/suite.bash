@@ -2,7 +2,7 @@
 
 . ci/programs.bash
 
-# What is named (`lib`, a program of tests, or a module of one), or all that runs the library. `house` looks at sources and
+# What is named (`lib`, a program of tests, a module of one, or a folder of modules), or all that runs the library. `house` looks at sources and
 # types, and `bad_programs` starts compilers.
 names=("$@")
 if (($# == 0)); then
@@ -16,7 +16,7 @@ for name in "${names[@]}"; do
     elif grep -q "^name = \"$name\"" Cargo.toml; then
         suite+=(--test "$name")
     else
-        program=$(basename "$(grep -lx "mod $name;" tests/*.rs)" .rs)
+        program=$(basename "$(dirname "$(grep -lE "^ *mod $name(;| \{)$" tests/*/main.rs)")")
         suite+=(--test "$program") only+=("$name::")
     fi
 done

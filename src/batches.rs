@@ -1,4 +1,4 @@
-//! Batches of items: by number, by age, and sliding ones.
+//! Batches of items: by number, by age, and sliding windows.
 //!
 //! ```text
 //! in               a  b  c  d  e |
@@ -7,8 +7,8 @@
 //! .max_age(1 s)    a batch also ends when its first item is 1 s old, full or not
 //! ```
 //!
-//! All are made by [`window`](crate::Fanfold::window). No thread runs but for [`max_age`](Window::max_age), which pulls
-//! ahead so that it can look at the clock while the source is slow.
+//! [`window`](crate::Fanfold::window) makes all of them. Only [`max_age`](Window::max_age) needs a
+//! thread: it pulls ahead, so that it can watch the clock while the source is slow.
 //!
 //! # Examples
 //!

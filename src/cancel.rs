@@ -1,7 +1,7 @@
-//! Stop signals, and who hears them.
+//! Stop signals.
 //!
-//! A [`CancelToken`] is shared by those who give the signal and those who heed it. A child is tripped with its parent, and
-//! can be tripped alone; a deadline trips at its time.
+//! A [`CancelToken`] is shared by the code that gives the signal and the code that obeys it. A
+//! child is tripped with its parent, and can be tripped alone; a deadline trips a token at its time.
 //!
 //! ```text
 //! program ──┬── request 1 ──┬── stage      cancel() on request 1 trips the stage and the group,
@@ -17,7 +17,7 @@
 //! let request = CancelToken::new();
 //! let squares = (0_u64..).par_map_ordered(2, |x| x * x).cancel_on(&request.child());
 //! let seen = squares.inspect(|square| if *square == 9 { request.cancel() }).count();
-//! assert!(seen >= 4); // what was ready is still handed out, and then it ends
+//! assert!(seen >= 4); // ready results are still yielded, then the stage ends
 //! ```
 
 mod hook;

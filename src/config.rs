@@ -1,17 +1,17 @@
-//! How wide a stage is.
+//! The width of a stage.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// How many closures a stage runs at once.
 ///
-/// Wherever a width is asked for, a plain `usize` will do: `par_map_ordered(8, f)`. It is exact,
-/// never clipped to the number of cores: 256 blocking calls really run 256 at a time. No more
-/// threads are started than there is work for.
+/// Every width also accepts a plain `usize`: `par_map_ordered(8, f)`. The width is exact, never
+/// clipped to the number of cores: 256 blocking calls really run 256 at a time. No more threads are
+/// started than there is work for.
 ///
 /// # Panics
 ///
-/// A width of 0 panics at the call that takes it, as `step_by(0)` does.
+/// A width of 0 panics in the call that takes it, as `step_by(0)` does.
 ///
 /// # Examples
 ///
@@ -26,10 +26,9 @@ use std::time::Duration;
 pub struct Workers(usize);
 
 impl Workers {
-    /// One worker a core: for work that computes.
+    /// One worker per core: for work that computes.
     ///
-    /// It is [`available_parallelism`](std::thread::available_parallelism), or 1 where that is not
-    /// known.
+    /// The value of [`available_parallelism`](std::thread::available_parallelism), or 1 if that is unknown.
     ///
     /// # Examples
     ///
@@ -40,14 +39,14 @@ impl Workers {
         Workers(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
     }
 
-    /// As many workers as keep every core busy when each item waits for `wait` and computes for
-    /// `cpu`: cores × (1 + wait / cpu), rounded up, and at most 4,096.
+    /// The number of workers that keeps every core busy when each item waits for `wait` and
+    /// computes for `cpu`: cores × (1 + wait / cpu), rounded up, and at most 4,096.
     ///
     /// The formula is from Brian Goetz and others, *Java Concurrency in Practice* (2006), 8.2.
     ///
     /// # Panics
     ///
-    /// If `cpu` is zero: then no number of workers is enough. Name the number instead.
+    /// If `cpu` is zero, because then no number of workers is enough: write the number instead.
     ///
     /// # Examples
     ///
@@ -71,12 +70,12 @@ impl Workers {
         Workers(all.clamp(1.0, 4096.0) as usize)
     }
 
-    /// The number in an environment variable, or `default` where that is not set or empty.
+    /// The number in an environment variable, or `default` if the variable is not set or empty.
     ///
     /// # Panics
     ///
-    /// If the variable holds anything but a number of at least 1: a typing error must not turn
-    /// into another width in silence.
+    /// If the variable holds anything but a number of at least 1: a typo must not silently give
+    /// another width.
     ///
     /// # Examples
     ///
@@ -111,13 +110,13 @@ impl Workers {
         self.0
     }
 
-    /// The number, if it is one that a stage can work with.
+    /// The number, after checking that a stage can work with it.
     #[track_caller]
     pub(crate) fn checked(self) -> usize {
         assert!(
             self.0 > 0,
             "the number of workers must be at least 1: write 1 for one at a time, or \
-             Workers::cpus() for one a core"
+             Workers::cpus() for one per core"
         );
         self.0
     }

@@ -1,10 +1,10 @@
-//! What goes wrong with an item or a wait, as values.
+//! The errors of an item or a wait, as values.
 
 use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
-/// The wait or the work was given up because a [`CancelToken`](crate::CancelToken) was tripped: by a call
+/// A wait or work was given up because a [`CancelToken`](crate::CancelToken) was tripped: by a call
 /// of [`cancel`](crate::CancelToken::cancel), or because its deadline had passed.
 ///
 /// The `Default` is a cancellation by call.
@@ -38,7 +38,7 @@ impl Cancelled {
         seq: None,
     };
 
-    /// The same, of a run that was cut short before this item.
+    /// The same reason, for a stage that was cut short before this item.
     pub(crate) fn at(self, seq: u64) -> Self {
         Cancelled {
             seq: Some(seq),
@@ -46,14 +46,14 @@ impl Cancelled {
         }
     }
 
-    /// Whether a deadline has passed, the token's own or that of one above it; if not, somebody called
-    /// [`cancel`](crate::CancelToken::cancel).
+    /// Whether a deadline has passed: the token's own or that of an ancestor. Otherwise
+    /// [`cancel`](crate::CancelToken::cancel) was called.
     pub fn is_deadline(&self) -> bool {
         self.deadline
     }
 
-    /// Where a stage was cut short, if that is what this tells of
-    /// ([`fail_on`](crate::Stage::fail_on)): how many items it has yielded the results of.
+    /// If a stage was cut short ([`fail_on`](crate::Stage::fail_on)), the number of items whose
+    /// results it has yielded.
     pub fn seq(&self) -> Option<u64> {
         self.seq
     }
@@ -75,10 +75,11 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
-/// Why an item of an [isolated](crate::Stage::isolate) stage has no result: its closure panicked, or
-/// ran for [too long](crate::Stage::item_timeout); or why the stage [ends here](crate::Stage::fail_on).
+/// Why an item of an [isolated](crate::Stage::isolate) stage has no result: its closure panicked,
+/// or ran for [too long](crate::Stage::item_timeout); or why the stage [ended
+/// early](crate::Stage::fail_on).
 ///
-/// It stands at the item's place in the output; the items around it are not affected.
+/// It takes the item's position in the output; other items are not affected.
 ///
 /// # Examples
 ///
@@ -113,7 +114,7 @@ enum Kind {
     Cancelled,
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn said(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
@@ -139,14 +140,14 @@ impl ItemError {
         }
     }
 
-    /// The item's position in the source, from 0; of a stage that was cut short, that of the first item
-    /// that it has not yielded.
+    /// The item's position in the source, from 0. For a stage that was cut short, the position of
+    /// the first item that it has not yielded.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// What the panic said, or how long the closure was allowed to run. A payload that is not a
-    /// string is described instead.
+    /// The message of the panic, or how long the closure was allowed to run. If the payload is not
+    /// a string, the message says so.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -161,7 +162,7 @@ impl ItemError {
         self.kind == Kind::Timeout
     }
 
-    /// Whether it is no item's failure, but the end of a stage that was cut short; see
+    /// Whether this is not the failure of an item, but the end of a stage that was cut short; see
     /// [`fail_on`](crate::Stage::fail_on).
     pub fn is_cancelled(&self) -> bool {
         self.kind == Kind::Cancelled
@@ -197,7 +198,7 @@ impl std::error::Error for ItemError {}
 pub enum ReplicaError<E> {
     /// It returned this error.
     Failed(E),
-    /// It panicked, and said this. A payload that is not a string is described instead.
+    /// It panicked, with this message. If the payload is not a string, the message says so.
     Panicked(String),
 }
 
@@ -218,7 +219,7 @@ impl<E: fmt::Display> fmt::Display for ReplicaError<E> {
 
 impl<E: fmt::Debug + fmt::Display> std::error::Error for ReplicaError<E> {}
 
-/// Why a [hedge](crate::Fanfold::hedge) has no answer, with what its replicas failed with.
+/// Why a [hedge](crate::Fanfold::hedge) has no answer, with the failures of its replicas.
 ///
 /// # Examples
 ///
@@ -268,7 +269,7 @@ impl<E> HedgeError<E> {
         HedgeError { end, failures }
     }
 
-    /// The replicas that have failed by then, by their position in the iterator, and how.
+    /// The replicas that had failed by then, each as its position in the iterator and its error.
     pub fn failures(&self) -> &[(usize, ReplicaError<E>)] {
         &self.failures
     }
@@ -283,7 +284,7 @@ impl<E> HedgeError<E> {
         matches!(self.end, EndKind::AllFailed | EndKind::NoReplica)
     }
 
-    /// Whether the time was over.
+    /// Whether the time limit has passed.
     pub fn is_timeout(&self) -> bool {
         self.end == EndKind::TimedOut
     }
@@ -339,8 +340,8 @@ impl NotReady {
         NotReady { seq }
     }
 
-    /// The item that was waited for, as its position in the source; `None` if the stage is
-    /// [unordered](crate::Stage::unordered), where any would have done.
+    /// The position in the source of the item that was waited for; `None` if the stage is
+    /// [unordered](crate::Stage::unordered), where any item would have done.
     pub fn seq(&self) -> Option<u64> {
         self.seq
     }
@@ -357,7 +358,7 @@ impl fmt::Display for NotReady {
 
 impl std::error::Error for NotReady {}
 
-/// Why a push to a [`Worklist`](crate::Worklist) was not let in, with the item.
+/// Why a [`Worklist`](crate::Worklist) refused a push; contains the item.
 ///
 /// # Examples
 ///
@@ -374,11 +375,11 @@ impl std::error::Error for NotReady {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PushError<T> {
-    /// The queue holds as many items as its [`capacity`](crate::Worklist::buffer) says. There is
+    /// The queue holds as many items as its [`buffer`](crate::Worklist::buffer) allows. There is
     /// room again when one is given out.
     Full(T),
-    /// As many items were let in as the [`budget`](crate::Worklist::budget) says. There will be no
-    /// room again.
+    /// As many items were accepted as the [`budget`](crate::Worklist::budget) allows. There will be
+    /// no room again.
     Budget(T),
 }
 
@@ -391,7 +392,7 @@ impl<T> PushError<T> {
     }
 }
 
-// Without asking for as much of the item, so that `?` and `unwrap` work with any.
+// Written by hand without a bound on `T`, so that `?` and `unwrap` work with any item.
 impl<T> fmt::Debug for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -412,8 +413,8 @@ impl<T> fmt::Display for PushError<T> {
 
 impl<T> std::error::Error for PushError<T> {}
 
-/// A [`Worklist`](crate::Worklist) was stopped by its [`budget`](crate::Worklist::budget): there was
-/// more work than that.
+/// A [`Worklist`](crate::Worklist) was stopped by its [`budget`](crate::Worklist::budget): there
+/// was more work than it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BudgetExhausted {
     budget: usize,
@@ -430,7 +431,7 @@ impl BudgetExhausted {
         self.budget
     }
 
-    /// How many more there were, as far as is known: each would perhaps have found others.
+    /// How many more are known to have been refused; each might have led to others.
     pub fn refused(&self) -> usize {
         self.refused
     }

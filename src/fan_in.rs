@@ -1,4 +1,4 @@
-//! Several sources into one stream, and one source on a thread of its own.
+//! Merges several sources into one stream, or reads one source ahead on a separate thread.
 //!
 //! ```text
 //! source 1   a . . b |              merge                 1 a 2 3 b |   as they arrive
@@ -6,8 +6,9 @@
 //!                                   merge_sorted_by_key   1 2 3 a b |   by key, if each is sorted
 //! ```
 //!
-//! Each source is pulled by a thread, up to a buffer ahead of the consumer. [`readahead`](crate::Fanfold::readahead) is the
-//! same for a single source. What they return is a [`Stage`](crate::Stage), with its options and terminal calls.
+//! A thread pulls each source, up to a buffer ahead of the consumer.
+//! [`readahead`](crate::Fanfold::readahead) does the same for a single source. All return a
+//! [`Stage`](crate::Stage), with its options and terminal calls.
 //!
 //! # Examples
 //!

@@ -7,9 +7,10 @@
 //! route(3, f)         reader f(&item) of three
 //! ```
 //!
-//! No thread pulls the source: a reader that has nothing does, for all. The `_into` forms run a sink for each reader on a
-//! thread of its own, so that no bound can be waited for in vain; whoever takes the [readers](Reader) themselves reads
-//! them at the same time, or says by [`overflow`](Fanout::overflow) what happens to the items of a slow one.
+//! No thread of its own pulls the source: a reader that has no item pulls it, for all readers. The `_into`
+//! forms run a sink for each reader, each on its own thread, so a bound can never be waited for in vain. Code
+//! that takes the [readers](Reader) themselves must read them at the same time, or say by
+//! [`overflow`](Fanout::overflow) what happens to the items of a slow one.
 //!
 //! # Examples
 //!

@@ -1,4 +1,4 @@
-//! The extension trait: every adaptor's contract, with a body of one line.
+//! The extension trait: documents every adaptor; each body is one line.
 
 use crate::batches::Window;
 use crate::config::Workers;
@@ -25,32 +25,34 @@ use crate::par::try_map::TryMap;
 use crate::stage::Stage;
 use std::hash::Hash;
 
-/// Fan-out and fan-in for every `Iterator`: `use fanfold::Fanfold;` and call.
+/// Fan-out and fan-in for every `Iterator`: bring the trait into scope with
+/// `use fanfold::Fanfold;`.
 ///
-/// The parallel methods take a width `n` and a closure and give a [`Stage`], which is lazy, takes
-/// options, and is an iterator itself. The source must be `Send`, as the workers pull it; one that
-/// is not goes through [`local`](Self::local). [`Stage`] has the same methods again, so that
-/// stages chain also where they borrow.
+/// The parallel methods take a width `n` and a closure and return a [`Stage`]. A stage is lazy,
+/// takes options, and is itself an iterator. The workers pull the source, so it must be `Send`; a
+/// source that is not goes through [`local`](Self::local). [`Stage`] has the same methods, so that
+/// stages chain even where they borrow.
 pub trait Fanfold: Sized {
-    /// What it yields.
+    /// The type of the items.
     type Elem;
 
-    /// Maps each item with `f`, up to `n` at once; the results come in the order of the items.
+    /// Maps each item with `f`, up to `n` at once; yields the results in the order of the items.
     ///
-    /// Lazy: nothing runs before the first `next()` or terminal call. A result is yielded as soon as it
-    /// and those before it are done, whatever the source does. At most
-    /// [`in_flight`](Stage::in_flight) items are held, finished ones that wait for their turn included;
-    /// a steady stage allocates nothing.
+    /// Lazy: nothing runs before the first `next()` or terminal call. A result is yielded as soon
+    /// as it and all results before it are done, even while the source blocks. At most
+    /// [`in_flight`](Stage::in_flight) items are held, including finished ones that wait for their
+    /// turn. A stage in its steady state allocates nothing.
     ///
     /// # Panics
     ///
-    /// If `n` is 0. A panic of `f` or of the source is raised at its item's place; see [`Stage`].
+    /// If `n` is 0. A panic of `f` or of the source is raised at its item's position; see
+    /// [`Stage`].
     ///
     /// # Complexity
     ///
-    /// An item costs some 10 ns beyond `f` and the source; one that was stolen costs its
-    /// share of a heap operation. If `f` turns out to take less than about 40 ns, it is called on the
-    /// consumer's own thread, item by item, as long as that lasts.
+    /// About 10 ns per item on top of `f` and the source; an item that was stolen also costs its
+    /// share of a heap operation. If `f` turns out to take less than about 40 ns, the consumer's
+    /// thread calls it, item by item, for as long as `f` stays that cheap.
     ///
     /// # Examples
     ///
@@ -72,10 +74,10 @@ pub trait Fanfold: Sized {
         Stage::of(Par::new(self, Map::new(f), n.into(), true))
     }
 
-    /// Maps each item with `f`, up to `n` at once; the results come as they arrive.
+    /// Maps each item with `f`, up to `n` at once; yields the results as they arrive.
     ///
-    /// It is [`par_map_ordered`](Self::par_map_ordered) with [`unordered`](Stage::unordered): lazy, and
-    /// bounded in the same way.
+    /// The same as [`par_map_ordered`](Self::par_map_ordered) with [`unordered`](Stage::unordered):
+    /// lazy, and bounded in the same way.
     ///
     /// # Panics
     ///
@@ -104,12 +106,12 @@ pub trait Fanfold: Sized {
 
     /// Keeps the items that `pred` accepts, up to `n` calls at once; in the order of the items.
     ///
-    /// Lazy and bounded as [`par_map_ordered`](Self::par_map_ordered); an item that is not kept counts
-    /// as in flight until its turn has come.
+    /// Lazy and bounded as [`par_map_ordered`](Self::par_map_ordered). A rejected item counts as in
+    /// flight until its turn has come.
     ///
     /// # Panics
     ///
-    /// If `n` is 0. A panic of `pred` or of the source is raised at its item's place.
+    /// If `n` is 0. A panic of `pred` or of the source is raised at its item's position.
     ///
     /// # Examples
     ///
@@ -129,14 +131,14 @@ pub trait Fanfold: Sized {
         Stage::of(Par::new(self, Filter::new(pred), n.into(), true))
     }
 
-    /// Maps each item with `f` and keeps what is `Some`, up to `n` calls at once; in the order of
-    /// the items.
+    /// Maps each item with `f` and keeps the `Some` values, up to `n` calls at once; in the order
+    /// of the items.
     ///
     /// Lazy and bounded as [`par_map_ordered`](Self::par_map_ordered).
     ///
     /// # Panics
     ///
-    /// If `n` is 0. A panic of `f` or of the source is raised at its item's place.
+    /// If `n` is 0. A panic of `f` or of the source is raised at its item's position.
     ///
     /// # Examples
     ///
@@ -157,17 +159,17 @@ pub trait Fanfold: Sized {
         Stage::of(Par::new(self, FilterMap::new(f), n.into(), true))
     }
 
-    /// Maps each item to an iterator with `f`, up to `n` at once, and yields their items one after
-    /// the other, in the order of the items.
+    /// Maps each item to an iterator with `f`, up to `n` at once, and yields the items of these
+    /// iterators one after the other, in the order of the source.
     ///
-    /// The worker runs `f` *and* collects what it returns, so that iterating is parallel too; an endless
-    /// one never ends. Lazy; [`in_flight`](Stage::in_flight) counts the items of the source, not the
-    /// collected ones, and an item leaves when its first output is taken.
+    /// The worker runs `f` *and* collects the iterator it returns, so iterating is parallel too; an
+    /// endless iterator never finishes. Lazy. [`in_flight`](Stage::in_flight) counts the items of
+    /// the source, not the collected ones; a source item leaves when its first output is taken.
     ///
     /// # Panics
     ///
-    /// If `n` is 0. A panic of `f`, of the iterator it returns or of the source is raised at its item's
-    /// place.
+    /// If `n` is 0. A panic of `f`, of the iterator it returns or of the source is raised at its
+    /// item's position.
     ///
     /// # Examples
     ///
@@ -189,22 +191,23 @@ pub trait Fanfold: Sized {
         Stage::of(Par::new(self, FlatMap::new(f), n.into(), true))
     }
 
-    /// Maps each item with `f`, which gets the worker's own state: a scratch buffer, a connection.
+    /// Maps each item with `f`, which also gets the worker's own state: a scratch buffer, a
+    /// connection.
     ///
-    /// `init` runs exactly once a worker, on its thread and before its first item, and at most `n` times;
-    /// the state is dropped there too, so it need not be `Send`. Otherwise as
+    /// `init` runs exactly once per worker, on its thread, before its first item, and at most `n`
+    /// times. The state is dropped on the same thread, so it need not be `Send`. Otherwise as
     /// [`par_map_ordered`](Self::par_map_ordered). With `n` = 1 items are pulled one by one.
     ///
-    /// **What may fail does not belong into `init`.** With a `Result` as the state a worker that has no
-    /// connection fails at once each time, and so takes most of the items: in a trial one such worker of
-    /// four spoiled 78 to 91 of 100. Let the state be an `Option`, and open it in `f`, where an error is
-    /// that of one item: `|| None` and
+    /// **Do not put into `init` what can fail.** If the state is a `Result`, a worker without a
+    /// connection fails each item at once, and so takes most of the items: in a trial, one such
+    /// worker of four spoiled 78 to 91 of 100. Make the state an `Option` and open the connection
+    /// in `f`, where an error belongs to one item: `|| None` and
     /// `|db, item| { let db = match db { Some(db) => db, None => db.insert(open()?) }; .. }`.
     ///
     /// # Panics
     ///
-    /// If `n` is 0. A panic of `f`, of `init` or of the source is raised at its item's place; one of the
-    /// state's drop when the stage ends.
+    /// If `n` is 0. A panic of `f`, of `init` or of the source is raised at its item's position; a
+    /// panic from dropping the state is raised when the stage ends.
     ///
     /// # Examples
     ///
@@ -237,16 +240,16 @@ pub trait Fanfold: Sized {
         Stage::of(Par::new(self, Init::new(init, f), n.into(), true))
     }
 
-    /// Maps each item with a fallible `f`, up to `n` at once: yields every `Ok` before the first
+    /// Maps each item with a fallible `f`, up to `n` at once; yields every `Ok` before the first
     /// error in the order of the items, then that error, then `None`.
     ///
-    /// It is the same error on every run. Nothing new is pulled once any item has failed, also a later
-    /// one; what is before it is still finished. Lazy and bounded as
+    /// Every run yields the same error. Nothing new is pulled once any item has failed, even one
+    /// after the first error; the items before it are still finished. Lazy and bounded as
     /// [`par_map_ordered`](Self::par_map_ordered).
     ///
     /// # Panics
     ///
-    /// If `n` is 0. A panic of `f` or of the source is raised at its item's place.
+    /// If `n` is 0. A panic of `f` or of the source is raised at its item's position.
     ///
     /// # Errors
     ///
@@ -279,7 +282,8 @@ pub trait Fanfold: Sized {
         Stage::of(Par::new(self, TryMap::new(f), n.into(), true))
     }
 
-    /// Maps each item with `f`, up to `n` at once, the items of one key one at a time and in order.
+    /// Maps each item with `f`, up to `n` at once; the items of one key run one at a time and in
+    /// order.
     ///
     /// ```text
     ///                     ┌─▶ a: a1 a2 a3 ─┐
@@ -287,29 +291,30 @@ pub trait Fanfold: Sized {
     ///                     └─▶ c: c1 ───────┘
     /// ```
     ///
-    /// For what may run at once, but not for the same account, file or session. The results come as
-    /// they arrive; those of one key in the order of its items. Keys that have something take turns, of one item
-    /// or of some 20 µs, so that a busy one does not starve the others.
+    /// For work that may run in parallel, but not on the same account, file or session. The results
+    /// come as they arrive; those of one key in the order of its items. Keys with waiting items
+    /// take turns of one item or about 20 µs, so that a busy key does not starve the others.
     ///
-    /// Lazy: nothing runs before the first `next()` or terminal call. A result is yielded as soon as it
-    /// is there, whatever the source does, and an item is started when its key is free and fewer than `n`
-    /// run. To pull the source does not count as to run: one thread more does so while `n` run. `key` is
-    /// called once an item, in the order of the source. At most [`in_flight`](Stage::in_flight)
-    /// items are held, over all keys, and of the keys that have none at most some 64 are remembered. After a
-    /// [cancellation](Stage::cancel_on) nothing is started; what runs is finished and yielded. The drop
-    /// waits for the closures that run, and for a source that is in its `next()`.
+    /// Lazy: nothing runs before the first `next()` or terminal call. A result is yielded as soon
+    /// as it is there, even while the source blocks. An item is started when its key is free and
+    /// fewer than `n` closures run. Pulling the source does not count towards `n`: while `n`
+    /// closures run, one extra thread pulls. `key` is called once per item, in the order of the
+    /// source. At most [`in_flight`](Stage::in_flight) items are held over all keys, and at most
+    /// about 64 keys without items are remembered. After a [cancellation](Stage::cancel_on) nothing
+    /// is started; what is running is finished and yielded. The drop waits for the running
+    /// closures, and for a source that is in its `next()`.
     ///
     /// # Panics
     ///
-    /// If `n` is 0. A panic of `f` is raised when it arrives, and nothing is started after it. One of the
-    /// source or of `key` is raised after the results of all that was pulled before.
+    /// If `n` is 0. A panic of `f` is raised when it arrives, and nothing is started after it. A
+    /// panic of the source or of `key` is raised after the results of everything pulled before it.
     ///
     /// # Complexity
     ///
-    /// An item takes two turns at a short lock, or where its key has several small ones waiting a
-    /// share of one, and a search for its key in `O(log k)` of the `k` keys with items in flight. Items
-    /// of less than some microseconds, each with a key of its own, cost more to hand over than to run. Up
-    /// to `n` + 1 threads are leased.
+    /// An item takes a short lock twice, or a share of that if its key has several cheap items
+    /// waiting, plus a search for its key in `O(log k)`, where `k` is the number of keys with items
+    /// in flight. Items that take less than a few microseconds and have a key each cost more to
+    /// hand over than to run. Up to `n` + 1 threads are leased.
     ///
     /// # Examples
     ///
@@ -319,7 +324,7 @@ pub trait Fanfold: Sized {
     ///
     /// let moves = [("ann", 5), ("bob", 1), ("ann", -3), ("ann", 4), ("bob", 2)];
     /// let booked = moves.into_iter().par_map_by_key(4, |(name, _)| *name, |(name, amount)| {
-    ///     // here it would be written to the account, which nobody else does meanwhile
+    ///     // here the account would be written to; no other thread does so meanwhile
     ///     (name, amount)
     /// });
     /// let mut accounts: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
@@ -348,11 +353,11 @@ pub trait Fanfold: Sized {
         Stage::of(Keyed::new(self, key, Map::new(f), n.into()))
     }
 
-    /// Maps each item with a fallible `f`, key by key as [`par_map_by_key`](Self::par_map_by_key) does, until
-    /// one fails: yields that error when it arrives, and then `None`.
+    /// Maps each item with a fallible `f`, key by key as [`par_map_by_key`](Self::par_map_by_key)
+    /// does, until one fails: yields that error when it arrives, then `None`.
     ///
-    /// Which of several errors it is may vary from run to run; of one key it is the first. Nothing is started
-    /// once an item has failed. Lazy and bounded as `par_map_by_key`.
+    /// Which of several errors is yielded may vary from run to run; among those of one key it is
+    /// the first. Nothing is started once an item has failed. Lazy and bounded as `par_map_by_key`.
     ///
     /// # Panics
     ///
@@ -360,7 +365,7 @@ pub trait Fanfold: Sized {
     ///
     /// # Errors
     ///
-    /// The first `Err` of `f`, by the time at which it arrives.
+    /// The first `Err` of `f` to arrive.
     ///
     /// # Examples
     ///
@@ -392,17 +397,18 @@ pub trait Fanfold: Sized {
         Stage::of(Keyed::new(self, key, TryMap::new(f), n.into()))
     }
 
-    /// Maps each item with `f`, key by key as [`par_map_by_key`](Self::par_map_by_key) does, with a state for
-    /// each worker.
+    /// Maps each item with `f`, key by key as [`par_map_by_key`](Self::par_map_by_key) does, with a
+    /// state per worker.
     ///
-    /// `init` runs on a worker before its first item, so at most `n` times, and the state need not be `Send`: see
-    /// [`par_map_ordered_init`](Self::par_map_ordered_init). The state is the worker's, not the key's. As a state
-    /// exists `n` times and no more, no further thread pulls while `n` closures run.
+    /// `init` runs on a worker before its first item, so at most `n` times, and the state need not
+    /// be `Send`: see [`par_map_ordered_init`](Self::par_map_ordered_init). The state belongs to
+    /// the worker, not to the key. As there are at most `n` states, no extra thread pulls while `n`
+    /// closures run.
     ///
     /// # Panics
     ///
-    /// As [`par_map_by_key`](Self::par_map_by_key). A panic of `init` is raised as one of `f`; one of the
-    /// state's drop when the stage ends.
+    /// As [`par_map_by_key`](Self::par_map_by_key). A panic of `init` is raised like one of `f`; a
+    /// panic from dropping the state is raised when the stage ends.
     ///
     /// # Examples
     ///
@@ -437,16 +443,16 @@ pub trait Fanfold: Sized {
         Stage::of(Keyed::new(self, key, Init::new(init, f), n.into()))
     }
 
-    /// Keeps the source on the consumer's thread: for what is not `Send`.
+    /// Keeps the source on the consumer's thread, for a source that is not `Send`.
     ///
-    /// A stage behind it is pulled by whoever calls its `next()`, head first: whatever is ready is
-    /// yielded before the source is pulled again. While the source blocks, though, nothing can be
-    /// yielded: a consumer that sits in the source cannot deliver. Where that matters, make the source
+    /// The thread that calls the next stage's `next()` pulls the source. It first yields whatever
+    /// is ready at the head, and only then pulls again. While the source blocks, nothing can be
+    /// yielded, because the consumer is inside the source. Where that matters, make the source
     /// `Send` (`BufReader::new(stdin())` for `stdin().lock()`, `Arc` for `Rc`).
     ///
-    /// `std`'s adaptors go before `.local()`, a stage after it. A further stage after that is as after any other
-    /// if the source is `Send`; if it is not, neither is the first stage, and the next one needs a `.local()`
-    /// of its own.
+    /// The adaptors of `std` go before `.local()`, a stage after it. If the source is `Send`, a
+    /// further stage follows as after any other stage. If it is not, the first stage is not `Send`
+    /// either, and the next one needs another `.local()`.
     ///
     /// # Examples
     ///
@@ -465,16 +471,16 @@ pub trait Fanfold: Sized {
         Local::new(self)
     }
 
-    /// Groups the items into `Vec`s of `size`, the last one perhaps shorter.
+    /// Groups the items into `Vec`s of `size`; the last one may be shorter.
     ///
-    /// Lazy: each `next()` pulls one window's items, on this thread; only that window is held. It feeds
-    /// batches to a stage: `rows.window(1000).par_map_ordered(4, insert)`. See
-    /// [`aggregate`](Window::aggregate) for one value a window without the `Vec`.
+    /// Lazy: each `next()` pulls the items of one window, on this thread, and only that window is
+    /// held. Useful to feed batches to a stage: `rows.window(1000).par_map_ordered(4, insert)`. See
+    /// [`aggregate`](Window::aggregate) for one value per window without the `Vec`.
     ///
     /// # Panics
     ///
-    /// If `size` is 0. A panic of the source passes through at once; the items before it stay, and begin
-    /// the window that the next call gives, if there is one.
+    /// If `size` is 0. A panic of the source passes through at once; the items before it are kept,
+    /// and begin the window that the next call returns, if there is one.
     ///
     /// # Examples
     ///
@@ -493,16 +499,16 @@ pub trait Fanfold: Sized {
         Window::new(self, size)
     }
 
-    /// Lets at most so many items a second pass. Needs the feature `throttle`.
+    /// Limits how many items pass per second. Needs the feature `throttle`.
     ///
-    /// The limit is a number of items a second (`10`, `2.5`), a [`Rate`](crate::Rate) with a burst,
-    /// or a [`Limiter`](crate::Limiter) that is shared with other sources or with closures. Items
+    /// The limit is a number of items per second (`10`, `2.5`), a [`Rate`](crate::Rate) with a
+    /// burst, or a [`Limiter`](crate::Limiter) shared with other sources or with closures. Items
     /// pass one by one, evenly spaced, unless the rate has a burst; the first passes at once.
     ///
-    /// The order stays. Lazy: `next()` pulls one item, and waits until it may pass, on this thread.
-    /// What follows a throttle is limited, what precedes it is not: `throttle` goes before the stage
-    /// that calls a service. When a stage behind it ends, the wait ends with `None`, and the item
-    /// that waited is the next one if there is a next call; the wait in a closure is
+    /// Keeps the order. Lazy: `next()` pulls one item, and waits on this thread until it may pass.
+    /// What follows a throttle is limited, what precedes it is not: put `throttle` before the stage
+    /// that calls a service. When a stage after it ends, the wait ends with `None`, and the waiting
+    /// item is what the next call, if any, returns. To wait inside a closure, use
     /// [`acquire`](crate::Limiter::acquire).
     ///
     /// # Panics
@@ -511,8 +517,8 @@ pub trait Fanfold: Sized {
     ///
     /// # Complexity
     ///
-    /// An item that need not wait costs some 100 ns. A wait is one sleep; what it lasts too long is
-    /// made up for, up to 10 ms of it.
+    /// About 100 ns for an item that need not wait. A wait is one sleep; up to 10 ms of oversleep
+    /// is compensated for.
     ///
     /// # Examples
     ///
@@ -521,7 +527,7 @@ pub trait Fanfold: Sized {
     ///
     /// let lengths = ["/a", "/bc", "/def"]
     ///     .into_iter()
-    ///     .throttle(100) // requests a second
+    ///     .throttle(100) // requests per second
     ///     .par_map_ordered(4, |url| url.len());
     /// assert_eq!(lengths.collect::<Vec<_>>(), [2, 3, 4]);
     /// ```
@@ -537,10 +543,11 @@ pub trait Fanfold: Sized {
 
     /// Asks several replicas for the same answer, and takes the first.
     ///
-    /// A replica is an `FnOnce(`[`CancelToken`](crate::CancelToken)`) -> Result<T, E>`; unlike ones are
-    /// boxed by [`replica`](crate::replica). [`run`](Hedge::run) starts all of them, or, with
-    /// [`after`](Hedge::after), the next only if there is no answer in time or one has failed. The first
-    /// `Ok` wins, and the tokens of the others are tripped. If all fail, every error comes back.
+    /// A replica is an `FnOnce(`[`CancelToken`](crate::CancelToken)`) -> Result<T, E>`;
+    /// [`replica`](crate::replica) boxes closures of different types. [`run`](Hedge::run) starts
+    /// all of them or, with [`after`](Hedge::after), starts the next one only when there is no
+    /// answer in time or one has failed. The first `Ok` wins, and the tokens of the others are
+    /// tripped. If all fail, every error comes back.
     ///
     /// ```text
     /// replica 0  ------------------------------x       (tripped)
@@ -549,7 +556,7 @@ pub trait Fanfold: Sized {
     ///            run    after       the answer
     /// ```
     ///
-    /// Lazy: no replica is pulled that is not started. For a stream of requests, see
+    /// Lazy: a replica is pulled only when it is started. For a stream of requests, see
     /// [`Stage::hedge_slow`](crate::Stage::hedge_slow).
     ///
     /// # Examples
@@ -573,24 +580,24 @@ pub trait Fanfold: Sized {
         Hedge::new(self)
     }
 
-    /// Pulls the source, and all that is upstream of it, on a thread of its own, up to `k` items
-    /// ahead of the consumer.
+    /// Pulls the source, and everything upstream of it, on a separate thread, up to `k` items ahead
+    /// of the consumer.
     ///
-    /// The order stays. Lazy: nothing is pulled before the first `next()`. An item is there for the
-    /// consumer the moment the source has given it. At most `k` items are pulled and not yet taken;
-    /// then the source waits, or what [`overflow`](Readahead::overflow) says happens. A quick source waits
-    /// until half of them are taken, so a consumer that pauses finds more than half of `k` items. It
-    /// decouples a consumer that pauses from a source that could go on. The drop waits for a source that is
-    /// in its `next()`; one that looks at [`CancelToken::current`](crate::CancelToken::current) comes out at
-    /// once.
+    /// Keeps the order. Lazy: nothing is pulled before the first `next()`. An item is available to
+    /// the consumer as soon as the source has returned it. At most `k` items are pulled and not yet
+    /// taken; then the source waits, or [`overflow`](Readahead::overflow) decides what happens. A
+    /// fast source waits until half of them are taken, so a consumer that pauses finds more than
+    /// half of `k` items. This decouples a consumer that pauses from a source that could go on. The
+    /// drop waits for a source that is in its `next()`; a source that watches
+    /// [`CancelToken::current`](crate::CancelToken::current) returns at once.
     ///
     /// # Panics
     ///
-    /// If `k` is 0. A panic of the source is raised at its item's place; see [`Stage`].
+    /// If `k` is 0. A panic of the source is raised at its item's position; see [`Stage`].
     ///
     /// # Complexity
     ///
-    /// An item costs some 100 ns. Without a thread to lease the consumer pulls the source itself.
+    /// About 100 ns per item. If no thread can be leased, the consumer pulls the source itself.
     ///
     /// # Examples
     ///
@@ -599,7 +606,7 @@ pub trait Fanfold: Sized {
     ///
     /// let mut total = 0;
     /// for x in (1..=100).par_map_ordered(4, |x| x * 2).readahead(8) {
-    ///     total += x; // the next ones are made meanwhile
+    ///     total += x; // meanwhile the next items are computed
     /// }
     /// assert_eq!(total, 10_100);
     /// ```
@@ -621,17 +628,17 @@ pub trait Fanfold: Sized {
     ///                 +--> sink(2, a b c)
     /// ```
     ///
-    /// A sink gets its number and its [`Reader`], an iterator; the first runs on the calling
-    /// thread, the others on leased ones. They may borrow what outlives the call, which ends when
-    /// all have. Each gets all items in order, clones of them but for one. At most 16 items wait
-    /// for each sink, and one is in hand: the slowest sets the pace. A sink that returns early
-    /// stops counting. For another bound or policy see [`Broadcast::into_sinks`], for readers
-    /// without sinks [`broadcast`](Self::broadcast).
+    /// A sink gets its number and its [`Reader`], an iterator. The first sink runs on the calling
+    /// thread, the others on leased threads. They may borrow anything that outlives the call, which
+    /// ends when all sinks have ended. Each sink gets all items in order; all but one get clones.
+    /// At most 16 items wait per sink, plus one that is pulled but not yet delivered: the slowest
+    /// sink sets the pace. A sink that returns early no longer counts. For another bound or policy
+    /// see [`Broadcast::into_sinks`], for readers without sinks [`broadcast`](Self::broadcast).
     ///
-    /// Where fewer threads can be started than there are sinks, those that got none run on the
-    /// calling thread after the first, one after the other, and what is pulled for them until then
-    /// is kept without a bound; with [`Overflow::Grow`](crate::Overflow::Grow) up to its cap. Sinks that
-    /// wait for one another would then wait for ever.
+    /// If fewer threads can be started than there are sinks, the sinks without one run on the
+    /// calling thread after the first, one after the other. The items pulled for them until then
+    /// are kept without a bound or, with [`Overflow::Grow`](crate::Overflow::Grow), up to its cap.
+    /// Sinks that wait for one another would then wait forever.
     ///
     /// # Panics
     ///
@@ -662,7 +669,8 @@ pub trait Fanfold: Sized {
         Broadcast::among(self, k).into_sinks(sink)
     }
 
-    /// Gives what `pred` accepts to one sink and the rest to another; returns both results.
+    /// Gives the items that `pred` accepts to one sink and the rest to another; returns both
+    /// results.
     ///
     /// ```text
     ///                        +--> accepted(2 4)
@@ -670,16 +678,17 @@ pub trait Fanfold: Sized {
     ///                        +--> rest(1 3 5)
     /// ```
     ///
-    /// Both run at the same time. A sink gets a [`Reader`], an iterator; `accepted` runs on the
-    /// calling thread, `rest` on a leased one. They may borrow what outlives the call, which ends
-    /// when both have. The items keep their order. `pred` runs on the thread of whichever sink
-    /// pulls, one call at a time. At most 16 items wait for each sink, and one is in hand; then the
-    /// quicker sink waits. A sink that returns early stops counting. For another bound or policy
-    /// see [`PartitionReaders::into_sinks`], for readers without sinks [`partition_readers`](Self::partition_readers).
+    /// Both sinks run at the same time. A sink gets a [`Reader`], an iterator. `accepted` runs on
+    /// the calling thread, `rest` on a leased one. They may borrow anything that outlives the call,
+    /// which ends when both have ended. The items keep their order. `pred` runs on the thread of
+    /// the sink that pulls, one call at a time. At most 16 items wait per sink, plus one that is
+    /// pulled but not yet delivered; then the faster sink waits. A sink that returns early no
+    /// longer counts. For another bound or policy see [`PartitionReaders::into_sinks`], for readers
+    /// without sinks [`partition_readers`](Self::partition_readers).
     ///
-    /// Where no thread can be started, `rest` runs after `accepted`, and what is pulled for it
-    /// until then is kept without a bound; with [`Overflow::Grow`](crate::Overflow::Grow) up to its cap.
-    /// Sinks that wait for one another would then wait for ever.
+    /// If no thread can be started, `rest` runs after `accepted`. The items pulled for it until
+    /// then are kept without a bound or, with [`Overflow::Grow`](crate::Overflow::Grow), up to its
+    /// cap. Sinks that wait for one another would then wait forever.
     ///
     /// # Panics
     ///
@@ -720,18 +729,19 @@ pub trait Fanfold: Sized {
     ///                       +--> sink(2, 2)
     /// ```
     ///
-    /// All run at the same time. A sink gets its number and its [`Reader`], an iterator; the first
-    /// runs on the calling thread, the others on leased ones. They may borrow what outlives the
-    /// call, which ends when all have. The items for a sink keep their order. `f` runs on the
-    /// thread of whichever sink pulls, one call at a time. At most 16 items wait for each sink, and
-    /// one is in hand; then all who need others wait. A sink that returns early stops counting, and
-    /// what is for it is dropped. For another bound or policy see [`Route::into_sinks`], for
-    /// readers without sinks [`route`](Self::route).
+    /// The sinks run at the same time. A sink gets its number and its [`Reader`], an iterator. The
+    /// first sink runs on the calling thread, the others on leased threads. They may borrow
+    /// anything that outlives the call, which ends when all sinks have ended. The items of a sink
+    /// keep their order. `f` runs on the thread of the sink that pulls, one call at a time. At most
+    /// 16 items wait per sink, plus one that is pulled but not yet delivered; then all sinks that
+    /// need other items wait. A sink that returns early no longer counts, and the items for it are
+    /// dropped. For another bound or policy see [`Route::into_sinks`], for readers without sinks
+    /// [`route`](Self::route).
     ///
-    /// Where fewer threads can be started than there are sinks, those that got none run on the
-    /// calling thread after the first, one after the other, and what is pulled for them until then
-    /// is kept without a bound; with [`Overflow::Grow`](crate::Overflow::Grow) up to its cap. Sinks that
-    /// wait for one another would then wait for ever.
+    /// If fewer threads can be started than there are sinks, the sinks without one run on the
+    /// calling thread after the first, one after the other. The items pulled for them until then
+    /// are kept without a bound or, with [`Overflow::Grow`](crate::Overflow::Grow), up to its cap.
+    /// Sinks that wait for one another would then wait forever.
     ///
     /// # Panics
     ///
@@ -762,16 +772,19 @@ pub trait Fanfold: Sized {
     /// Gives every item to each of `k` readers: a description, to be taken apart by
     /// [`readers`](Broadcast::readers) or [`into_sinks`](Broadcast::into_sinks).
     ///
-    /// Begin with [`broadcast_into`](Self::broadcast_into), which reads them at the same time.
-    /// Every reader gets all items in order, clones of them but for one; with a single reader
-    /// nothing is cloned. What is large or no `Clone` goes through an [`Arc`](std::sync::Arc):
-    /// `items.map(Arc::new).broadcast(k)`. Lazy: nothing is pulled before a reader is asked, and then the reader
-    /// that needs an item pulls it on the thread that asked; see [`Reader`]. At most
-    /// [`buffer`](crate::fan_out::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
-    /// default, and one is in hand; what happens then says [`overflow`](crate::fan_out::Fanout::overflow).
+    /// Start with [`broadcast_into`](Self::broadcast_into), which reads them at the same time.
+    /// Every reader gets all items in order; all but one get clones, so a single reader clones
+    /// nothing. Put items that are large or not `Clone` into an [`Arc`](std::sync::Arc):
+    /// `items.map(Arc::new).broadcast(k)`. Lazy: nothing is pulled before a reader is asked. The
+    /// reader that needs an item pulls it, on the calling thread; see [`Reader`]. At most
+    /// [`buffer`](crate::fan_out::Fanout::buffer) items (16 by default) are pulled and not yet
+    /// taken by a reader, plus one that is pulled but not yet delivered;
+    /// [`overflow`](crate::fan_out::Fanout::overflow) decides what happens when a reader falls
+    /// further behind.
     ///
-    /// **Read the readers at the same time**, on several threads or in turns. One after the other
-    /// on one thread waits for ever once a buffer is full, unless `overflow` says otherwise.
+    /// **Read the readers at the same time**, on several threads or in turns. Read one after the
+    /// other on one thread, they wait forever once a buffer is full, unless `overflow` says
+    /// otherwise.
     ///
     /// # Panics
     ///
@@ -779,8 +792,8 @@ pub trait Fanfold: Sized {
     ///
     /// # Complexity
     ///
-    /// Two or three short locks an item for the reader that pulls and one for each other, and the
-    /// clones.
+    /// Two or three short locks per item for the reader that pulls and one for each other reader,
+    /// plus the clones.
     ///
     /// # Examples
     ///
@@ -806,15 +819,17 @@ pub trait Fanfold: Sized {
     /// Gives each item to one of two readers: a description, to be taken apart by
     /// [`pair`](PartitionReaders::pair) or [`into_sinks`](PartitionReaders::into_sinks).
     ///
-    /// Begin with [`partition_into`](Self::partition_into), which reads them at the same time. The first
-    /// reader gets what `pred` accepts, the second the rest, each in order; nothing is cloned.
-    /// Lazy: nothing is pulled before a reader is asked, and then the reader that needs an item
-    /// pulls until there is one, on the thread that asked; see [`Reader`]. At most
-    /// [`buffer`](crate::fan_out::Fanout::buffer) items are pulled and not yet taken by a reader, 16 by
-    /// default, and one is in hand; what happens then says [`overflow`](crate::fan_out::Fanout::overflow).
+    /// Start with [`partition_into`](Self::partition_into), which reads them at the same time. The
+    /// first reader gets the items that `pred` accepts, the second the rest, each in order; nothing
+    /// is cloned. Lazy: nothing is pulled before a reader is asked. The reader that needs an item
+    /// pulls until it gets one, on the calling thread; see [`Reader`]. At most
+    /// [`buffer`](crate::fan_out::Fanout::buffer) items (16 by default) are pulled and not yet
+    /// taken by a reader, plus one that is pulled but not yet delivered;
+    /// [`overflow`](crate::fan_out::Fanout::overflow) decides what happens when a reader falls
+    /// further behind.
     ///
-    /// **Read both readers at the same time**, on two threads or in turns. One after the other on
-    /// one thread waits for ever once the buffer of the other is full, unless `overflow` says
+    /// **Read both readers at the same time**, on two threads or in turns. Read one after the other
+    /// on one thread, they wait forever once the other's buffer is full, unless `overflow` says
     /// otherwise.
     ///
     /// # Panics
@@ -840,24 +855,25 @@ pub trait Fanfold: Sized {
         PartitionReaders::by(self, pred)
     }
 
-    /// Gives each item to one of `k` readers, the one whose number `f` returns: a description, to
-    /// be taken apart by [`readers`](Route::readers) or [`into_sinks`](Route::into_sinks).
+    /// Gives each item to the one of `k` readers whose number `f` returns: a description, to be
+    /// taken apart by [`readers`](Route::readers) or [`into_sinks`](Route::into_sinks).
     ///
-    /// Begin with [`route_into`](Self::route_into), which reads them at the same time. Each reader
+    /// Start with [`route_into`](Self::route_into), which reads them at the same time. Each reader
     /// gets its items in order; nothing is cloned. Lazy: nothing is pulled before a reader is
-    /// asked, and then the reader that needs an item pulls until there is one, on the thread that
-    /// asked; see [`Reader`]. At most [`buffer`](crate::fan_out::Fanout::buffer) items are pulled and not
-    /// yet taken by a reader, 16 by default, and one is in hand; what happens then says
-    /// [`overflow`](crate::fan_out::Fanout::overflow).
+    /// asked. The reader that needs an item pulls until it gets one, on the calling thread; see
+    /// [`Reader`]. At most [`buffer`](crate::fan_out::Fanout::buffer) items (16 by default) are
+    /// pulled and not yet taken by a reader, plus one that is pulled but not yet delivered;
+    /// [`overflow`](crate::fan_out::Fanout::overflow) decides what happens when a reader falls
+    /// further behind.
     ///
-    /// **Read the readers at the same time**, on several threads or in turns. One after the other
-    /// on one thread waits for ever once the buffer of another is full, unless `overflow` says
+    /// **Read the readers at the same time**, on several threads or in turns. Read one after the
+    /// other on one thread, they wait forever once another's buffer is full, unless `overflow` says
     /// otherwise.
     ///
     /// # Panics
     ///
-    /// If `k` is 0. If `f` returns a number that is not below `k`, that is a panic of `f`, which is
-    /// raised by the reader that pulled, as one of the source is.
+    /// If `k` is 0. If `f` returns a number that is not below `k`, that counts as a panic of `f`. A
+    /// panic of `f` or of the source is raised by the reader that pulled.
     ///
     /// # Examples
     ///

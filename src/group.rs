@@ -1,4 +1,4 @@
-//! Unlike tasks, a few at a time, joined at the end: what `errgroup` is in Go.
+//! Heterogeneous tasks, a limited number at a time, joined at the end: like Go's `errgroup`.
 
 use crate::cancel::CancelToken;
 use crate::config::Workers;
@@ -15,25 +15,28 @@ use std::rc::Rc;
 
 /// Runs `f`, which spawns tasks into a group, and waits for all of them.
 ///
-/// At most `limit` tasks run at once, each on a thread of its own; they may borrow what outlives
-/// the call. The first task that fails trips the group's token, which is also
-/// [`CancelToken::current`] in each task; what has not started by then never does.
+/// At most `limit` tasks run at once, each on a separate thread; they may borrow anything that
+/// outlives the call. The first task that fails trips the group's token, which is also
+/// [`CancelToken::current`] in each task. Tasks that have not started by then never do.
 ///
-/// Inside a closure of a stage, or a task of another group, the group is a part of that: its token is a child
-/// of [`CancelToken::current`], so it is tripped with it, and has its deadline. Nothing is left out for
-/// that, as there would be nobody to tell; the tasks see it by their token. A deadline of one's own is given
-/// likewise, by a [`parallel_map_with`](crate::parallel_map_with) or a stage around the group, or by a hook:
-/// `let _hook = limit.on_cancel({ let token = g.token().clone(); move || token.cancel() })`, bound outside
-/// of the group's closure so that it outlives the tasks.
+/// Inside a closure of a stage or a task of another group, the group is part of that work: its
+/// token is a child of [`CancelToken::current`], so it is tripped with it and has its deadline.
+/// This does not make the group skip a task, as it could not report that; the tasks see it by their
+/// token. To add another deadline, put a [`parallel_map_with`](crate::parallel_map_with) or a stage
+/// around the group, or use a hook:
+/// `let _hook = limit.on_cancel({ let token = g.token().clone(); move || token.cancel() })`, bound
+/// outside the group's closure so that it outlives the tasks.
 ///
 /// # Panics
 ///
-/// If `limit` is 0. If a task panics, or a hook on the token, the token is tripped, and the first
-/// payload is raised when all tasks are done. If `f` panics, the token is tripped, and the panic goes on when they are.
+/// If `limit` is 0. If a task or a hook on the token panics, the token is tripped, and the first
+/// payload is raised when all tasks are done. If `f` panics, the token is tripped, and the panic
+/// continues when all tasks are done.
 ///
 /// # Errors
 ///
-/// The error of the task that failed first in time: later ones may be no more than its echo. See
+/// The error of the task that failed first in time; later errors may be mere consequences. See
+/// [`group_all`] for all of them.
 /// [`group_all`] for all of them.
 ///
 /// # Examples
@@ -66,7 +69,7 @@ where
     }
 }
 
-/// [`group`], but no error stops anything, and all of them come back.
+/// As [`group`], but no error stops anything, and all errors are returned.
 ///
 /// # Panics
 ///
@@ -101,7 +104,7 @@ where
     Err(errors.into_iter().map(|(_, error)| error).collect())
 }
 
-/// Where tasks are spawned: the argument of the closure of [`group`] and [`group_all`].
+/// The handle that spawns tasks: the argument of the closure of [`group`] and [`group_all`].
 pub struct Group<'scope, 'env: 'scope, E> {
     leases: Leases,
     shared: Arc<GroupShared<E>>,
@@ -115,7 +118,7 @@ struct GroupShared<E> {
     fails_fast: bool,
     token: CancelToken,
     state: Mutex<GroupState<E>>,
-    /// A task has ended.
+    /// Notified when a task has ended.
     room: Condvar,
 }
 
@@ -125,7 +128,7 @@ struct GroupState<E> {
     failed: bool,
     /// Something in a task was cut short.
     cut: bool,
-    /// With the number of the task, in the order of time.
+    /// Each with the number of its task, in the order of time.
     errors: Vec<(usize, E)>,
     panic: Option<Payload>,
 }
@@ -142,10 +145,10 @@ impl<E> fmt::Debug for Group<'_, '_, E> {
 }
 
 impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
-    /// Runs `task` on a thread of its own; blocks while `limit` tasks are running.
+    /// Runs `task` on a separate thread; blocks while `limit` tasks are running.
     ///
-    /// After a failure the task is dropped and not run. Where no thread can be started it runs
-    /// here.
+    /// After a failure the task is dropped without running. If no thread can be started, it runs on
+    /// this thread.
     pub fn spawn<F>(&self, task: F)
     where
         F: FnOnce() -> Result<(), E> + Send + 'scope,
@@ -162,12 +165,12 @@ impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
         self.launch(number, task);
     }
 
-    /// Runs `task` on a thread of its own if fewer than `limit` tasks are running; does not block.
+    /// Runs `task` on a separate thread if fewer than `limit` tasks are running; does not block.
     ///
     /// # Errors
     ///
-    /// Gives the task back if the limit is reached. After a failure the task is dropped, as
-    /// [`spawn`](Self::spawn) does.
+    /// Returns the task if the limit is reached. After a failure the task is dropped, as by
+    /// [`spawn`](Self::spawn).
     ///
     /// # Examples
     ///
@@ -200,7 +203,7 @@ impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
         Ok(())
     }
 
-    /// The group's token: tripped by the first failure; tripping it asks all tasks to end.
+    /// The group's token. The first failure trips it; tripping it asks all tasks to end.
     pub fn token(&self) -> &CancelToken {
         &self.shared.token
     }
@@ -251,7 +254,7 @@ impl<E> GroupShared<E> {
         self.room.notify_all();
         lost.into_iter().for_each(unwind::bury); // not under the lock
         if failed {
-            // A hook of the user's may panic.
+            // A hook of the user may panic.
             let panic = self.token.trip(Cancelled::default());
             let lost = unwind::keep(&mut self.state.lock().panic, panic);
             lost.into_iter().for_each(unwind::bury);

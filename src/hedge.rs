@@ -1,4 +1,4 @@
-//! Several ways to the same answer, and the first that gives one; and a second try for what is slow.
+//! Several ways to the same answer, of which the first to answer wins; and a second try for slow items.
 //!
 //! ```text
 //! replica 1   [ask------------------x     its token is tripped when there is an answer
@@ -6,8 +6,9 @@
 //! run()                          answer
 //! ```
 //!
-//! [`hedge`](crate::Fanfold::hedge) races replicas; [`hedge_slow`](crate::Stage::hedge_slow) runs a slow item of a stage a
-//! second time. When that happens, and how much extra load it may be, is told by a [`HedgePolicy`].
+//! [`hedge`](crate::Fanfold::hedge) races replicas; [`hedge_slow`](crate::Stage::hedge_slow) runs a
+//! slow item of a stage a second time. A [`HedgePolicy`] sets when that happens, and how much extra
+//! load it may cause.
 //!
 //! # Examples
 //!
@@ -35,10 +36,10 @@ use crate::runtime::registry;
 use std::fmt;
 use std::time::Duration;
 
-/// One way to an answer, whatever its type was; made by [`replica`].
+/// One way to an answer, as a boxed closure of any type; made by [`replica`].
 pub type Replica<'a, T, E> = Box<dyn FnOnce(CancelToken) -> Result<T, E> + Send + 'a>;
 
-/// Boxes a replica, so that unlike ones can stand in one list.
+/// Boxes a replica, so that closures of different types fit into one list.
 ///
 /// # Examples
 ///
@@ -58,20 +59,20 @@ pub fn replica<'a, T, E>(
     Box::new(f)
 }
 
-/// Says that this one does the work: the others that race for the same result are tripped.
+/// Claims the work for this replica: the others that race for the same result are tripped.
 ///
-/// For the replicas of a [hedge](crate::Fanfold::hedge), with the token that each is given; and for an item of
-/// a [`hedge_slow`](crate::Stage::hedge_slow) stage and its copy, with [`CancelToken::current`]. The first that claims goes on, and every
-/// other gets the error, or finds its token tripped. So a request may be sent to two queues, and
-/// whichever reaches its turn first tells the other not to bother: these are the tied requests of
-/// Dean and Barroso, *The Tail at Scale* (2013). If the one that has claimed fails, the claim is
-/// void, and a replica that was not started yet may be.
+/// For the replicas of a [hedge](crate::Fanfold::hedge), with the token that each is given; and for
+/// an item of a [`hedge_slow`](crate::Stage::hedge_slow) stage and its copy, with
+/// [`CancelToken::current`]. The first to claim goes on; every other gets the error, or finds its
+/// token tripped. So a request can be sent to two queues, and the copy that is served first cancels
+/// the other. These are the tied requests of Dean and Barroso, *The Tail at Scale* (2013). If the
+/// claimant fails, its claim is void, and a replica that was not started yet may start.
 ///
-/// Where nothing races, this is [`check`](CancelToken::check).
+/// If nothing races, this is [`check`](CancelToken::check).
 ///
 /// # Errors
 ///
-/// [`Cancelled`] if the token is tripped, or another has claimed.
+/// [`Cancelled`] if the token is tripped, or another replica has claimed the work.
 ///
 /// # Examples
 ///
@@ -80,7 +81,7 @@ pub fn replica<'a, T, E>(
 ///
 /// let replicas = ["a", "b"].map(|name| {
 ///     move |token: CancelToken| -> Result<&'static str, Cancelled> {
-///         hedge::claim(&token)?; // before the work that must not be done twice
+///         hedge::claim(&token)?; // before work that must not be done twice
 ///         Ok(name)
 ///     }
 /// });
@@ -127,7 +128,7 @@ impl<I: Iterator> Hedge<I> {
         }
     }
 
-    /// Starts the next replica when none has answered in `delay`, or at once when one fails.
+    /// Starts the next replica when none has answered within `delay`, or at once when one fails.
     pub fn after(self, delay: Duration) -> Self {
         Hedge {
             delay: StartDelay::Fixed(delay),
@@ -137,9 +138,9 @@ impl<I: Iterator> Hedge<I> {
 
     /// As [`after`](Self::after), with the policy's delay and within its budget.
     ///
-    /// What each answer took is recorded in the policy. A replica that is started because another
-    /// has failed is no hedge, and costs no budget. While the policy has no delay (in its warm-up), or
-    /// when the budget is spent, only a failure starts the next one.
+    /// The time of each answer is recorded in the policy. A replica that is started because another
+    /// has failed is not a hedge, and costs no budget. While the policy has no delay (in its
+    /// warm-up), or when the budget is spent, only a failure starts the next one.
     ///
     /// # Examples
     ///
@@ -147,7 +148,7 @@ impl<I: Iterator> Hedge<I> {
     /// use fanfold::{CancelToken, Fanfold, HedgePolicy};
     /// use std::time::Duration;
     ///
-    /// // One for the whole program.
+    /// // One policy for the whole program.
     /// let policy = HedgePolicy::after(Duration::from_millis(20)).budget(0.05);
     ///
     /// let ask = |token: CancelToken| token.check().map(|()| 42);
@@ -162,7 +163,7 @@ impl<I: Iterator> Hedge<I> {
         }
     }
 
-    /// Starts no more than `k` replicas in all.
+    /// Starts at most `k` replicas in total.
     ///
     /// # Panics
     ///
@@ -180,7 +181,7 @@ impl<I: Iterator> Hedge<I> {
         }
     }
 
-    /// Gives up when there is no answer in `time`, from the call of [`run`](Self::run) on.
+    /// Gives up if there is no answer within `time` after the call of [`run`](Self::run).
     pub fn timeout(self, time: Duration) -> Self {
         Hedge {
             timeout: Some(time),
@@ -188,7 +189,7 @@ impl<I: Iterator> Hedge<I> {
         }
     }
 
-    /// Names it, for [`testing::assert_quiescent`](crate::testing::assert_quiescent).
+    /// Names the hedge, for [`testing::assert_quiescent`](crate::testing::assert_quiescent).
     pub fn named(self, name: impl Into<String>) -> Self {
         Hedge {
             name: name.into(),
@@ -202,8 +203,7 @@ impl<I: Iterator> Hedge<I> {
         self
     }
 
-    /// Makes it one by itself, although it runs in the middle of something; see
-    /// [`Stage::detached`](crate::Stage::detached).
+    /// Detaches the hedge from the work in which it runs; see [`Stage::detached`](crate::Stage::detached).
     pub fn detached(self) -> Self {
         Hedge {
             detached: true,
@@ -219,8 +219,7 @@ impl<I: Iterator> Hedge<I> {
         }
     }
 
-    /// Has [`run`](WaitingHedge::run) wait until every replica that was started has returned. The last
-    /// option.
+    /// Makes [`run`](WaitingHedge::run) wait until every started replica has returned. The last option.
     ///
     /// Then replicas may borrow, and nothing of them is left behind.
     ///
@@ -239,13 +238,13 @@ impl<I: Iterator> Hedge<I> {
 
     /// Runs the replicas, and returns the first answer.
     ///
-    /// Without [`after`](Self::after) all are started at once. The iterator is pulled on this thread, and
-    /// only for replicas that are started. Each gets a token; those of the losers are tripped as soon as
-    /// there is an answer, and their threads go back to the pool when they return.
+    /// Without [`after`](Self::after) all are started at once. The iterator is pulled on this
+    /// thread, and only for replicas that are started. Each gets a token. The tokens of the losers
+    /// are tripped as soon as there is an answer, and their threads go back to the pool when they return.
     ///
-    /// The tokens are also tripped with [`CancelToken::current`] of the caller: in a closure of a stage
-    /// with that stage. Where no thread can be started, a replica runs here, and the next one after it; then
-    /// the [time](Self::timeout) is looked at in between.
+    /// The tokens are also tripped with the caller's [`CancelToken::current`]: in a closure of a
+    /// stage, with that stage. If no thread can be started, a replica runs on this thread and the
+    /// next one after it; the [timeout](Self::timeout) is then checked in between.
     ///
     /// # Panics
     ///
@@ -253,8 +252,8 @@ impl<I: Iterator> Hedge<I> {
     ///
     /// # Errors
     ///
-    /// [`HedgeError`] if all replicas fail, with what each has failed with; if there is none; if the
-    /// time is over; or if a token is tripped.
+    /// [`HedgeError`] if all replicas fail, with the failure of each; if there is no replica; if
+    /// the time limit passes; or if a token is tripped.
     ///
     /// # Examples
     ///
@@ -269,7 +268,7 @@ impl<I: Iterator> Hedge<I> {
     ///     }
     /// });
     /// let answer = servers.into_iter().hedge().after(Duration::from_millis(5)).run();
-    /// assert_eq!(answer, Ok(0)); // the second one was quicker
+    /// assert_eq!(answer, Ok(0)); // the second one was faster
     /// ```
     pub fn run<T, E>(self) -> Result<T, HedgeError<E>>
     where
@@ -299,10 +298,10 @@ pub struct WaitingHedge<I> {
 }
 
 impl<I: Iterator> WaitingHedge<I> {
-    /// Runs the replicas, and returns the first answer when all that were started have returned.
+    /// Runs the replicas, and returns the first answer when all started replicas have returned.
     ///
-    /// As [`Hedge::run`] otherwise. A replica that does not heed its token holds this up, also beyond
-    /// the [time-out](Hedge::timeout).
+    /// Otherwise as [`Hedge::run`]. A replica that ignores its token delays the return, even beyond
+    /// the [timeout](Hedge::timeout).
     ///
     /// # Panics
     ///
@@ -328,7 +327,7 @@ impl<I: Iterator> WaitingHedge<I> {
     }
 }
 
-/// Starts the tasks with `lease`, until there is an answer.
+/// Starts the tasks with `lease` until there is an answer.
 fn run<'a, I, T, E>(hedge: Hedge<I>, lease: impl Fn(ReplicaTask<'a>)) -> Result<T, HedgeError<E>>
 where
     I: Iterator,
@@ -347,7 +346,7 @@ where
         return Err(HedgeError::cancelled(Vec::new()));
     }
     let (delay, max_replicas) = (hedge.delay, hedge.max_replicas);
-    // Fused, so that it is not asked again after its end.
+    // Fused, so that the iterator is not called again after its end.
     let mut replicas = hedge.replicas.fuse();
     let next = |runner: &HedgeRunner<T, E>| {
         (runner.started < max_replicas)
@@ -355,7 +354,7 @@ where
             .flatten()
     };
     let answer = race(&mut runner, next, &delay, lease);
-    // Now, and not behind the return: a panic of theirs would leak what is returned.
+    // Dropped before the return: otherwise a panic of these drops would leak the answer.
     drop(runner);
     drop(replicas);
     answer

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(rustdoc::all)]
 
-/// The design document, compiled with the docs so that it cannot rot.
+/// The design document, compiled with the docs so that its code stays correct.
 #[cfg(doctest)]
 #[doc = include_str!("../DESIGN.md")]
 mod design {}
@@ -11,7 +11,7 @@ mod design {}
 #[doc = include_str!("../docs/reliability.md")]
 mod reliability {}
 
-/// Short programs for what comes up often.
+/// Short programs for common tasks.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/recipes.md")]
 mod recipes {}

@@ -1,4 +1,4 @@
-//! At most so many items a second, for all who share a limiter. Needs the feature `throttle`.
+//! Limits of items per second, which several users can share. Needs the feature `throttle`.
 //!
 //! ```text
 //! seconds   0         1         2
@@ -6,8 +6,9 @@
 //! the same, with a burst of 3     abc  d    e
 //! ```
 //!
-//! [`throttle`](crate::Fanfold::throttle) holds back the items of an iterator; a [`Limiter`] that is shared holds back
-//! several of them, and closures that [ask](Limiter::acquire) it. With a [`Clock`] of one's own tests need not wait.
+//! [`throttle`](crate::Fanfold::throttle) limits the items of one iterator. A shared [`Limiter`]
+//! limits several of them together, and closures that [ask](Limiter::acquire) it. With their own
+//! [`Clock`], tests need not wait.
 //!
 //! # Examples
 //!
@@ -15,7 +16,7 @@
 //! use fanfold::Fanfold;
 //! use fanfold::limiter::{Limiter, Rate};
 //!
-//! let calls = Limiter::new(Rate::from(1_000).burst(10)); // of both sources together
+//! let calls = Limiter::new(Rate::from(1_000).burst(10)); // for both sources together
 //! let (a, b) = ((0..9).throttle(&calls), (0..9).throttle(&calls));
 //! assert_eq!(a.chain(b).count(), 18);
 //! ```

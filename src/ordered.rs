@@ -1,13 +1,15 @@
-//! The scheduler of stages that run a closure for each item of a source, in order or as they arrive.
-//! `ordered/README.md` tells its protocol.
+//! The scheduler of stages that run a closure for each item of a source, in order or as results arrive.
+//! `ordered/README.md` describes its protocol.
 //!
-//! `start` starts a stage, by its `opts`. `sched` is the scheduler, which knows the types of items and results only: what
-//! lies there, and in `find`, `idle`, `execute` and `pull` what threads do with it. `runner` is the side of the job and
-//! `puller` that of the source; `shared` puts the three together. `consumer` is the side of `next()`, and `cursor` as much
-//! of it as is the same for every job and source; `near` is what it does for a source that stays on
-//! its thread, and `inline` when items are tiny. Below them, `core` is what lies under the scheduler's lock, `signals` what threads tell one another
-//! without it, `chunk` the items and results, `reorder` their order, `timed` and `timing` their limits, `copies` and `attempts`
-//! their second chance, `worker` a thread.
+//! - `start` starts a stage, by its `opts`.
+//! - `sched` is the scheduler. It knows only the types of items and results: its state is there, and what
+//!   threads do with it is in `find`, `idle`, `execute` and `pull`.
+//! - `runner` is the side of the job and `puller` that of the source; `shared` puts the three together.
+//! - `consumer` is the side of `next()`, and `cursor` the part of it that is the same for every job and
+//!   source. `near` is for a source that stays on the consumer's thread, and `inline` for tiny items.
+//! - Below them, `core` is the state under the scheduler's lock, `signals` what threads signal to one another
+//!   without it, `chunk` the items and results, and `reorder` their order. `timed` and `timing` are for time
+//!   limits, `copies` and `attempts` for second runs, `item_context` for tokens, and `worker` is one thread.
 
 pub(crate) mod attempts;
 pub(crate) mod chunk;
@@ -26,6 +28,7 @@ mod litmus;
 mod models;
 pub(crate) mod near;
 pub(crate) mod opts;
+mod permits;
 pub(crate) mod pull;
 pub(crate) mod puller;
 pub(crate) mod reorder;

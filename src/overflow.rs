@@ -1,24 +1,26 @@
-//! What happens to an item for which there is no room, and the count of those that were dropped.
+//! What happens to an item that finds no room, and the count of dropped items.
 
 use crate::sync::{Arc, AtomicU64, Ordering};
 
-/// What happens to an item for which a buffer has no room: of a [read-ahead](crate::fan_in::Readahead::overflow), or of a
+/// What happens to an item that finds no room in a buffer: of a
+/// [read-ahead](crate::fan_in::Readahead::overflow), or of a
 /// [reader](crate::fan_out::Fanout::overflow) that is slower than the others.
 ///
-/// The bound is how many items may be pulled and not yet taken: the number of
-/// [`readahead`](crate::Fanfold::readahead), or the [`buffer`](crate::fan_out::Fanout::buffer) of each reader.
+/// The bound is how many items may be pulled and not yet taken: the number given to
+/// [`readahead`](crate::Fanfold::readahead), or the [`buffer`](crate::fan_out::Fanout::buffer) of
+/// each reader.
 ///
 /// # Examples
 ///
 /// ```
 /// use fanfold::{Fanfold, Overflow};
 ///
-/// // Two readers on one thread, one after the other: with `Block` the first would wait for ever.
+/// // Two readers on one thread, one after the other: with `Block` the first would wait forever.
 /// let (even, odd) = (0..100).partition_readers(|x| x % 2 == 0).overflow(Overflow::Grow(1_000)).pair();
 /// assert_eq!(even.sum::<i32>(), 2_450);
 /// assert_eq!(odd.sum::<i32>(), 2_500);
 ///
-/// // Of a sensor only the latest value is of interest.
+/// // Only the latest value of a sensor matters.
 /// let mut latest = (0..100).readahead(1).overflow(Overflow::DropOldest);
 /// assert!(latest.next().is_some());
 /// ```
@@ -26,10 +28,10 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The source is not pulled until there is room: back-pressure. Nothing is lost.
+    /// The source is not pulled until there is room (back-pressure). Nothing is lost.
     ///
-    /// Of several readers the slowest sets the pace, so they must be read at the same time, on threads of
-    /// their own or in turns. One that is neither read nor dropped stops the others.
+    /// The slowest of several readers sets the pace, so read them at the same time, on separate
+    /// threads or in turns. A reader that is neither read nor dropped stops the others.
     #[default]
     Block,
     /// The source is always pulled. An item that finds no room is dropped and [counted](DropCount).
@@ -39,10 +41,10 @@ pub enum Overflow {
     /// [counted](DropCount).
     #[doc(alias = "drop_oldest")]
     DropOldest,
-    /// The source is always pulled, and up to so many items (at least 1) are kept, instead of the buffer.
-    /// One more is a panic that says so: of the read-ahead, after the items that are kept; of the reader
-    /// that would have to pull it, with the name of the reader that is behind, and of the others when they have
-    /// taken what was pulled for them.
+    /// The source is always pulled, and up to this many items (at least 1) are kept, in place of
+    /// the buffer. One more is a panic that says so. With a read-ahead it comes after the kept
+    /// items. With readers, the one that would have to pull raises it, naming the reader that is
+    /// behind; the others raise it when they have taken what was pulled for them.
     Grow(usize),
 }
 
@@ -55,7 +57,7 @@ impl Overflow {
         );
     }
 
-    /// Whether each item is kept.
+    /// Whether every item is kept.
     pub(crate) fn keeps_all(self) -> bool {
         matches!(self, Overflow::Block | Overflow::Grow(_))
     }
@@ -69,7 +71,7 @@ impl Overflow {
     }
 }
 
-/// How many items were dropped for want of room; can be read from any thread. Made by
+/// How many items were dropped for lack of room; can be read from any thread. Made by
 /// [`Readahead::dropped`](crate::fan_in::Readahead::dropped) and
 /// [`Reader::dropped`](crate::Reader::dropped).
 ///

@@ -1,5 +1,5 @@
-//! The parallel adaptors that run a closure for each item. Each is a *job*, one a file, and knows nothing of what runs
-//! it; `source` is what a stage pulls from.
+//! The parallel adaptors that run a closure for each item. Each is a *job* in a file of its own,
+//! and does not depend on what runs it; `source` is what a stage pulls from.
 
 pub(crate) mod filter;
 pub(crate) mod filter_map;

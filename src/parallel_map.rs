@@ -1,21 +1,21 @@
-//! The errgroup loop, in one call.
+//! The errgroup loop in one call.
 
 use crate::cancel::CancelToken;
 use crate::config::Workers;
 use crate::error::Cancelled;
 use crate::fanfold::Fanfold;
 
-/// Maps all items with a fallible `f`, up to `n` at once, and collects the results in their order.
+/// Maps all items with a fallible `f`, up to `n` at once, and collects the results in order.
 ///
-/// Blocks until all is done, so that items and closure may borrow; the calling thread is one of the
-/// `n`, so that short loops gain too. It replaces the loop that
-/// spawns a task an item, a limit, a wait and a place for the results. Nothing new is started once
-/// any item has failed; what precedes it is finished, so that it is the same error on every run.
+/// Blocks until everything is done, so items and closure may borrow. The calling thread is one of
+/// the `n`, so short loops gain too. It replaces the loop that spawns a task per item with a limit,
+/// a wait and a slot per result. Nothing new is started once any item has failed; the items before
+/// it are finished, so every run returns the same error.
 ///
-/// Called inside a closure of a stage, or a task of a group, it is a part of that: when that is cancelled,
-/// fails or is dropped, [`CancelToken::current`] is tripped in each `f`, and an `f` that heeds it ends the call
-/// with its error. Nothing is left out for that, as there is no error to tell of it; see
-/// [`parallel_map_with`] for one that stops by itself.
+/// Called inside a closure of a stage or a task of a group, it is part of that work: when that is
+/// cancelled, fails or is dropped, [`CancelToken::current`] is tripped in each `f`, and an `f` that
+/// obeys it ends the call with its error. This does not make the call skip an item, as it has no
+/// error to report that; see [`parallel_map_with`] for one that stops by itself.
 ///
 /// # Panics
 ///
@@ -43,18 +43,18 @@ where
     O: Send,
     E: Send,
 {
-    // All results are held in any case, so a bound would only keep items from being started.
+    // All results are held in any case, so a bound would only delay items.
     let stage = items.into_iter().try_par_map_ordered(n, f);
     let stage = stage.in_flight(usize::MAX).taking_part();
     stage.running_all().collect()
 }
 
-/// [`parallel_map`] under a token: gives up early when the token is tripped.
+/// As [`parallel_map`], but gives up early when the token is tripped.
 ///
-/// Then nothing new is started, and the closures that run are waited for; let them look at
-/// [`CancelToken::current`] to end sooner. The same holds for the token of what it is called in (a closure
-/// of a stage, a task of a group), so inside of these `parallel_map_with(&CancelToken::current(), ..)` stops
-/// with them.
+/// Then nothing new is started, and the call waits for the running closures; let them watch
+/// [`CancelToken::current`] to end sooner. The same holds for the token of the surrounding work (a
+/// closure of a stage, a task of a group), so `parallel_map_with(&CancelToken::current(), ..)`
+/// inside it stops with it.
 ///
 /// # Panics
 ///
@@ -62,9 +62,8 @@ where
 ///
 /// # Errors
 ///
-/// The first error of `f` by the position of its item, or [`Cancelled`], as an `E`, if the token was tripped
-/// before all was done: never a part of the results.
-///
+/// The first error of `f` by the position of its item, or [`Cancelled`], as an `E`, if the token
+/// was tripped before everything was done: never a part of the results.
 /// # Examples
 ///
 /// ```

@@ -1,10 +1,16 @@
-//! What every scheduler stands on.
+//! What every scheduler is built on.
 //!
-//! A stage is described (`plan`), starts when it is first asked (`lazy`), and lives as long as its `session`: its threads
-//! are leased from a `pool` (`lease`) and joined, at the end of a `scope` if it borrows. `control` tells them to stop, `roster`
-//! says which of them sleep, `context` what each is in the middle of, and `registry` which stages there are. The consumer sleeps
-//! until an `event`, after a short look (`spin`). `cost` measures items, `unwind` carries panics, `barrier` is the one system
-//! call, and `abreast` runs a fixed number of tasks.
+//! A stage is a description (`plan`) until it is first asked for an output, and then it starts (`lazy`). A
+//! running stage has a `session`: its threads are leased (`lease`) from a `pool` and joined at the end, or at
+//! the end of a `scope` if the stage borrows.
+//!
+//! What all running stages have in common is in `life`, and `control` tells their threads to stop. `roster`
+//! records which threads sleep, `context` what each thread is in the middle of, and `registry` which stages
+//! run. The consumer sleeps until an `event`, after it has looked around briefly (`spin`). `gauge` counts the
+//! items in flight.
+//!
+//! `cost` measures items. `barrier` is the asymmetric barrier of the handshakes, and `biased` a value that
+//! can be taken back from its borrower. `abreast` runs a fixed number of tasks.
 
 pub(crate) mod abreast;
 pub(crate) mod barrier;
@@ -13,8 +19,10 @@ pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod cost;
 pub(crate) mod event;
+pub(crate) mod gauge;
 pub(crate) mod lazy;
 pub(crate) mod lease;
+pub(crate) mod life;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod registry;

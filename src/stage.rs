@@ -1,4 +1,4 @@
-//! What is pulled by threads, or run on them: [`Stage`], what it is made of, and the scope in which it may borrow.
+//! Iterators that threads pull or run: [`Stage`], its parts, and the scope in which it may borrow.
 //!
 //! ```text
 //! Stage<Par<S, J>>     the source S, the job J (Map, Filter, FlatMap, ..) on workers; what the `par_` adaptors return
@@ -6,8 +6,9 @@
 //! Stage<MergePlan>     what `merge` returns; likewise those of `fan_in` and `batches`
 //! ```
 //!
-//! Most programs name none of these. They stand in the types of fields and in what a function returns:
-//! `Stage<impl Plan<Output = T>>` still takes options, and [`Scoped`] is a stage that borrows and is pulled by `next()`.
+//! Most programs name none of these types. They appear in the types of fields and as return types:
+//! `Stage<impl Plan<Output = T>>` still takes options, and [`Scoped`] is a stage that borrows and
+//! is pulled by `next()`.
 //!
 //! # Examples
 //!

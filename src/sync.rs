@@ -1,8 +1,8 @@
-//! The one file that names `std::sync` (or loom in its place).
+//! The only file that names `std::sync`, or loom instead of it.
 //!
-//! Everything that threads share goes through here, so that `--cfg loom` can put a model checker
-//! under the engine. Locks never poison: no lock is held while user code runs, but for the source's
-//! own `next()`, whose panic is caught inside the lock.
+//! Everything that threads share goes through here, so that `--cfg loom` can put a model checker underneath.
+//! Locks never poison: no lock is held while user code runs, except the source's lock during its own
+//! `next()`, whose panic is caught inside.
 
 #[cfg(not(loom))]
 mod imp {
@@ -20,7 +20,7 @@ mod imp {
     use std::time::Duration;
     pub(crate) use std::time::Instant;
 
-    /// Starts a thread: the one place that does, and the one that may fail.
+    /// Starts a thread: the only place that does, and one that may fail.
     pub(crate) fn spawn(
         name: &str,
         stack_size: Option<usize>,
@@ -38,7 +38,7 @@ mod imp {
         handle.thread().id() == std::thread::current().id()
     }
 
-    /// A cell that is accessed through raw pointers, as in loom.
+    /// A cell that is accessed by raw pointers, as in loom.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -100,7 +100,7 @@ mod imp {
             #[cfg(target_family = "wasm")]
             if super::alone::is_alone() {
                 super::alone::sleep(limit);
-                return guard; // nobody else is there to want the lock
+                return guard; // no other thread is there to take the lock
             }
             self.0
                 .wait_timeout(guard, limit)
@@ -128,7 +128,7 @@ mod imp {
         AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use std::sync::atomic::compiler_fence;
-    // loom's `Arc` has no `Weak`; what the models check does not hang on the counts.
+    // loom's `Arc` has no `Weak`. What the models check does not depend on the counts.
     pub(crate) use loom::thread::yield_now;
     pub(crate) use std::sync::{Arc, Weak};
     pub(crate) use std::time::Instant;
@@ -199,7 +199,7 @@ mod imp {
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
-        /// Time does not pass in a model: this is a wait without a limit.
+        /// Time does not pass in a model, so this is a wait without a limit.
         pub(crate) fn wait_timeout<'a, T>(
             &self,
             guard: MutexGuard<'a, T>,
@@ -217,14 +217,14 @@ mod imp {
         }
     }
 
-    /// Stands in for crossbeam's queue, whose atomics loom cannot see.
+    /// Replaces crossbeam's queue, whose atomics loom cannot see.
     #[derive(Debug)]
     pub(crate) struct Injector<T>(Mutex<VecDeque<T>>);
 
     pub(crate) enum Steal<T> {
         Success(T),
         Empty,
-        #[allow(dead_code)] // the real one's third answer
+        #[allow(dead_code)] // the third answer of the real queue
         Retry,
     }
 
@@ -255,7 +255,7 @@ pub(crate) use imp::*;
 #[cfg(any(loom, target_family = "wasm"))]
 pub(crate) use parker::{Parker, Unparker};
 
-/// The parker of crossbeam, of our own mutex and condition variable.
+/// The same as crossbeam's parker, with this file's mutex and condition variable.
 #[cfg(any(loom, target_family = "wasm"))]
 mod parker {
     use super::imp::{Arc, Condvar, Mutex, yield_now};
@@ -292,7 +292,7 @@ mod parker {
             }
             *token = false;
             drop(token);
-            yield_now(); // in a model, where no time passes, all there is of a nap
+            yield_now(); // in a model, where no time passes, this is all that is left of a nap
         }
     }
 
@@ -304,38 +304,37 @@ mod parker {
     }
 }
 
-/// Waits where there are no threads: those of `std` panic, even with a limit.
+/// Waits on targets without threads, where the waits of `std` panic, even with a limit.
 #[cfg(all(target_family = "wasm", not(loom)))]
 mod alone {
     use super::fixed::OnceLock;
     use std::time::Duration;
 
-    /// Whether no thread can be started here. Asked, as what says so at compile time (`atomics`) cannot be
-    /// seen by a stable compiler.
+    /// Whether no thread can be started here. Found out at run time, because a stable compiler cannot see
+    /// what says so at compile time (`atomics`).
     pub(super) fn is_alone() -> bool {
         static ALONE: OnceLock<bool> = OnceLock::new();
         *ALONE.get_or_init(|| super::spawn("fanfold-probe", None, || ()).is_err())
     }
 
-    /// At most an hour, as a wait may end early, and a sleep of more than there are nanoseconds in a `u64`
-    /// panics.
+    /// At most an hour: a wait may end early, and a sleep of more nanoseconds than fit into a `u64` panics.
     pub(super) fn sleep(limit: Duration) {
         std::thread::sleep(limit.min(Duration::from_secs(3600)));
     }
 }
 
-/// For the few process-wide tables, which no model contains: `std`'s also under loom.
+/// For the few process-wide tables, which are in no model: the types of `std`, under loom too.
 pub(crate) mod fixed {
     pub(crate) use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::sync::{MutexGuard, PoisonError};
 
-    /// Which process this is: a forked child has its parent's statics, and none of its threads.
+    /// Which process this is. A forked child has its parent's statics, and none of its threads.
     pub(crate) fn process() -> u32 {
         if cfg!(unix) { std::process::id() } else { 0 }
     }
 
-    /// A mutex that ignores poison and can lie in a `static`.
+    /// A mutex that ignores poison and can be a `static`.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
@@ -350,8 +349,8 @@ pub(crate) mod fixed {
     }
 }
 
-/// Whether this bug is planted. Only under loom, where `ci/loom.sh` names one after the other: models
-/// that pass with it prove nothing.
+/// Whether this bug is planted. Only under loom, where `ci/loom.sh` names one bug after another: models that
+/// pass with a bug prove nothing.
 #[cfg(loom)]
 pub(crate) fn bug(name: &str) -> bool {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
@@ -359,7 +358,7 @@ pub(crate) fn bug(name: &str) -> bool {
     planted.as_deref() == Some(name)
 }
 
-/// On this thread, which plants it for a litmus test on the real machine.
+/// Whether this bug is planted on this thread, for a litmus test on the real machine.
 #[cfg(all(test, not(loom)))]
 pub(crate) fn bug(name: &str) -> bool {
     PLANTED.get() == Some(name)
@@ -375,15 +374,15 @@ pub(crate) fn planted(bug: Option<&'static str>) {
     PLANTED.set(bug);
 }
 
-/// None is.
+/// No bug is planted.
 #[cfg(not(any(loom, test)))]
 #[inline(always)]
-#[allow(clippy::inline_always)] // nothing is left of it, without optimization either
+#[allow(clippy::inline_always)] // nothing is left of it, even without optimization
 pub(crate) const fn bug(_: &str) -> bool {
     false
 }
 
-/// Takes the oldest of a queue.
+/// Takes the oldest entry of a queue.
 pub(crate) fn steal<T>(queue: &Injector<T>) -> Option<T> {
     loop {
         match queue.steal() {

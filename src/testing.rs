@@ -1,4 +1,4 @@
-//! Help for the tests of programs that use this crate.
+//! Helpers for the tests of programs that use this crate.
 
 use crate::runtime::registry;
 
@@ -9,12 +9,13 @@ pub use crate::testing::manual_clock::ManualClock;
 
 /// Asserts that no stage is left that was started on behalf of this thread.
 ///
-/// A stage is left while it is running, or when it was forgotten (`mem::forget`) outside of a
-/// scope. One that has come to its end or was dropped is not: then no thread holds anything of it. One
-/// that has ended early (by an error, a panic, a token or a time-out) is left only while a closure or
-/// its source has not returned; its threads have a second to leave. A stage that is the source of
-/// another runs until it ends itself or the other is dropped. A stage belongs to the thread that called its first `next()`, and one inside a closure to the thread
-/// whose stage runs the closure, so tests that run side by side do not disturb one another.
+/// A stage is left while it is running, or if it was forgotten (`mem::forget`) outside a scope. A
+/// stage that has ended or was dropped is not left: no thread holds anything of it. A stage that
+/// has ended early (by an error, a panic, a token or a timeout) is left only while a closure or its
+/// source has not returned; its threads have a second to leave. A stage that is the source of
+/// another runs until it ends itself or the other is dropped. A stage belongs to the thread that
+/// called its first `next()`. A stage inside a closure belongs to the thread whose stage runs the
+/// closure, so tests that run in parallel do not disturb one another.
 ///
 /// # Panics
 ///

@@ -1,17 +1,17 @@
-//! Carrying a panic from where it happened to where it belongs.
+//! Carries a panic from where it happened to where it is raised.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// Runs user code. What it leaves half done is its own; ours is not touched in between.
+/// Runs user code. A panic can leave the user's data half changed, but not ours.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Payload> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
-/// Drops what may panic while it is dropped, and hands that panic back.
+/// Drops a value whose drop may panic, and returns that panic.
 pub(crate) fn discard<T>(value: T) -> Option<Payload> {
     if std::mem::needs_drop::<T>() {
         catch(|| drop(value)).err()
@@ -20,22 +20,22 @@ pub(crate) fn discard<T>(value: T) -> Option<Payload> {
     }
 }
 
-/// Drops a payload that nobody will see. Its own drop may panic, and so may what *that* throws:
-/// the second one is leaked, as an endless chain of them could be built.
+/// Drops a payload that will not be raised. Its drop may panic, and so may the drop of *that*
+/// payload: the second one is leaked, as the chain could be endless.
 pub(crate) fn bury(payload: Payload) {
     if let Some(worse) = discard(payload) {
         std::mem::forget(worse);
     }
 }
 
-/// Keeps the first panic and buries the others. Where `kept` is under a lock, see [`keep`].
+/// Keeps the first panic and drops the others. If a lock guards `kept`, see [`keep`].
 pub(crate) fn first(kept: &mut Option<Payload>, next: Option<Payload>) {
     if let Some(lost) = keep(kept, next) {
         bury(lost);
     }
 }
 
-/// Keeps the first panic, and hands another back: to be buried when no lock is held.
+/// Keeps the first panic, and returns any other, to be dropped when no lock is held.
 #[must_use]
 pub(crate) fn keep(kept: &mut Option<Payload>, next: Option<Payload>) -> Option<Payload> {
     if kept.is_none() {
@@ -45,7 +45,7 @@ pub(crate) fn keep(kept: &mut Option<Payload>, next: Option<Payload>) -> Option<
     next
 }
 
-/// Raises the panic, if there is one; while another is under way it is buried.
+/// Raises the panic, if there is one; during another panic it is dropped.
 pub(crate) fn raise(panic: Option<Payload>) {
     match panic {
         Some(panic) if std::thread::panicking() => bury(panic),

@@ -1,4 +1,4 @@
-//! A source that its consumers feed: work that finds more work.
+//! A source that its consumers feed: for work that finds more work.
 //!
 //! ```text
 //! worklist([a])   a           b c                 |     the queue is empty and no work item is left: the end
@@ -20,20 +20,19 @@
 //! });
 //! assert!(visited.eq(1..16));
 //! ```
-// # Who acts
+// # Actors
 //
-// Under one lock lie the queue and the number of tickets that are alive. [`Worklist`] takes an item
-// out and makes its ticket in one step, a push adds one, and the drop of a ticket takes it off the
-// number. So the source is over exactly when the queue is empty and no ticket is alive: nobody is
-// left who could push. It cannot be over too early, as who pushes holds a ticket while he does so;
-// and that a ticket is dropped is left to no one's good will: it happens on success, on an error and
-// on a panic.
+// One lock guards the queue and the number of live pushers (each work item has one).
+// [`Worklist`] takes an item out and makes its pusher in one step, a push adds an item, and the
+// drop of a pusher decrements the number. So the source is over exactly when the queue is empty and
+// no pusher is alive, since nothing else can push. It cannot end too early, because a push needs a
+// live pusher. It cannot fail to end, because a pusher is dropped on success, on an error and on a panic.
 //
-// The consumer sleeps as told in [`event`](crate::runtime::event); it is notified by a push, and by the
-// last ticket's drop. A push never waits: who waits for room in a queue that only he would empty
-// waits for ever.
+// The consumer sleeps as described in [`event`](crate::runtime::event). A push notifies it, and so
+// does the drop of the last pusher. A push never waits: the pushing thread may be the only one that
+// empties the queue, and would wait forever.
 //
-// The wait ends when the stage that pulls the source ends; the source goes on when it is asked again.
+// The wait ends when the stage that pulls the source ends; the source continues when it is asked again.
 
 pub use crate::error::{BudgetExhausted, PushError};
 
@@ -45,21 +44,22 @@ use std::ops::{Deref, DerefMut};
 
 /// Makes a source that its consumers feed: for work that finds more work, such as a crawl.
 ///
-/// It yields [`WorkItem`]s: items to which more can be [pushed](WorkItem::push), from the closure of a stage
-/// or from the loop that consumes it. It ends when the queue is empty and no lead is left; what holds
-/// a lead may still push. While that is so and the queue is empty, `next()` blocks.
+/// It yields [`WorkItem`]s: items to which more can be [pushed](WorkItem::push), from the closure
+/// of a stage or from the loop that consumes it. It ends when the queue is empty and no work item
+/// or [`Pusher`] is left, because these may still push. While the queue is empty and one is left, `next()` blocks.
 ///
 /// Items are given out in the order in which they were pushed, so a tree is crawled level by level.
-/// The seeds are collected by the call; nothing else happens before the first `next()`. The queue
-/// holds what was pushed and not given out yet, without a bound unless
-/// [`capacity`](Worklist::buffer) or [`budget`](Worklist::budget) sets one.
+/// The call collects the seeds; nothing else happens before the first `next()`. The queue holds the
+/// items that were pushed and not given out yet, without a bound unless
+/// [`buffer`](Worklist::buffer) or [`budget`](Worklist::budget) sets one.
 ///
-/// A stage behind it delivers finished results while the source waits, and its end ends the wait.
+/// The next stage delivers finished results while the source waits, and its end ends the wait.
 ///
-/// **A lead that is kept stops the end from coming.** Who collects the leads themselves, groups them
-/// in windows, or keeps one in an outer variable while asking for the next waits for ever; so does a
-/// [`local`](crate::Fanfold::local) stage whose results carry tickets. Let the closure return what it
-/// made of the lead, and the loop drop each ticket before it goes on.
+/// **A work item that is kept prevents the end.** A program that collects the work items
+/// themselves, groups them in windows, or keeps one in an outer variable while asking for the next
+/// waits forever; so does a [`local`](crate::Fanfold::local) stage whose results carry [`Pusher`]s.
+/// Let the closure return what it made of the work item, and let the loop drop each pusher before
+/// it goes on.
 ///
 /// # Complexity
 ///
@@ -72,7 +72,7 @@ use std::ops::{Deref, DerefMut};
 /// ```
 /// use fanfold::{Fanfold, worklist};
 ///
-/// // the folders of this crate
+/// // the directories of this crate
 /// let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
 /// let files = worklist([root]).par_map_ordered(4, |dir| {
 ///     let mut files = 0;
@@ -103,13 +103,13 @@ use std::ops::{Deref, DerefMut};
 ///
 /// let mut seen = BTreeSet::from([1]);
 /// let pages = worklist([1]).par_map_unordered(4, |page| {
-///     let (page, ticket) = page.into_parts();
-///     (links(page), ticket)
+///     let (page, pusher) = page.into_parts();
+///     (links(page), pusher)
 /// });
-/// for (links, ticket) in pages {
+/// for (links, pusher) in pages {
 ///     for link in links {
 ///         if seen.insert(link) {
-///             ticket.push(link).expect("the queue has no bound");
+///             pusher.push(link).expect("the queue has no bound");
 ///         }
 ///     }
 /// }
@@ -137,8 +137,8 @@ pub fn worklist<T>(seeds: impl IntoIterator<Item = T>) -> Worklist<T> {
 
 /// A source that its consumers feed; made by [`worklist()`].
 ///
-/// When it is dropped, what is still in the queue is dropped, and so is what is pushed later: nobody
-/// would get it.
+/// Its drop drops the items in the queue. Items that are pushed later are dropped too, as they
+/// cannot be given out.
 #[must_use = "it is lazy: nothing is given out before the first `next()`"]
 pub struct Worklist<T> {
     shared: Arc<WorklistShared<T>>,
@@ -149,13 +149,13 @@ struct WorklistShared<T>(Mutex<WorklistState<T>>);
 
 struct WorklistState<T> {
     queue: VecDeque<T>,
-    /// How many tickets there are.
+    /// How many pushers there are.
     alive: usize,
     capacity: usize,
     budget: usize,
-    /// How many items there were in all, seeds included.
+    /// How many items there were in total, seeds included.
     accepted: usize,
-    /// How many of them the budget has not let in.
+    /// How many items the budget has refused.
     refused: usize,
     /// The source was dropped.
     closed: bool,
@@ -189,8 +189,8 @@ impl<T> WorklistState<T> {
 impl<T> Worklist<T> {
     /// Bounds how many items may be in the queue: pushed and not given out yet.
     ///
-    /// A push beyond it gives its item back, as [`PushError::Full`]; it does not block, as it may well
-    /// be that only the one who pushes would make room. Seeds are let in in any case, and count.
+    /// A push beyond the bound returns its item, as [`PushError::Full`]. It does not block, because
+    /// the pushing thread may be the only one that could make room. Seeds are always accepted, and count.
     ///
     /// # Panics
     ///
@@ -210,18 +210,19 @@ impl<T> Worklist<T> {
     pub fn buffer(self, n: usize) -> Self {
         assert!(
             n > 0,
-            "the capacity of a worklist must be at least 1: leave it out for a queue without a bound"
+            "the buffer of a worklist must be at least 1: leave it out for a queue without a bound"
         );
         self.shared.0.lock().capacity = n;
         self
     }
 
-    /// Bounds how many items are given out in all, seeds included: against work that never stops
+    /// Bounds how many items are given out in total, seeds included: against work that never stops
     /// finding more.
     ///
-    /// A push beyond it gives its item back, as [`PushError::Budget`]. The source ends when what is in
-    /// the queue by then is done; and if anything was refused it yields, last of all, an
-    /// [`BudgetExhausted`]. So its items are `Result`s: a budget that was too small cannot be overlooked.
+    /// A push beyond the bound returns its item, as [`PushError::Budget`]. The source ends when the
+    /// items that are then in the queue are done. If anything was refused, it yields a
+    /// [`BudgetExhausted`] last. So its items are `Result`s: a budget that was too small cannot be
+    /// overlooked.
     ///
     /// # Panics
     ///
@@ -234,7 +235,7 @@ impl<T> Worklist<T> {
     ///
     /// let endless = worklist([0]).budget(100).try_par_map_ordered(4, |number| {
     ///     let number = number?;
-    ///     let _ = number.push(*number + 1); // whether it is let in or not
+    ///     let _ = number.push(*number + 1); // whether it is accepted or not
     ///     Ok::<_, fanfold::worklist::BudgetExhausted>(*number)
     /// });
     /// let (numbers, errors): (Vec<_>, Vec<_>) = endless.partition(|number| number.is_ok());
@@ -261,7 +262,7 @@ impl<T> Worklist<T> {
     }
 }
 
-// Not `FusedIterator`: the `None` of a wait that was interrupted is not the last word.
+// Not `FusedIterator`: after an interrupted wait, `next()` returns `None` before the end.
 impl<T> Iterator for Worklist<T> {
     type Item = WorkItem<T>;
 
@@ -273,7 +274,7 @@ impl<T> Iterator for Worklist<T> {
                     let shared = Arc::clone(&self.shared);
                     return Some(WorkItem {
                         item,
-                        ticket: Pusher { shared },
+                        pusher: Pusher { shared },
                     });
                 }
                 NextItem::Over => return None,
@@ -316,12 +317,12 @@ impl<T> fmt::Debug for Worklist<T> {
     }
 }
 
-/// A [`Worklist`] that says so when it was stopped; made by [`Worklist::budget`].
+/// A [`Worklist`] that reports when it was stopped; made by [`Worklist::budget`].
 #[derive(Debug)]
 #[must_use = "it is lazy: nothing is given out before the first `next()`"]
 pub struct BudgetedWorklist<T> {
     worklist: Worklist<T>,
-    /// That it was stopped has been said.
+    /// Whether the stop has been reported.
     told: bool,
 }
 
@@ -362,7 +363,7 @@ impl<T> Iterator for BudgetedWorklist<T> {
         let high = if state.is_over() {
             usize::from(!self.told && state.refused > 0)
         } else {
-            // what may still be pushed, and the last word
+            // what may still be pushed, and the final error
             let more = state.budget.saturating_sub(state.accepted);
             queued.saturating_add(more).saturating_add(1)
         };
@@ -372,8 +373,8 @@ impl<T> Iterator for BudgetedWorklist<T> {
 
 /// An item of a [`Worklist`], to which more can be pushed. It derefs to the item.
 ///
-/// The source does not end while it is there. Methods of the item that are called `push` or
-/// `into_parts` are reached by `(*lead).push(..)`.
+/// The source does not end while the work item exists. To call a method of the item that is named
+/// `push` or `into_parts`, write `(*lead).push(..)`.
 ///
 /// # Examples
 ///
@@ -389,38 +390,38 @@ impl<T> Iterator for BudgetedWorklist<T> {
 #[derive(Debug)]
 pub struct WorkItem<T> {
     item: T,
-    ticket: Pusher<T>,
+    pusher: Pusher<T>,
 }
 
 impl<T> WorkItem<T> {
     /// Adds an item to the source.
     ///
-    /// It never blocks. When the source has been dropped, because its stage has ended early, the item
+    /// It never blocks. If the source has been dropped, because its stage has ended early, the item
     /// is dropped.
     ///
     /// # Errors
     ///
     /// [`PushError`], with the item, if the queue is full or the budget is spent. Without
-    /// [`capacity`](Worklist::buffer) and [`budget`](Worklist::budget) there is no error.
+    /// [`buffer`](Worklist::buffer) and [`budget`](Worklist::budget) there is no error.
     pub fn push(&self, more: T) -> Result<(), PushError<T>> {
-        self.ticket.push(more)
+        self.pusher.push(more)
     }
 
-    /// Takes the item out. The ticket can be sent on, with the result of a closure for example; the
-    /// source does not end while it is there.
+    /// Takes the item out. The [`Pusher`] can be passed on, for example with the result of a
+    /// closure; the source does not end while it exists.
     ///
     /// # Examples
     ///
     /// ```
     /// let mut source = fanfold::worklist([String::from("a")]);
-    /// let (item, ticket) = source.next().unwrap().into_parts();
-    /// ticket.push(item + "b").unwrap();
-    /// drop(ticket);
+    /// let (item, pusher) = source.next().unwrap().into_parts();
+    /// pusher.push(item + "b").unwrap();
+    /// drop(pusher);
     /// assert_eq!(*source.next().unwrap(), "ab");
     /// assert!(source.next().is_none());
     /// ```
     pub fn into_parts(self) -> (T, Pusher<T>) {
-        (self.item, self.ticket)
+        (self.item, self.pusher)
     }
 }
 
@@ -438,7 +439,7 @@ impl<T> DerefMut for WorkItem<T> {
     }
 }
 
-/// The right to push to a [`Worklist`], and the reason why it has not ended yet; made by
+/// The right to push to a [`Worklist`], which does not end while this exists; made by
 /// [`WorkItem::into_parts`].
 #[must_use = "when it is dropped, nothing can be pushed any more"]
 pub struct Pusher<T> {

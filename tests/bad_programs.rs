@@ -1,13 +1,13 @@
-//! What must not compile does not, in words that help; its twin in `ui_good`, the way out, compiles
-//! and runs (`ui.rs`).
+//! Programs that must not compile do not, with a message that helps; the twin of each in `ui_good`, which
+//! shows the fix, compiles and runs (`house/ui.rs`).
 //!
-//! It starts a compiler for each program, so plain `cargo test` leaves it out and `.ci/run` does not. The words are
-//! the compiler's own and change with it, so they are compared on one version only. To take down new ones:
+//! This starts a compiler for each program, so plain `cargo test` leaves it out; `.ci/run` runs it. The
+//! messages change with the compiler, so they are compared on one version only. To record new ones:
 //! `TRYBUILD=overwrite cargo test --test bad_programs`.
 
 use std::process::Command;
 
-/// The compiler whose words are in the `.stderr` files.
+/// The compiler whose messages are in the `.stderr` files.
 const COMPILER: &str = "rustc 1.95.";
 
 fn is_the_compiler() -> bool {

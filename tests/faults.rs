@@ -1,10 +1,10 @@
-//! One fault at every step of a run: a panic, a cancellation, a drop; and threads, closures and processes
+//! One fault at every step of a run (a panic, a cancellation, a drop), and threads, closures and processes
 //! that do not do what they should.
 //!
 //! User code runs at many places: the source, the closure, `init`, a clone, and the drop of everything that
 //! a stage holds. Each is a *step*. A run is done once to count its steps, and then once more for each of
-//! them, with the fault there. Afterwards nothing hangs, all was dropped exactly once, the very panic was
-//! raised, and no stage is left. Random cases are the business of `laws.rs`, chains that of `stress.rs`.
+//! them, with the fault there. Afterwards nothing hangs, everything has been dropped exactly once, the
+//! original panic has been raised, and no stage is left. `laws.rs` covers random cases, `stress.rs` chains.
 
 mod support;
 
@@ -30,11 +30,11 @@ enum Deed {
     Panic,
     /// A token of the stage is tripped.
     Cancel,
-    /// The stage is dropped, and the step is not over before that has begun.
+    /// The stage is dropped, and the step does not end before the drop has begun.
     Drop,
 }
 
-/// One run, and what is done at one of its steps.
+/// One run, and the fault at one of its steps.
 #[derive(Clone, Debug)]
 struct Run(Arc<Inner>);
 
@@ -78,7 +78,7 @@ impl Run {
     fn step(&self) {
         let inner = &*self.0;
         let step = inner.steps.fetch_add(1, Ordering::SeqCst) + 1;
-        // Who unwinds already must not panic again.
+        // A thread that is already unwinding must not panic again.
         if step != inner.at || std::thread::panicking() {
             return;
         }
@@ -162,7 +162,7 @@ struct Thing {
 }
 
 impl Thing {
-    /// Called on what a closure is to hold as a whole, not field by field.
+    /// Called on a value that a closure is to capture as a whole, not field by field.
     fn value(&self) -> u64 {
         self.value
     }
@@ -205,7 +205,7 @@ impl Iterator for Origin {
     }
 }
 
-/// What a line yields, whatever it is.
+/// What a line yields, of whatever kind.
 #[derive(Debug)]
 struct Out {
     things: Vec<Thing>,
@@ -243,7 +243,7 @@ impl From<Result<Thing, ItemError>> for Out {
     }
 }
 
-/// An iterator of any kind; with a time, one that looks up in between.
+/// An iterator of any kind; given a duration, a stage waits no longer than that.
 type Line = Box<dyn FnMut(Option<Duration>) -> Result<Option<Out>, NotReady>>;
 
 fn stage<P>(mut stage: Stage<P>, run: &Run) -> Line
@@ -264,14 +264,14 @@ fn plain<I: Iterator<Item: Into<Out>> + 'static>(mut iter: I) -> Line {
     Box::new(move |_| Ok(iter.next().map(Into::into)))
 }
 
-/// What may become of the panic.
+/// What may happen to the panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It is raised.
     Raised,
     /// It may be a value instead.
     Value,
-    /// It may lose: to a copy that succeeds, or to an error before it.
+    /// It may lose to a copy that succeeds, or to an earlier error.
     May,
 }
 
@@ -487,7 +487,7 @@ const OTHERS: &[Kind] = &[
     },
 ];
 
-/// One output, of a call that does it all.
+/// One output, of a call that does everything.
 fn once(f: impl FnOnce() -> Vec<Thing> + 'static) -> Line {
     let mut f = Some(f);
     Box::new(move |_| Ok(f.take().map(|f| f().into())))
@@ -506,7 +506,7 @@ const CALLS: &[Kind] = &[
                 }
                 _ => fanfold::parallel_map(run.source(), n, result).expect("nothing fails"),
             };
-            drop(f); // behind the return its panic would leak what is returned (rust #47949)
+            drop(f); // dropped after the return, its panic would leak the returned value (rust #47949)
             things
         })
     }),
@@ -548,7 +548,7 @@ const CALLS: &[Kind] = &[
     },
     Kind {
         ordered: false,
-        ..kind("split", |run| {
+        ..kind("partition_readers", |run| {
             let run = run.clone();
             once(move || {
                 let keep = run.keep();
@@ -612,7 +612,7 @@ const CALLS: &[Kind] = &[
     },
 ];
 
-/// A key of which to compare and to drop are steps too.
+/// A key whose comparison and drop are steps too.
 #[derive(Debug)]
 struct Key(u64, Run);
 
@@ -643,12 +643,12 @@ impl Drop for Key {
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug, Default)]
 struct Seen {
     values: Vec<u64>,
     panics: Vec<u64>,
-    /// Payloads that are none of ours.
+    /// Payloads that are not ours.
     thrown: usize,
     failures: usize,
 }
@@ -668,7 +668,7 @@ impl Seen {
     }
 }
 
-/// Does the run to its end, or to the drop.
+/// Consumes the run to its end, or to the drop.
 fn consume(run: &Run, make: fn(&Run) -> Line) -> Seen {
     let mut seen = Seen::default();
     let mut line = make(run);
@@ -697,7 +697,7 @@ fn consume(run: &Run, make: fn(&Run) -> Line) -> Seen {
     seen
 }
 
-/// Whether `part` is some of `whole`, each no more often than there.
+/// Whether `part` is a sub-multiset of `whole`.
 fn is_part(part: &[u64], whole: &[u64]) -> bool {
     let count = |list: &[u64], value| list.iter().filter(|other| **other == value).count();
     part.iter()
@@ -739,12 +739,12 @@ fn check(kind: &Kind, run: &Run, seen: &Seen, want: &[u64]) {
     }
 }
 
-/// No thread can have a stack of three quarters of all addresses.
+/// A pool without threads: none can have a stack of three quarters of the address space.
 fn barren() -> Pool {
     Pool::builder().stack_size(usize::MAX / 4 * 3).build()
 }
 
-/// With one, two and three workers, and with none but the consumer.
+/// With one, two and three workers, and with the consumer alone.
 fn at_every_step(kinds: &'static [Kind], deed: Deed) {
     for kind in kinds {
         for (n, alone) in [(1, false), (2, false), (3, false), (2, true)] {
@@ -814,8 +814,8 @@ fn a_cancellation_at_every_step_of_a_whole_call() {
 
 // ---- payloads, hooks
 
-/// Several closures panic, and their payloads are dropped, the losers' inside. Whenever one of all
-/// these drops panics too, one payload comes out, and it is ours.
+/// Several closures panic, and their payloads are dropped, the losing ones inside the stage. Whenever one
+/// of these drops panics too, one payload comes out, and it is ours.
 #[test]
 fn a_panic_at_every_step_where_closures_panic_anyway() {
     fn throws(run: &Run) -> impl Fn(Thing) -> Thing + Send + Sync + use<> {
@@ -859,7 +859,7 @@ fn a_panic_at_every_step_where_closures_panic_anyway() {
                     steps = run.0.steps.load(Ordering::SeqCst);
                     assert_eq!((seen.thrown, &*seen.panics), (1, &[][..]));
                 }
-                // Where it was the consumer who dropped the payload it hears of that too.
+                // Where the consumer dropped the payload, it gets that panic too.
                 let heard = seen.thrown + seen.panics.len();
                 assert!(
                     (1..=2).contains(&heard) && seen.thrown <= 1,
@@ -874,7 +874,7 @@ fn a_panic_at_every_step_where_closures_panic_anyway() {
     }
 }
 
-/// Waits to be told by a hook on the token of the running item, which panics then.
+/// Waits for a hook on the token of the running item, which then panics.
 fn listen(i: u64, hooked: &Counter) {
     let told = Gate::new();
     let _hook = CancelToken::current().on_cancel({
@@ -902,7 +902,7 @@ fn heard<T>(mut iter: impl Iterator<Item = T>) -> usize {
 }
 
 #[test]
-fn a_hook_that_panics_in_a_drop_is_heard_there() {
+fn a_hook_panic_in_a_drop_is_raised_there() {
     for (n, ordered) in (1..=3).flat_map(|n| [true, false].map(|ordered| (n, ordered))) {
         within(SOON, move || {
             let hooked = Counter::new();
@@ -924,7 +924,7 @@ fn a_hook_that_panics_in_a_drop_is_heard_there() {
 }
 
 #[test]
-fn a_hook_that_panics_in_a_cancellation_is_heard_in_the_end() {
+fn a_hook_panic_in_a_cancellation_is_raised_at_the_end() {
     for (n, ordered) in (1..=3).flat_map(|n| [true, false].map(|ordered| (n, ordered))) {
         within(SOON, move || {
             let (hooked, token) = (Counter::new(), CancelToken::new());
@@ -940,16 +940,16 @@ fn a_hook_that_panics_in_a_cancellation_is_heard_in_the_end() {
             let mut stage = if ordered { stage } else { stage.unordered() };
             assert_eq!(stage.next(), Some(()));
             hooked.wait_for(n);
-            token.cancel(); // is not the hook's business
+            token.cancel(); // the hook's panic is not raised here
             assert_eq!(heard(stage), 1);
             testing::assert_quiescent();
         });
     }
 }
 
-/// What fails trips the tokens of those behind it.
+/// A failed item trips the tokens of the items behind it.
 #[test]
-fn a_hook_that_panics_when_an_item_fails_is_heard_in_the_end() {
+fn a_hook_panic_when_an_item_fails_is_raised_at_the_end() {
     for n in 2..=3 {
         within(SOON, move || {
             let hooked = Counter::new();
@@ -970,7 +970,7 @@ fn a_hook_that_panics_when_an_item_fails_is_heard_in_the_end() {
 
 // ---- processes of their own
 
-/// This test program again, with one of its ignored tests, or a shell around it.
+/// Runs this test program again with one of its ignored tests, possibly through a shell.
 fn role(name: &str, around: Option<&str>) -> Command {
     let this = std::env::current_exe().expect("this test");
     let mut command = match around {
@@ -990,12 +990,12 @@ fn role(name: &str, around: Option<&str>) -> Command {
         "--nocapture",
         "--test-threads=1",
     ]);
-    // It ends while its threads are at it: what they hold is no leak.
+    // It ends while its threads are busy: what they hold is no leak.
     command.env("ASAN_OPTIONS", "detect_leaks=0");
     command
 }
 
-/// How it ends, and what it says.
+/// Its exit code and its output.
 #[track_caller]
 fn ends(mut command: Command) -> (Option<i32>, String) {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -1044,7 +1044,7 @@ fn waits_for_a_while() {
         stage.next_within(short).map_err(|late| late.seq()),
         Err(Some(2))
     );
-    // To drop it here would wait for ever. Somebody else may.
+    // Dropping it here would wait forever. Another thread may do so.
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         drop(stage);
@@ -1063,23 +1063,23 @@ fn sets_a_limit() {
         let mut stage = if ordered { stage } else { stage.unordered() };
         let results: Vec<_> = stage.by_ref().collect();
         let late = results.iter().filter_map(|result| result.as_ref().err());
-        // On a machine that is busy others may be late too.
+        // On a busy machine others may be late too.
         assert!(late.clone().any(|failure| failure.seq() == 2));
         assert!(late.clone().all(ItemError::is_timeout));
         assert_eq!(results.len(), 10);
-        std::mem::forget(stage); // its drop would wait for ever
+        std::mem::forget(stage); // its drop would wait forever
     }
     // The process ends with the test.
 }
 
-/// What to do with a closure that never returns: see `next_within` and `item_timeout`.
+/// For a closure that never returns, see `next_within` and `item_timeout`.
 #[test]
 fn a_closure_that_never_returns_need_not_hold_up_the_program() {
     assert_ends("waits_for_a_while", None, 7);
     assert_ends("sets_a_limit", None, 0);
 }
 
-/// Of every kind of thread that the library has one that is busy or stuck.
+/// Keeps one thread of every kind the library has busy or stuck.
 fn busy() {
     let spins = |_: u64| loop {
         std::hint::spin_loop();
@@ -1158,9 +1158,9 @@ mod threads {
         println!("{} threads", pool.threads());
     }
 
-    /// As long as a stack of a GiB each is to be had.
+    /// As long as each thread can get a stack of one GiB.
     #[test]
-    fn with_some_of_the_threads_all_is_as_it_should_be() {
+    fn stages_work_with_only_some_of_their_threads() {
         for most in 1..=3 {
             let kib = (most * GIB + GIB * 4 / 5) >> 10;
             let script = format!("ulimit -v {kib} && exec");
@@ -1183,10 +1183,10 @@ mod threads {
         }
     }
 
-    /// Of the threads that each thread starts every second fails, as when a limit is reached now and
+    /// Every second thread that a thread starts fails, as when a limit is reached now and
     /// then.
     #[test]
-    fn a_thread_that_fails_to_start_now_and_then_is_done_without() {
+    fn stages_work_when_every_second_thread_fails_to_start() {
         let strace = "strace -f -qq -e trace=none -o /dev/null";
         let can = Command::new("sh")
             .args(["-c", &format!("{strace} true")])
@@ -1208,7 +1208,7 @@ mod threads {
 mod fork {
     use super::*;
 
-    /// What a forked child does; an error says what went wrong.
+    /// The work of a forked child; an error says what went wrong.
     fn child() -> Result<(), &'static str> {
         let sum: u64 = (0..1_000).par_map_ordered(3, |i: u64| i).sum();
         let own = Pool::builder().build();
@@ -1230,7 +1230,7 @@ mod fork {
     #[ignore = "run by the test below, in a process of its own"]
     #[allow(unsafe_code)]
     fn forks() {
-        // Both have used everything before.
+        // Parent and child have used everything before.
         assert_eq!(child(), Ok(()));
         // SAFETY: no stage runs and no lock of ours is held. The child leaves by `_exit`, so that it
         // runs no destructor and no handler of its parent's.
@@ -1255,7 +1255,7 @@ mod fork {
         assert_eq!(status, 0, "the child");
     }
 
-    /// Not while a stage runs: of its threads the child has none.
+    /// Not while a stage runs: the child has none of its threads.
     #[test]
     fn a_forked_child_has_threads_of_its_own() {
         assert_ends("fork::forks", None, 0);

@@ -1,8 +1,8 @@
-//! A stage in which nothing happens wakes nobody: whatever blocks in it, no thread has a clock.
+//! A stage in which nothing happens wakes no thread: whatever blocks in it, no thread polls.
 //!
-//! Counts how often each thread has gone to sleep, which only Linux says; so a process of its own. The rows
-//! of the table block at the same time, each on threads named after it; those that need the global pool are
-//! counted together, or one after the other.
+//! It counts how often each thread has gone to sleep, which only Linux reports, so it runs in its own
+//! process. The rows of the table block at the same time, each on threads named after it; those that need
+//! the global pool are counted together, or one by one.
 
 #![cfg(target_os = "linux")]
 
@@ -20,13 +20,13 @@ use support::{Counter, Gate, spin};
 
 /// How long to count for.
 const WINDOW: Duration = Duration::from_millis(300);
-/// In how many windows one after the other it must be seen: on a machine that is kept busy what is under way may take
-/// seconds to come to rest.
+/// In how many windows in a row it must be seen: on a busy machine, work under way may take seconds to come
+/// to rest.
 const WINDOWS: usize = 60;
-/// How often one row may go to sleep in that time: twenty times a second. What polls does it fifty times a
-/// second at least, every 20 ms, and most would a thousand times.
+/// How often one row may go to sleep in that time: twenty times a second. A thread that polls does so at
+/// least fifty times a second, every 20 ms, and most would a thousand times.
 const LIMIT: u64 = 6;
-/// A limit of time that passes again and again while nothing happens.
+/// A time limit that passes again and again while nothing happens.
 const TICK: Duration = Duration::from_millis(15);
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -45,7 +45,7 @@ impl Hold {
         self.gate.wait();
     }
 
-    /// As a source, or as what comes after it.
+    /// As a source, or after one.
     fn blocks<T>(&self) -> impl Iterator<Item = T> + Send + use<T> {
         let hold = self.clone();
         std::iter::from_fn(move || {
@@ -68,7 +68,7 @@ type Closure = Box<dyn Fn(u64) -> u64 + Send + Sync>;
 type Output = Box<dyn Iterator<Item = u64>>;
 type Kind = fn(Source, Closure, &Pool) -> Output;
 
-/// Every form of a stage, on a pool of the row's.
+/// Every form of a stage, on the row's own pool.
 const KINDS: [(&str, Kind); 16] = [
     ("ordered", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).on(pool))
@@ -146,10 +146,10 @@ const INLINE: [(&str, Kind); 4] = [
     }),
 ];
 
-/// What an item takes.
+/// How much work an item is.
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// A few nanoseconds, and so many items that the consumer runs them, where it may.
+    /// A few nanoseconds, with enough items that the consumer runs them where it may.
     Tiny,
     Some,
 }
@@ -212,7 +212,7 @@ fn mixed(kinds: &[(&'static str, Kind)]) -> Vec<Row> {
     let mut rows = Vec::new();
     for &(kind, make) in kinds {
         let name = |what: &str| format!("{kind}, blocked in {what}");
-        // From this item on, or at it.
+        // From this item on, or at this item only.
         let blocks = |hold: &Hold, from: u64, to: u64| -> Closure {
             let (hold, f) = (hold.clone(), Work::Some.closure());
             Box::new(move |i| {
@@ -257,7 +257,7 @@ fn mixed(kinds: &[(&'static str, Kind)]) -> Vec<Row> {
 
 // ---- the others
 
-/// What has no pool of its own.
+/// Rows without a pool of their own.
 fn global() -> Vec<Row> {
     vec![
         row("parallel_map, blocked in its source", |hold| {
@@ -320,7 +320,7 @@ fn merges() -> Vec<Row> {
             hold.block();
         }),
         row(
-            "merge, of which a source with a time-out has ended",
+            "merge, of which a source with a timeout has ended",
             |hold| {
                 let timed = SourceOptions::new().timeout(TICK);
                 let merged = Merge::new().source_with(0..9, timed);
@@ -335,7 +335,7 @@ fn merges() -> Vec<Row> {
             assert_eq!(merged.on(&hold.pool).count(), 18);
         }),
         row(
-            "merge, of which a source with a time-out waits for a thread",
+            "merge, of which a source with a timeout waits for a thread",
             |hold| {
                 let timed = SourceOptions::new().timeout(TICK);
                 let merged = Merge::new().source((0..9).chain(hold.blocks()));
@@ -343,7 +343,7 @@ fn merges() -> Vec<Row> {
                 assert_eq!(merged.on(&hold.pool).count(), 18);
             },
         ),
-        row("merge with time-outs, blocked in its consumer", |hold| {
+        row("merge with timeouts, blocked in its consumer", |hold| {
             let timed = || SourceOptions::new().timeout(TICK);
             let merged = Merge::new().source_with(0_u64.., timed());
             let mut merged = merged.source_with(0.., timed()).on(&hold.pool);
@@ -450,14 +450,14 @@ fn others() -> Vec<Row> {
 
 // ---- the count
 
-/// Of each thread but this one: its name up to a hyphen, and how often it has gone to sleep.
+/// For each thread but this one: its name up to a hyphen, and how often it has gone to sleep.
 fn sleeps() -> BTreeMap<String, (String, u64)> {
     let me = fs::read_link("/proc/thread-self").expect("Linux has it");
     let me = me.file_name().expect("the thread's number").to_owned();
     let mut all = BTreeMap::new();
     for task in fs::read_dir("/proc/self/task").expect("Linux has it") {
         let task = task.expect("an entry").path();
-        // It may have ended meanwhile.
+        // The thread may have ended meanwhile.
         let Ok(status) = fs::read_to_string(task.join("status")) else {
             continue;
         };
@@ -490,7 +490,7 @@ fn count() -> BTreeMap<String, u64> {
     counts
 }
 
-/// Which rows wake up although all of them block, and how often.
+/// The rows that wake up although all of them block, and how often.
 fn awake(rows: Vec<Row>) -> Vec<String> {
     let mut names = BTreeMap::new();
     let mut holds = Vec::new();
@@ -511,7 +511,7 @@ fn awake(rows: Vec<Row>) -> Vec<String> {
     for (hold, _) in &holds {
         hold.reached.wait_for(1);
     }
-    // Whatever was under way comes to rest: who wakes up in each of the windows has a clock.
+    // Work that was under way comes to rest: a thread that wakes up in every window polls.
     let mut awake = BTreeMap::new();
     for attempt in 0..WINDOWS {
         let counts = count().into_iter().filter(|(_, count)| *count > LIMIT);
@@ -536,11 +536,11 @@ fn awake(rows: Vec<Row>) -> Vec<String> {
 }
 
 #[test]
-fn where_nothing_happens_nobody_wakes_up() {
+fn a_blocked_stage_wakes_no_thread() {
     let works = [Work::Tiny, Work::Some];
     let pooled = stages(&KINDS, &works).into_iter().chain(mixed(&KINDS));
     let mut said = awake(pooled.chain(merges()).chain(others()).collect());
-    // By themselves, so that nothing keeps the consumer from running the items.
+    // One by one, so that nothing keeps the consumer from running the items.
     for row in stages(&INLINE, &[Work::Tiny]) {
         said.extend(awake(vec![row]));
     }

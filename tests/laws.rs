@@ -1,16 +1,16 @@
 //! Every adaptor against its sequential twin, and against the laws of an iterator.
 //!
-//! A case is eight small numbers: how long, how wide, how far ahead, how slow, what the source says of
-//! its length, what goes wrong and where, and when the consumer stops. From it a stage and its twin are
-//! made several times, each in a [`World`] of its own that counts what is made, pulled and called. What
-//! must hold is in [`laws`]; where in time a fault strikes is the business of `faults.rs`, and chains of
-//! adaptors are that of `stress.rs`.
+//! A case is eight small numbers: the length, the width, the bound, the delays, what the source claims
+//! about its length, the faults and their places, and when the consumer stops. From it a stage and its
+//! twin are built several times, each in its own [`World`], which counts the values, pulls and calls. The
+//! laws are in [`laws`]. `faults.rs` covers the moments at which a fault can strike, `stress.rs` chains of
+//! adaptors.
 
 #![allow(
     clippy::result_large_err,       // the error is an item, which counts its drops
     clippy::needless_pass_by_value, // what comes out is dropped there
     clippy::verbose_bit_mask,       // a pair of bits, like the others
-    clippy::redundant_closure       // so that it borrows
+    clippy::redundant_closure       // the closure must borrow
 )]
 
 mod support;
@@ -37,9 +37,9 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// Plain numbers, which shrink by themselves.
 type Raw = (u8, u8, u8, u8, u8, u8, u8, u8);
 
-/// What a closure that panics says; a source says where it was.
+/// The payload of a closure that panics; that of a source says where it was.
 const CLOSURE: u64 = 1_000;
-/// What the drop of an item says.
+/// The payload of an item's drop.
 const DROP: u64 = 10_000;
 
 /// One case, read out of its numbers.
@@ -55,7 +55,7 @@ struct Case {
     seed: u64,
     fault: Fault,
     hint: Hint,
-    /// The consumer stops after so many.
+    /// The consumer stops after this many.
     stop: usize,
 }
 
@@ -70,7 +70,7 @@ enum Fault {
     GoesOn,
 }
 
-/// What a source says of its length.
+/// What a source claims about its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hint {
     True,
@@ -116,20 +116,20 @@ impl Case {
         mix(self.seed) % (2 * self.len + 1)
     }
 
-    /// Whether what a source says of its length is true.
+    /// Whether the source tells the truth about its length.
     fn is_honest(&self) -> bool {
         matches!(self.hint, Hint::True | Hint::Unknown)
     }
 
-    /// No thread can have a stack of a tebibyte times 64.
+    /// A pool without threads: none can have a stack of three quarters of the address space.
     fn pool(&self) -> Option<Pool> {
         (self.seed % 8 == 7).then(|| Pool::builder().stack_size(usize::MAX / 4 * 3).build())
     }
 }
 
-// ---- what a run is made of
+// ---- the parts of a run
 
-/// What one run sees.
+/// What one run counts and observes.
 #[derive(Clone, Debug, Default)]
 struct World {
     ledger: Ledger,
@@ -138,17 +138,17 @@ struct World {
     pulls: Counter,
     /// Calls of closures and of `Clone`.
     calls: Counter,
-    /// A source was asked after its end.
+    /// Whether a source was asked after its end.
     misuse: Counter,
     /// Whether anything takes its time.
     slow: bool,
     token: Option<CancelToken>,
     bombs: Bombs,
-    /// Which threads such things went off on.
+    /// The threads on which such drops panicked.
     bangs: Arc<Mutex<Vec<ThreadId>>>,
 }
 
-/// What panics when it is dropped.
+/// Which values panic when they are dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bombs {
     /// Items and results: those whose value this divides.
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// What is asked of each item: takes its time, or panics; and the value that comes of it.
+    /// The work of each item: takes time, or panics; and returns the resulting value.
     fn work(&self, case: &Case, item: &Item) -> u64 {
         self.calls.add();
         if self.slow {
@@ -220,7 +220,7 @@ impl World {
             let value = world.work(&case, &item) + held.value;
             let every = world.bombs.results;
             let bomb = every > 0 && item.value % every == 0;
-            // What a function returns is leaked if one of its own drops panics (rust #47949).
+            // The return value of a function is leaked if one of its locals' drops panics (rust #47949).
             drop(item);
             world.item(value, bomb)
         }
@@ -236,7 +236,7 @@ impl World {
         move |item| Some(map(item)).filter(|item| item.value % 3 > 0)
     }
 
-    /// What one item becomes is told, or not, or lied about.
+    /// The hint of one item's results is true, missing, or a lie.
     fn many(&self, case: &Case) -> impl Fn(Item) -> Many + Send + Sync + use<> {
         let (map, case) = (self.map(case), *case);
         move |item| {
@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    /// All is dropped exactly once, no stage is left, and no source was asked after its end.
+    /// Everything is dropped exactly once, no stage is left, and no source was asked after its end.
     fn assert_over(&self) {
         self.ledger.assert_dropped_once();
         testing::assert_quiescent();
@@ -295,7 +295,7 @@ struct Origin {
     case: Case,
     values: Vec<u64>,
     next: usize,
-    /// In the place of which value it panics.
+    /// The value in whose place it panics.
     panics: Option<usize>,
     over: bool,
     _held: Item,
@@ -386,7 +386,7 @@ impl Iterator for Homebody {
     }
 }
 
-/// What an output says, to be compared with that of the twin.
+/// The content of an output, to be compared with the twin's.
 trait Shown {
     fn show(&self) -> u64;
 }
@@ -426,16 +426,16 @@ impl Shown for ItemError {
 
 // ---- the laws
 
-/// What may be asked of an adaptor.
+/// What an adaptor promises.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
-    /// Whether the order is that of the twin.
+    /// Whether the order is the twin's.
     ordered: bool,
     /// Whether `size_hint` is exact, if that of the source is.
     exact: bool,
-    /// How many items may be pulled that have not been yielded.
+    /// How many items may be pulled but not yet yielded.
     ahead: Option<usize>,
-    /// Whether a panic is the end.
+    /// Whether a panic ends it.
     ends: bool,
     /// Whether it ends early when a token is tripped.
     cancels: bool,
@@ -469,7 +469,7 @@ impl Kind {
         }
     }
 
-    /// What is fed by threads of its own. A cancelled one yields what is there.
+    /// Operators with threads of their own. A cancelled one yields what is buffered.
     fn fed(case: &Case) -> Self {
         Kind {
             ahead: None,
@@ -477,7 +477,7 @@ impl Kind {
         }
     }
 
-    /// What needs no thread.
+    /// Operators that need no thread.
     fn plain(case: &Case) -> Self {
         Kind {
             ahead: None,
@@ -518,7 +518,7 @@ impl Seen {
     }
 }
 
-/// Whether `part` is some of `whole`, each no more often than there.
+/// Whether `part` is a sub-multiset of `whole`.
 fn is_part(part: &[u64], whole: &[u64]) -> bool {
     let mut left = BTreeMap::new();
     for value in whole {
@@ -532,7 +532,7 @@ fn is_part(part: &[u64], whole: &[u64]) -> bool {
     })
 }
 
-/// The laws of an iterator, and that ours is as good as its twin.
+/// Checks the laws of an iterator, and that ours agrees with its twin.
 fn laws<A, B>(
     case: &Case,
     kind: Kind,
@@ -542,7 +542,7 @@ fn laws<A, B>(
     A: Iterator<Item: Shown>,
     B: Iterator<Item: Shown>,
 {
-    // The twin has a better source: some of `std` believe what theirs say.
+    // The twin has an honest source: some adaptors of `std` believe the hints of theirs.
     let honest = Case {
         hint: Hint::True,
         ..*case
@@ -595,7 +595,7 @@ fn whole<A: Iterator<Item: Shown>>(
     }
     if seen.panic.is_none() || kind.ends {
         for _ in 0..3 {
-            assert!(iter.next().is_none(), "none is for ever");
+            assert!(iter.next().is_none(), "`None` is final");
         }
         if kind.sober {
             assert_eq!(iter.size_hint(), (0, Some(0)));
@@ -623,7 +623,7 @@ fn assert_hint(left: usize, (low, high): (usize, Option<usize>)) {
     assert!(fits, "from {low} to {high:?}, but {left} came");
 }
 
-/// Where there is no order a panic ends the stage when it arrives.
+/// Without an order a panic ends the stage when it arrives.
 fn assert_same(kind: Kind, got: &Seen, want: &Seen) {
     if kind.ordered {
         assert_eq!(got, want);
@@ -634,7 +634,7 @@ fn assert_same(kind: Kind, got: &Seen, want: &Seen) {
     }
 }
 
-/// All ways to take what comes give the same.
+/// All ways to take the outputs give the same.
 fn as_the_twin<A, B>(case: &Case, make: impl Fn(&World) -> A, twin: impl Fn() -> B)
 where
     A: Iterator<Item: Shown>,
@@ -700,7 +700,7 @@ fn counts<A: Iterator<Item: Shown>>(case: &Case, want: &Seen, make: impl Fn(&Wor
     world.assert_over();
 }
 
-/// Dropped after so many.
+/// Drops it after some outputs.
 fn stops_early<A: Iterator<Item: Shown>>(
     case: &Case,
     kind: Kind,
@@ -721,7 +721,7 @@ fn stops_early<A: Iterator<Item: Shown>>(
     }
     if let Some(ahead) = kind.ahead {
         let pulls = world.pulls.get();
-        // A filter yields less than it is given; then only the whole is a limit.
+        // A filter yields fewer items than it gets; then only the total is a limit.
         let most = if kind.exact {
             case.stop + ahead
         } else {
@@ -731,7 +731,7 @@ fn stops_early<A: Iterator<Item: Shown>>(
     }
 }
 
-/// A token is tripped after so many: a prefix comes, hints are true, and nothing is left.
+/// A token is tripped after some outputs: a prefix comes, hints are true, and nothing is left.
 fn cancelled<A: Iterator<Item: Shown>>(
     case: &Case,
     kind: Kind,
@@ -751,7 +751,7 @@ fn cancelled<A: Iterator<Item: Shown>>(
         got.values.push(output.show());
         hints.push(iter.size_hint());
     }
-    assert!(iter.next().is_none(), "none is for ever");
+    assert!(iter.next().is_none(), "`None` is final");
     drop(iter);
     world.assert_over();
     if case.is_honest() {
@@ -766,8 +766,8 @@ fn cancelled<A: Iterator<Item: Shown>>(
     }
 }
 
-/// With things that panic when they are dropped: nothing hangs, everything is dropped exactly once,
-/// and what went off inside is heard of.
+/// With values that panic when they are dropped: nothing hangs, everything is dropped exactly once, and
+/// panics inside the stage are raised.
 fn bombs<A: Iterator>(case: &Case, ours: impl Fn(&World, Origin) -> A) {
     bombs_in(case, |world| ours(world, world.source(case)));
 }
@@ -803,8 +803,8 @@ fn bombs_in<A: Iterator>(case: &Case, make: impl Fn(&World) -> A) {
     heard += usize::from(payload(|| drop(iter)).is_err());
     world.ledger.assert_dropped_once();
     testing::assert_quiescent();
-    // Who stops early does not hear of what it has not come to. That went off on other threads, if
-    // there are any.
+    // A consumer that stops early does not get the panics it has not come to. Those happened on other
+    // threads, if there are any.
     let (here, alone) = (std::thread::current().id(), case.pool().is_some());
     let bangs = world.bangs.lock().expect("not poisoned");
     let due = bangs
@@ -855,7 +855,7 @@ fn with<P: Parallel>(mut stage: Stage<P>, case: &Case, world: &World) -> Stage<P
     with_common(stage, case, world)
 }
 
-/// With those of them that every stage has.
+/// With those options that every stage has.
 fn with_common<P: Plan>(mut stage: Stage<P>, case: &Case, world: &World) -> Stage<P> {
     stage = stage.named("law");
     if let Some(pool) = case.pool() {
@@ -1083,7 +1083,7 @@ fn a_stage_behind_a_stage_is_a_map_behind_a_map() {
 }
 
 #[test]
-fn within_a_scope_it_is_the_same() {
+fn a_scoped_stage_obeys_the_same_laws() {
     law(|raw| {
         prompt(raw, |case| {
             let twin = World::default();
@@ -1095,7 +1095,7 @@ fn within_a_scope_it_is_the_same() {
                 let mut stage = stage.within(s);
                 let got = Seen::all(&mut stage.by_ref().take(case.stop));
                 if case.seed % 2 == 0 {
-                    std::mem::forget(stage); // the scope joins it, though what it holds is leaked
+                    std::mem::forget(stage); // the scope joins it, although what it holds is leaked
                     return got;
                 }
                 drop(stage);
@@ -1158,18 +1158,18 @@ fn len_is_the_number_of_those_that_come() {
 
 // ---- windows
 
-/// Where the windows over `len` items are that begin every `step` items, the last perhaps shorter.
+/// The windows over `len` items that begin every `step` items; the last may be shorter.
 fn windows(len: u64, size: usize, step: usize) -> impl Iterator<Item = (u64, u64)> {
     let (size, step) = (size as u64, step as u64);
     let begins = (0..len).step_by(step as usize);
-    // One that is not the first must have an item that the one before it did not have.
+    // Every window but the first must have an item that the one before it did not have.
     let fresh = move |begin: &u64| *begin == 0 || begin - step + size < len;
     begins
         .take_while(fresh)
         .map(move |begin| (begin, len.min(begin + size)))
 }
 
-/// What windows give: each folded by `f`, up to where the source panics.
+/// The expected windows: each folded by `f`, up to where the source panics.
 fn folded<T>(case: &Case, step: usize, f: impl Fn(&[u64]) -> T) -> impl Iterator<Item = T> {
     let panics = match case.fault {
         Fault::Source(at) if at <= case.len => Some(at),
@@ -1181,7 +1181,7 @@ fn folded<T>(case: &Case, step: usize, f: impl Fn(&[u64]) -> T) -> impl Iterator
         .into_iter();
     std::iter::from_fn(move || {
         let next = windows.next();
-        // Until it is full a window asks for more.
+        // A window asks for more until it is full.
         let asks = next.is_none_or(|(begin, _)| panics.is_some_and(|at| at < begin + size));
         if let Some(at) = panics.filter(|_| asks) {
             bang(at);
@@ -1194,7 +1194,7 @@ fn list(values: &[u64]) -> Vec<u64> {
     values.to_vec()
 }
 
-/// What depends on the order.
+/// A fold that depends on the order.
 fn fold(seen: u64, value: u64) -> u64 {
     mix(seen ^ value)
 }
@@ -1251,7 +1251,7 @@ fn sliding_windows_are_those_of_a_slice() {
 fn windows_closed_by_age_are_chunks_if_nothing_is_slow() {
     law(|raw| {
         prompt(raw, |case| {
-            // What a panic or a cancellation breaks off comes out first.
+            // A window that a panic or a cancellation cuts short comes out first.
             let case = &Case {
                 fault: match case.fault {
                     Fault::Source(_) => Fault::None,
@@ -1276,7 +1276,7 @@ fn windows_closed_by_age_are_chunks_if_nothing_is_slow() {
     });
 }
 
-// ---- what is fed by threads of its own
+// ---- operators with threads of their own
 
 #[test]
 fn reading_ahead_changes_nothing() {
@@ -1298,14 +1298,14 @@ fn reading_ahead_changes_nothing() {
 
 // ---- several sources
 
-/// What comes out of several sources: also after a panic of one of them, as the others go on.
+/// The outputs of several sources, including those after a panic of one of them, as the others go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Value(u64),
     Panic(u64),
 }
 
-/// One of several sources: its values, and which of them is not given because it panics.
+/// One of several sources: its values, and the one in whose place it panics.
 #[derive(Clone, Debug)]
 struct Part {
     values: Vec<u64>,
@@ -1313,7 +1313,7 @@ struct Part {
 }
 
 impl Part {
-    /// Deals the values out to as many sources as the case says.
+    /// Distributes the values over as many sources as the case says.
     fn deal(case: &Case) -> Vec<Part> {
         let count = case.size as u64;
         let deal = |part| {
@@ -1328,12 +1328,12 @@ impl Part {
         (0..count).map(deal).collect()
     }
 
-    /// What it gives.
+    /// The values it gives.
     fn given(&self) -> &[u64] {
         &self.values[..self.panics.unwrap_or(self.values.len())]
     }
 
-    /// The next of it, if it has given so many.
+    /// Its next event after this many.
     fn event(&self, given: usize) -> Option<Event> {
         match self.panics {
             Some(at) if at == given => Some(Event::Panic(at as u64)),
@@ -1356,8 +1356,8 @@ impl Event {
     }
 }
 
-/// The laws of what has several sources, and may be so far ahead of each; `right` says whether such
-/// events may come of them.
+/// The laws of an operator with several sources that may run ahead of each by a bound; `right` says whether
+/// such events may come from them.
 fn laws_of_several<A: Iterator<Item: Shown>>(
     case: &Case,
     ahead: usize,
@@ -1385,7 +1385,7 @@ fn laws_of_several<A: Iterator<Item: Shown>>(
         hints.push(iter.size_hint());
     }
     for _ in 0..3 {
-        assert!(iter.next().is_none(), "none is for ever");
+        assert!(iter.next().is_none(), "`None` is final");
     }
     assert_eq!(iter.size_hint(), (0, Some(0)));
     drop(iter);
@@ -1403,7 +1403,7 @@ fn laws_of_several<A: Iterator<Item: Shown>>(
             .all(|(low, high)| high.is_none_or(|high| *low <= high))
     );
 
-    // Dropped after so many.
+    // Dropped after some outputs.
     let world = World::of(case);
     let mut iter = make(&world);
     let begun = payload(|| iter.by_ref().take(case.stop).count());
@@ -1413,7 +1413,7 @@ fn laws_of_several<A: Iterator<Item: Shown>>(
         assert!(world.pulls.get() <= case.stop + parts.len() * ahead);
     }
 
-    // Cancelled after so many.
+    // Cancelled after some outputs.
     if whole {
         let token = CancelToken::new();
         let world = World {
@@ -1518,7 +1518,7 @@ fn a_sorted_merge_is_a_stable_sort() {
     }
     law(|raw| {
         prompt(raw, |case| {
-            // One of each is compared.
+            // One item of each source is compared.
             laws_of_several(case, case.n + 1, right, |world, sources| {
                 let merge = fanfold::merge_sorted_by_key(sources, |item| key(item.value));
                 with_common(merge.buffer(case.n).assume_sorted(), case, world)
@@ -1559,7 +1559,7 @@ fn a_round_robin_takes_one_of_each_in_turn() {
 
 // ---- terminal calls
 
-/// A number of which only a part is compared, so that one sees which of several equal ones it is.
+/// A number of which only a part is compared, so that equal ones can be told apart.
 #[derive(Clone, Copy, Debug)]
 struct Tie(u16, usize);
 
@@ -1583,7 +1583,7 @@ impl Ord for Tie {
     }
 }
 
-/// All that can be asked of a stage, and of `std`, in the same words.
+/// Every question that can be put to a stage and to `std` in the same words.
 macro_rules! answers {
     ($iter:expr, $item:expr) => {{
         let item: u16 = $item;
@@ -1632,7 +1632,7 @@ quickcheck! {
     fn the_terminal_calls_of_a_stage_are_those_of_an_iterator(items: Vec<u16>, n: u8, item: usize) -> bool {
         let n = 1 + usize::from(n % 6);
         let item = items.get(item % (items.len() + 1)).map_or(3, |item| item % 64);
-        // Borrowed: it is the terminal call that makes that possible.
+        // Borrowed, which the terminal call makes possible.
         let stage = || items.iter().enumerate().par_map_ordered(n, |(at, x)| Tie(x % 64, at));
         let twin = || items.iter().enumerate().map(|(at, x)| Tie(x % 64, at));
         let wide = |tie: Tie| Wrapping(u64::from(tie.0) + 1);
@@ -1692,7 +1692,7 @@ fn parallel_map_is_a_collect_into_a_result() {
                 let f = world.attempt(case);
                 let lifted = |item| f(item).map_err(|item| Gone(Some(item)));
                 let result = fanfold::parallel_map_with(&token, world.source(case), case.n, lifted);
-                show(result.map_err(|gone| gone.0.expect("nobody cancels")))
+                show(result.map_err(|gone| gone.0.expect("no cancellation")))
             });
             assert_eq!(on, want);
             token.cancel();

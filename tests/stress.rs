@@ -1,11 +1,11 @@
 //! Random pipelines against the sequential oracle: random chains of the adaptors, random faults.
 //!
-//! A pipeline is made twice from one seed: of fanfold's adaptors, and of `std`'s. Both must give the same
-//! items, the same panic at the same place, and leave nothing behind: no item, no stage, no thread.
+//! Each pipeline is built twice from one seed: from fanfold's adaptors and from `std`'s. Both must give the
+//! same items and the same panic at the same place, and leave nothing behind: no item, no stage, no thread.
 //!
-//! `cargo test` runs it for some seconds. `ci/stress.sh` runs it for as long as you like:
-//! `cargo test --release --test stress -- --minutes 60`, and `-- --seed N` runs one pipeline alone. No
-//! harness: it must be able to say which seed hangs, and end.
+//! `cargo test` runs it for a few seconds. `ci/stress.sh` runs it for as long as you like:
+//! `cargo test --release --test stress -- --minutes 60`, and `-- --seed N` runs one pipeline alone. It has
+//! no harness, as it must report which seed hangs, and exit.
 
 mod support;
 
@@ -64,7 +64,7 @@ impl Dice {
     }
 
     fn width(&mut self) -> usize {
-        // Seldom far more than there are cores, or items.
+        // Rarely far more than there are cores, or items.
         let sides = if self.roll(16) == 0 { 100 } else { 9 };
         1 + self.roll(sides) as usize
     }
@@ -74,7 +74,7 @@ impl Dice {
 #[derive(Clone, Copy)]
 struct Work {
     seed: u64,
-    /// One value of so many panics; 0: none.
+    /// One value out of this many panics; 0: none.
     panics: u64,
     slow: bool,
 }
@@ -161,10 +161,10 @@ const ORDERED: &[Step] = &[
     Step::Route,
 ];
 
-/// Without faults: which items come out before a panic is not said where there is no order.
+/// Without faults: without an order, the items that come out before a panic are unspecified.
 const ANY_ORDER: &[Step] = &[Step::Unordered, Step::ByKey, Step::Merge, Step::RoundRobin];
 
-/// What is the same in both pipelines.
+/// The parts that both pipelines share.
 struct Plan {
     seed: u64,
     len: u64,
@@ -173,14 +173,14 @@ struct Plan {
     end: End,
 }
 
-/// How the consumer takes what comes.
+/// How the consumer takes the items.
 #[derive(Clone, Copy, Debug)]
 enum End {
     All,
     Fold,
-    /// So many, and then it drops the rest.
+    /// Takes this many, and then drops the rest.
     Take(usize),
-    /// A token is tripped after so many.
+    /// A token is tripped after this many.
     Cancel(usize),
 }
 
@@ -250,7 +250,7 @@ impl Plan {
     }
 }
 
-#[allow(clippy::needless_pass_by_value)] // what `map` wants
+#[allow(clippy::needless_pass_by_value)] // the signature that `map` wants
 fn sum(window: Vec<Item>) -> Item {
     let total = window.iter().map(|item| item.value).sum::<u64>();
     window[0].with(total % 100_000 + window.len() as u64)
@@ -267,7 +267,7 @@ where
     Box::new(all.flatten())
 }
 
-/// So that what comes in any order can be compared.
+/// So that items in any order can be compared.
 fn sorted(stream: impl Iterator<Item = Item> + Send + 'static) -> Stream {
     at_once(stream, |stream| {
         let mut all: Vec<_> = stream.collect();
@@ -276,7 +276,7 @@ fn sorted(stream: impl Iterator<Item = Item> + Send + 'static) -> Stream {
     })
 }
 
-/// What a number of ways gives, one way after the other.
+/// The items of every branch, one branch after the other.
 fn in_ways(stream: Stream, ways: u64) -> Stream {
     at_once(stream, move |stream| {
         let mut all: Vec<_> = stream.collect();
@@ -347,7 +347,7 @@ fn parallel(
     token: &CancelToken,
 ) -> Stream {
     let run = move |item: Item| work.map(&item, true);
-    // Rolled first in both pipelines where both need it.
+    // Rolled first in both pipelines, as both need it.
     let (size, every) = match step {
         Step::Route => (1 + dice.roll(5) as usize, 1),
         Step::Window | Step::Aggregate => (1 + dice.roll(20) as usize, 1),
@@ -477,7 +477,7 @@ fn parallel(
         }),
         Step::Unordered => sorted(stage!(stream.par_map_unordered(n, run))),
         Step::Merge => {
-            // Everything is in one of the sources; that one may be empty.
+            // All items are in one of the sources, which may be empty.
             let parts = split(stream, 1 + dice.roll(5) as usize, false);
             sorted(fanfold::merge(parts).cancel_on(token))
         }
@@ -488,7 +488,7 @@ fn parallel(
     }
 }
 
-/// Deals the items out to `k` sources, in turn or in lots.
+/// Distributes the items over `k` sources, in turn or in blocks.
 fn split(stream: Stream, k: usize, in_turn: bool) -> Vec<std::vec::IntoIter<Item>> {
     let mut parts: Vec<Vec<Item>> = (0..k).map(|_| Vec::new()).collect();
     for (at, item) in stream.enumerate() {
@@ -539,7 +539,7 @@ fn consume(stream: impl FnOnce() -> Stream, end: End, token: &CancelToken) -> Ou
     Outcome { values, panic }
 }
 
-/// Runs one pipeline both ways. `Err` says what is wrong.
+/// Runs one pipeline both ways. `Err` describes what is wrong.
 fn run(seed: u64) -> Result<(), String> {
     let plan = Plan::new(seed);
     let token = CancelToken::new();
@@ -547,8 +547,8 @@ fn run(seed: u64) -> Result<(), String> {
     let want = consume(|| plan.sequential(&twin), plan.end, &CancelToken::new());
     let got = consume(|| plan.parallel(&live, &token), plan.end, &token);
     let same = match plan.end {
-        // A cancellation may come too late, and cuts off wherever it finds a stage; windows are then
-        // shorter, and what is sorted is less.
+        // A cancellation may come too late, and cuts a stage off wherever it finds it; then windows
+        // are shorter, and fewer items are sorted.
         End::Cancel(k) => {
             got.values.len() < k && got == want
                 || got.values.len() >= k && {
@@ -603,7 +603,7 @@ fn argument(name: &str) -> Option<u64> {
 }
 
 fn main() {
-    // What `cargo test -- --list` and test runners ask.
+    // Asked by `cargo test -- --list` and by test runners.
     if std::env::args().any(|arg| arg == "--list") {
         return;
     }
@@ -618,7 +618,7 @@ fn main() {
     let first = alone.unwrap_or(mix(clock.as_nanos() as u64) >> 16);
     println!("stress: from seed {first} on; `-- --seed N` runs one alone");
 
-    // Who shares a source with one that met with its panic says so by a panic; that is no news here.
+    // A reader that shares a source with the one that met its panic panics too; that is expected here.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload().downcast_ref::<String>();
@@ -627,7 +627,7 @@ fn main() {
         }
     }));
 
-    // Somebody must be able to speak when this thread hangs.
+    // Another thread must report if this thread hangs.
     let now = Arc::new(AtomicU64::new(first));
     let (done, wait) = mpsc::channel::<()>();
     let watch = std::thread::spawn({

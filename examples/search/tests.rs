@@ -1,4 +1,4 @@
-//! `cargo test --example search`: what a run of the whole program does not show.
+//! `cargo test --example search`: checks that a run of the whole program does not make.
 
 use crate::aggregator::Aggregator;
 use crate::backend::{Backends, Model};
@@ -25,7 +25,7 @@ fn backends(collection: &Collection, shards: &str, replicas: &str, model: &Model
     Backends::start(collection, &args, model).unwrap()
 }
 
-/// Never asks another replica because one is slow.
+/// An aggregator that asks no other replica when one is slow.
 fn unhedged(backends: &Backends) -> Aggregator {
     let never = HedgePolicy::after(Duration::MAX);
     Aggregator::new(&backends.urls, never, &CancelToken::new())
@@ -36,7 +36,7 @@ fn query(number: u64, words: &str) -> Arc<Query> {
     Arc::new(Query { number, words })
 }
 
-/// For what nobody announces.
+/// Waits for a condition without a notification.
 fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
     let began = Instant::now();
     while !ready() {
@@ -148,7 +148,7 @@ fn all_shards_together_answer_as_one_index() {
 }
 
 #[test]
-fn what_is_broken_or_half_an_answer_is_passed_over() {
+fn broken_and_truncated_answers_are_passed_over() {
     let collection = Collection::embedded();
     let whole = collection.index(0, 1);
     let backends = backends(&collection, "1", "3", &Model::new(0.0, 7));
@@ -221,7 +221,7 @@ fn a_tripped_token_hangs_up_on_all_back_ends() {
         search.join().unwrap().unwrap_err()
     });
     assert!(error.contains("cancelled"), "{error}");
-    // One whose request had not left yet has nothing to hear.
+    // After the cancellation no further request is sent.
     let again = aggregator.search(&query(0, "pride")).unwrap_err();
     assert!(again.contains("cancelled"), "{again}");
     assert_eq!(aggregator.load().sent.load(Ordering::Relaxed), 3);

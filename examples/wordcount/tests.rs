@@ -1,4 +1,4 @@
-//! `cargo test --example wordcount`: what a run of the whole program does not show.
+//! `cargo test --example wordcount`: checks that a run of the whole program does not make.
 
 use crate::cli::Args;
 use crate::fetch::{Answer, Body, Fetcher, Page};

@@ -1,32 +1,33 @@
-//! `sliding`: windows that overlap, or that leave items out between them. It needs no thread.
+//! `sliding`: windows that overlap, or that skip items between them. Needs no thread.
 
 use crate::runtime::context::is_unwanted;
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
 
-/// Windows of `size` items, one every `step` items; made by [`Window::sliding`](crate::batches::Window::sliding).
+/// Windows of `size` items, one every `step` items; made by
+/// [`Window::sliding`](crate::batches::Window::sliding).
 #[derive(Clone, Debug)]
 #[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
 pub struct Sliding<S: Iterator> {
     slide: Slide<S>,
-    /// The window that is being filled. It begins with the items of the last one that are in both.
+    /// The window being filled. It begins with the items that it shares with the last one.
     window: Vec<S::Item>,
 }
 
-/// Where the windows are, and the source.
+/// The positions of the windows, and the source.
 #[derive(Clone, Debug)]
 struct Slide<S> {
     /// `None` after its end.
     source: Option<S>,
     size: usize,
     step: usize,
-    /// How many items are left out before the next one that is in a window.
+    /// How many items to skip before the next one that is in a window.
     skip: usize,
-    /// Of the window that is being filled, how many items were in an earlier one.
+    /// How many items of the window being filled were in an earlier one.
     old: usize,
 }
 
-/// No window is allocated larger than this before its items are there.
+/// The largest capacity allocated for a window before its items arrive.
 const FIRST: usize = 1024;
 
 impl<S: Iterator> Slide<S> {
@@ -38,7 +39,8 @@ impl<S: Iterator> Slide<S> {
         }
     }
 
-    /// The source is not called again after its end, but after a wait in it that nobody wants.
+    /// Calls the source. After its end the source is not called again, unless that end was only a
+    /// wait that was cut short.
     fn ask(&mut self, f: impl FnOnce(&mut S) -> Option<S::Item>) -> Option<S::Item> {
         let item = f(self.source.as_mut()?);
         if item.is_none() && !is_unwanted() {
@@ -52,7 +54,7 @@ impl<S: Iterator> Slide<S> {
         self.size.saturating_sub(self.step)
     }
 
-    /// The window was full: the next one begins a step further.
+    /// The window was full: the next one begins a step further on.
     fn advance(&mut self) {
         self.old = self.overlap();
         self.skip = self.step.saturating_sub(self.size);
@@ -99,14 +101,14 @@ impl<S: Iterator> Sliding<S> {
 
     /// Folds each window into one value, without a `Vec` for each.
     ///
-    /// `init` makes the first value of each window, `f` adds an item to it. Lazy: pulls what a
-    /// window has more than the one before, and then folds. One buffer holds the window; where
-    /// windows do not overlap, nothing is held. An item is cloned for each window that it is in, but
-    /// moved into the last.
+    /// `init` makes the first value of each window, `f` adds an item to it. Lazy: pulls the items
+    /// that the window before did not have, then folds. One buffer holds the window; where windows
+    /// do not overlap, nothing is held. An item is cloned for each window that it is in, but moved
+    /// into the last.
     ///
     /// # Complexity
     ///
-    /// `f` is called `size` times a window, however much of it is old.
+    /// `f` is called once per item of each window, so up to `size` times, however many of its items are old.
     ///
     /// # Examples
     ///
@@ -142,9 +144,9 @@ where
         while window.len() < slide.size {
             let Some(item) = slide.pull() else {
                 if slide.source.is_some() {
-                    return None; // no end: what is held is the beginning of the next window
+                    return None; // not the end: the held items begin the next window
                 }
-                // Nobody asks for the items that were in a window already.
+                // No window is needed for items that were all in a window already.
                 let old = slide.old;
                 return Some(std::mem::take(window)).filter(|window| window.len() > old);
             };
@@ -170,12 +172,12 @@ where
 impl<S> ExactSizeIterator for Sliding<S> where S: ExactSizeIterator<Item: Clone> {}
 impl<S> FusedIterator for Sliding<S> where S: Iterator<Item: Clone> {}
 
-/// One value a sliding window; made by [`Sliding::aggregate`].
+/// One value per sliding window; made by [`Sliding::aggregate`].
 #[derive(Clone, Debug)]
 #[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
 pub struct SlidingAggregate<S: Iterator, N, F> {
     slide: Slide<S>,
-    /// The window that is being filled; unused where windows do not overlap.
+    /// The window being filled; unused where windows do not overlap.
     window: VecDeque<S::Item>,
     init: N,
     f: F,
@@ -187,11 +189,12 @@ where
     N: FnMut() -> A,
     F: FnMut(A, S::Item) -> A,
 {
-    /// Folds items as they are pulled: none of them is in another window.
+    /// Folds items as they are pulled, as no item is in two windows.
     fn fold_pulled(&mut self) -> Option<A> {
         let SlidingAggregate { slide, init, f, .. } = self;
         let first = slide.pull()?;
-        // Counted down item by item: if `f` panics, the next window is where it always was.
+        // Counted down item by item: if `f` panics, the position of the next window does not
+        // change.
         slide.skip = slide.step - 1;
         let mut value = f(init(), first);
         for _ in 1..slide.size {
@@ -234,7 +237,7 @@ where
             window.push_back(item);
         }
         slide.advance();
-        // What the drain has left when `f` panics goes with it, so that the next window is whole.
+        // If `f` panics, the rest of the drain is dropped too, so that the next window is whole.
         let value = window.drain(..slide.step).fold(init(), &mut *f);
         Some(window.iter().cloned().fold(value, f))
     }

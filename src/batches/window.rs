@@ -1,4 +1,4 @@
-//! `window`: items in groups of a fixed size. It needs no thread.
+//! `window`: items in groups of a fixed size. Needs no thread.
 
 use crate::batches::sliding::Sliding;
 use crate::fan_in::batches_by_age::BatchesByAge;
@@ -12,7 +12,7 @@ use std::time::Duration;
 #[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
 pub struct Window<S: Iterator> {
     batches: Batches<S>,
-    /// The window that is being filled: empty between two calls, but for a panic of the source.
+    /// The window being filled: empty between two calls, except after a panic of the source.
     window: Vec<S::Item>,
 }
 
@@ -24,7 +24,7 @@ struct Batches<S> {
     size: usize,
 }
 
-/// No window is allocated larger than this before its items are there.
+/// The largest capacity allocated for a window before its items arrive.
 const FIRST: usize = 1024;
 
 impl<S: Iterator> Window<S> {
@@ -43,17 +43,17 @@ impl<S: Iterator> Window<S> {
         }
     }
 
-    /// Begins a window every `step` items, so that windows overlap, or leave items out.
+    /// Begins a window every `step` items, so that windows overlap, or skip items.
     ///
-    /// With a step of 1 they are those of [`slice::windows`], with a step of `size` those of
-    /// `window(size)`; with a larger one what lies between two windows is in none. At the end of the
-    /// source a shorter window is yielded if it holds an item that no window before it had: nothing
-    /// is lost, and no window holds old items alone.
+    /// A step of 1 gives the windows of [`slice::windows`], a step of `size` those of
+    /// `window(size)`. With a larger step, the items between two windows are in none. At the end of
+    /// the source a shorter window is yielded if it holds an item that no window before it had:
+    /// nothing is lost, and no window holds only old items.
     ///
-    /// Lazy: a `next()` pulls what its window has more than the one before, on this thread. Where
-    /// windows overlap, the shared items are cloned: an item once for each window that it is in, but
-    /// for the last. (Those that a full window at the very end would share with one more are cloned
-    /// in vain: that the source has ended is known when it is asked again.)
+    /// Lazy: a `next()` pulls the items that the window before did not have, on this thread. Where
+    /// windows overlap, an item is cloned once for each window that it is in, except the last. (A
+    /// full window at the very end clones the items for one more window in vain: the end of the
+    /// source is only known when it is asked again.)
     ///
     /// # Panics
     ///
@@ -81,17 +81,18 @@ impl<S: Iterator> Window<S> {
 
     /// Closes a window by time as well: when its first item is `age` old.
     ///
-    /// The age runs from when the source gave the item. So a window comes out in time although
-    /// the source blocks: it is pulled on a thread of its own, ahead of the consumer by `size` items, and
-    /// 1,024, at most. Each window holds what the source gave until it closed, however late the consumer
-    /// comes; a consumer that is so many items behind holds up the source, whose items may then come too
-    /// late for a window that would have been fuller. Lazy; takes the options of [`Stage`](crate::Stage).
+    /// The age counts from when the source returned the item. A window comes out in time even while
+    /// the source blocks, because a separate thread pulls the source, at most `size` and at most
+    /// 1,024 items ahead of the consumer. Each window holds what the source returned until the
+    /// window closed, however late the consumer comes. A consumer that is that far behind holds up
+    /// the source, whose items may then come too late for a window that they would have filled.
+    /// Lazy; takes the options of [`Stage`](crate::Stage).
     ///
     /// The drop waits for a source that is in its `next()`.
     ///
     /// # Panics
     ///
-    /// If `age` is zero. A panic of the source is raised after the window that it broke off.
+    /// If `age` is zero. A panic of the source is raised after the window that it interrupted.
     ///
     /// # Examples
     ///
@@ -103,7 +104,7 @@ impl<S: Iterator> Window<S> {
     /// let mut windows = events.into_iter().window(100).max_age(Duration::from_millis(10));
     /// send.send(1).unwrap();
     /// send.send(2).unwrap();
-    /// let first = windows.next().unwrap(); // though nothing more comes
+    /// let first = windows.next().unwrap(); // although no more items come
     /// assert_eq!(first[0], 1);
     /// # drop(send);
     /// ```
@@ -121,13 +122,14 @@ impl<S: Iterator> Window<S> {
 
     /// Folds each window into one value, without collecting it.
     ///
-    /// `init` makes the first value of each window, `f` adds an item to it. Lazy: pulls one
-    /// window's items a `next()`, and holds none of them.
+    /// `init` makes the first value of each window, `f` adds an item to it. Lazy: each `next()`
+    /// pulls the items of one window, and holds none of them.
     ///
     /// # Panics
     ///
     /// A panic of the source passes through and loses nothing, as with
-    /// [`window`](crate::Fanfold::window). One of `init` or `f` costs what they were given.
+    /// [`window`](crate::Fanfold::window). A panic of `init` or `f` loses what that closure was
+    /// given.
     ///
     /// # Examples
     ///
@@ -153,11 +155,11 @@ impl<S: Iterator> Window<S> {
 }
 
 impl<S: Iterator> Batches<S> {
-    /// Calls `add` with each item that the window in hand still wants, of which there are `held`.
+    /// Calls `add` with each item that the current window still needs, of which it has `held`.
     ///
-    /// The source is not called again after its end. After a panic it is, if the caller goes on: what
-    /// is held then is the beginning of the next window. `false`: that is so too, since a wait in the source
-    /// has ended that nobody wants.
+    /// After its end the source is not called again. After a panic it is, if the caller goes on:
+    /// what is held begins the next window. The same holds after `false`, which means that a wait
+    /// in the source was cut short.
     fn fill(&mut self, held: &mut usize, mut add: impl FnMut(S::Item)) -> bool {
         let Some(source) = &mut self.source else {
             return true;
@@ -211,12 +213,12 @@ impl<S: Iterator> Iterator for Window<S> {
 impl<S: ExactSizeIterator> ExactSizeIterator for Window<S> {}
 impl<S: Iterator> FusedIterator for Window<S> {}
 
-/// One value a window; made by [`Window::aggregate`].
+/// One value per window; made by [`Window::aggregate`].
 #[derive(Clone, Debug)]
 #[must_use = "a window is lazy: nothing is pulled before the first `next()`"]
 pub struct Aggregate<S, A, N, F> {
     batches: Batches<S>,
-    /// What the window in hand has come to, and of how many items.
+    /// The value of the current window so far, and the number of items in it.
     value: Option<A>,
     held: usize,
     init: N,

@@ -1,4 +1,4 @@
-//! [`CancelHook`]: what is called when a token is tripped.
+//! [`CancelHook`]: the registration of a closure that is called when a token is tripped.
 
 use crate::cancel::node::Node;
 use crate::sync::Arc;
@@ -6,8 +6,8 @@ use std::fmt;
 
 /// The registration of a hook: dropping it deregisters the hook.
 ///
-/// Made by [`CancelToken::on_cancel`](crate::CancelToken::on_cancel). The drop never blocks: a hook that runs at that moment on
-/// another thread runs to its end, but none starts afterwards.
+/// Made by [`CancelToken::on_cancel`](crate::CancelToken::on_cancel). The drop never blocks: a hook
+/// that is running on another thread at that moment finishes, but none starts afterwards.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ impl CancelHook {
     /// ```
     /// use fanfold::CancelToken;
     ///
-    /// // Two tokens of different families, tied together.
+    /// // Ties two unrelated tokens together.
     /// let (token, other) = (CancelToken::new(), CancelToken::new());
     /// let tied = other.clone();
     /// token.on_cancel(move || tied.cancel()).detach();
@@ -49,7 +49,7 @@ impl Drop for CancelHook {
     fn drop(&mut self) {
         if let Some((node, number)) = self.entry.take() {
             let hook = node.links.lock().hooks.remove(&number);
-            drop(hook); // User code, so after the lock.
+            drop(hook); // User code, so after the lock is released.
         }
     }
 }

@@ -1,43 +1,42 @@
-//! The tree of tokens: who is tripped with whom, the hooks, and why something was tripped.
+//! The tree of tokens: which tokens are tripped together, the hooks, and why a token was tripped.
 //!
 //! # States
 //!
-//! A token is live or tripped, and a tripped one stays so. Each token has a node. While it has
-//! handles, its node hangs in a tree: links down are strong, links up are weak, and the drop of the
-//! last handle takes the node out. So a child keeps no ancestor alive, a parent remembers no child
-//! that is gone, and as no node is freed with links to others, no drop ever recurses.
+//! A token is live or tripped, and a tripped one stays tripped. Each token has a node. While the
+//! token has handles, its node is in a tree: links down are strong, links up are weak, and the drop
+//! of the last handle removes the node. So a child keeps no ancestor alive and a parent keeps no
+//! dropped child. No node is freed with links to others, so no drop ever recurses.
 //!
 //! A deadline is fixed at birth, as the earliest of the token's own and its ancestors'. A token
-//! whose deadline has passed counts as tripped for everyone who looks at the clock, and everyone
-//! does: who asks, and who waits, which is never longer than to that time. Nobody has to trip it
-//! for that. Only hooks need someone to act at the time, so the timer thread starts with the first
-//! hook on a token with a deadline, and holds an entry for such tokens only.
+//! whose deadline has passed counts as tripped for every thread that checks the clock, and all do:
+//! both those that ask and those that wait, which never wait past it. No thread has to trip the
+//! token for that. Only hooks need a thread to act at the time, so the timer thread starts with the
+//! first hook on a token with a deadline, and holds entries for such tokens only.
 //!
-//! # Who acts
+//! # Actors
 //!
-//! - [`cancel`](crate::CancelToken::cancel) or the timer walks down the tree from one node, with a list
-//!   instead of recursion. At each node, under its lock, it sets the state, takes the children away,
-//!   and wakes who waits there. When the whole tree below is tripped, it runs the hooks, each taken
-//!   out of its node just before it runs, with no lock held.
-//! - The drop of the last handle hands the node's children to its parent, so that a token whose
-//!   ancestor was dropped still hears from those above it.
+//! - [`cancel`](crate::CancelToken::cancel) or the timer walks down the tree from one node, with a
+//!   list instead of recursion. At each node, under its lock, it sets the state, takes the children
+//!   away, and wakes the waiting threads. When the whole subtree is tripped, it runs the hooks with
+//!   no lock held, and takes each out of its node just before running it.
+//! - The drop of the last handle moves the node's children to its parent, so that a token whose
+//!   ancestor was dropped still hears from the ancestors above that one.
 //!
 //! # Locks
 //!
-//! One lock a node, and the timer's. A thread that holds a node's lock takes only those of its
-//! descendants, and the timer's last of all.
+//! One lock per node, and the timer's. A thread that holds a node's lock takes only locks of its
+//! descendants, and the timer's lock last of all.
 //!
-//! - *A birth against a walk.* A child is entered under its parent's lock, where the state is read
-//!   too: either the walk comes later and finds it, or it has been there and the child is born
-//!   tripped.
-//! - *A drop against a walk.* Children move up under the locks of both nodes. If the upper one is
-//!   live, a later walk finds them there. If it is tripped, the walk holds the lower node already,
-//!   and the children stay for it to find.
-//! - *A wait against a walk.* The state changes under the lock under which a waiter reads it before
-//!   it sleeps, so no wake-up is lost.
+//! - *Birth against walk.* A child is added under its parent's lock, under which the state is read
+//!   too. Either the walk comes later and finds the child, or it came before and the child is born tripped.
+//! - *Drop against walk.* Children move up under the locks of both nodes. If the upper node is
+//!   live, a later walk finds them there. If it is tripped, the walk already holds the lower node,
+//!   and the children stay there for it to find.
+//! - *Wait against walk.* The state changes under the lock under which a waiter reads it before it
+//!   sleeps, so no wake-up is lost.
 //!
-//! State is stored with `Release` and loaded with `Acquire`: what was written before a token was
-//! tripped is seen by whoever sees it tripped.
+//! State is stored with `Release` and loaded with `Acquire`: a thread that sees a token tripped
+//! sees everything written before it was tripped.
 
 use crate::cancel::timer;
 use crate::error::Cancelled;
@@ -49,8 +48,8 @@ use std::mem;
 
 pub(super) type Hook = Box<dyn FnOnce(Cancelled) + Send>;
 
-/// Why something was cancelled, once it was; what was said first stays. `SeqCst`, so that who says so and then
-/// wakes somebody can pair with a fence of his.
+/// Why something was cancelled, if it was; the first reason stays. `SeqCst`, so that a thread that
+/// sets it and then wakes another can pair with that one's fence.
 #[derive(Debug)]
 pub(crate) struct Why(AtomicU32);
 
@@ -90,7 +89,7 @@ pub(super) struct Node {
     /// The tokens that share this node. Links of the tree and of the timer do not count.
     pub(super) handles: AtomicUsize,
     pub(super) deadline: Option<Instant>,
-    /// Those that race for the same result, and as which of them.
+    /// The rivals that race for the same result, and its index among them.
     pub(super) rivals: Option<(Arc<Rivals>, usize)>,
     pub(super) links: Mutex<Links>,
     pub(super) wake: Condvar,
@@ -98,16 +97,16 @@ pub(super) struct Node {
 
 #[derive(Default)]
 pub(super) struct Links {
-    /// `None` for a root. One that cannot be upgraded was tripped: see [`Node::retire`].
+    /// `None` for a root. If it cannot be upgraded, the parent was tripped: see [`Node::retire`].
     pub(super) parent: Option<Weak<Node>>,
     /// By birth, the oldest first.
     pub(super) children: BTreeMap<u64, Arc<Node>>,
-    /// By number, so in the order of registration.
+    /// By number, that is, in the order of registration.
     pub(super) hooks: BTreeMap<u64, Hook>,
     pub(super) next_hook: u64,
     /// Whether the timer has an entry.
     pub(super) timed: bool,
-    /// How many threads sleep: to wake nobody is a system call too.
+    /// How many threads sleep. Waking none would still be a system call.
     pub(super) waiters: usize,
 }
 
@@ -147,14 +146,14 @@ impl Node {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Why it counts as tripped, if it does.
+    /// Why the node counts as tripped, if it does.
     #[inline]
     pub(super) fn why(&self) -> Option<Cancelled> {
         let expired = || self.has_expired().then_some(Cancelled::BY_DEADLINE);
         self.tripped.get().or_else(expired)
     }
 
-    /// Sleeps until the node is tripped or the time has come. Tells whether it was tripped.
+    /// Sleeps until the node is tripped or the time has come. Returns whether it was tripped.
     pub(super) fn park(&self, limit: Option<Instant>) -> bool {
         let mut links = self.links.lock();
         while !self.is_tripped() {
@@ -172,8 +171,8 @@ impl Node {
         true
     }
 
-    /// Trips a node and all below it, and runs their hooks. Returns the first panic among these. What has
-    /// expired before was so by its deadline, whoever comes now.
+    /// Trips a node and everything below it, and runs their hooks. Returns the first panic of a
+    /// hook. A node that had already expired is tripped by its deadline, whatever `why` says.
     pub(super) fn trip(top: &Arc<Node>, why: Cancelled) -> Option<Payload> {
         let mut reached = vec![Arc::clone(top)];
         let mut hooked = Vec::new();
@@ -184,7 +183,7 @@ impl Node {
             }
             node.tripped.set(node.why().unwrap_or(why));
             node.unschedule(&mut links);
-            // The oldest on top: parents before children, and elder before younger ones.
+            // The oldest on top: parents before children, and older children before younger ones.
             reached.extend(mem::take(&mut links.children).into_values().rev());
             let (has_waiters, has_hooks) = (links.waiters > 0, !links.hooks.is_empty());
             drop(links);
@@ -198,7 +197,7 @@ impl Node {
         let mut panic = None;
         for node in hooked {
             loop {
-                // One at a time, so that a hook that is deregistered by then does not run.
+                // One at a time, so that a hook deregistered in the meantime does not run.
                 let next = node.links.lock().hooks.pop_first();
                 let Some((_, hook)) = next else { break };
                 let why = node.tripped.get().unwrap_or(why);
@@ -211,8 +210,8 @@ impl Node {
     /// Takes a node without handles out of the tree, and drops its hooks if they are not due.
     pub(super) fn retire(node: &Arc<Node>) {
         loop {
-            // Upgraded under the node's lock: a parent that retired before has renamed itself here,
-            // so one that is gone was tripped, and its walk leaves nothing to do.
+            // Upgraded under the node's lock: a parent that retired has put its own parent here. So
+            // a parent that is gone was tripped, and its walk leaves nothing to do.
             let parent = node.links.lock().parent.as_ref().map(Weak::upgrade);
             let parent = match parent {
                 None => None,
@@ -225,10 +224,10 @@ impl Node {
             }
             let mut own = node.links.lock();
             if own.parent.as_ref().map(Weak::as_ptr) != parent.as_ref().map(Arc::as_ptr) {
-                continue; // The parent has retired meanwhile, and this node has moved up.
+                continue; // The parent has retired, and this node has moved up.
             }
 
-            // What is due is left to the timer, which trips the token soon if it is not at it.
+            // Hooks that are due are left to the timer, which trips the token soon, if not already.
             let hooks = if node.has_expired() && timer::is_started() {
                 BTreeMap::new()
             } else {
@@ -245,7 +244,7 @@ impl Node {
             }
             drop(own);
             drop(above);
-            drop(hooks); // User code, so after the locks.
+            drop(hooks); // User code, so after the locks are released.
             return;
         }
     }
@@ -268,25 +267,25 @@ impl Node {
 #[cfg(not(loom))]
 pub(super) fn birth() -> u64 {
     static BIRTHS: crate::sync::AtomicU64 = crate::sync::AtomicU64::new(0);
-    // Relaxed: the numbers are distinct, and grow from a parent to a child, in any case.
+    // Relaxed: the numbers are distinct, and grow from parent to child, in any case.
     BIRTHS.fetch_add(1, Ordering::Relaxed)
 }
 
 #[cfg(loom)]
 pub(super) fn birth() -> u64 {
-    // All threads of a model are one thread of the system.
+    // All threads of a loom model are one system thread.
     thread_local!(static BIRTHS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
     BIRTHS.replace(BIRTHS.get() + 1)
 }
 
-/// The tokens of those that race for one result.
+/// The tokens of the rivals for one result.
 #[derive(Default)]
 pub(crate) struct Rivals(pub(super) Mutex<TiedTokens>);
 
 #[derive(Default)]
 pub(super) struct TiedTokens {
     pub(super) claimed: Option<usize>,
-    /// Nobody's work counts any more but this one's.
+    /// Only the work of this rival still counts.
     pub(super) won: Option<usize>,
     pub(super) members: Vec<Weak<Node>>,
 }
@@ -306,17 +305,17 @@ impl Rivals {
         Ok(())
     }
 
-    /// Whether one of them does the work alone.
+    /// Whether one rival has claimed the work for itself.
     pub(crate) fn is_claimed(&self) -> bool {
         self.0.lock().claimed.is_some()
     }
 
-    /// This one has failed: if it had claimed, another may.
+    /// Rival `me` has failed: if it had claimed the work, another may.
     pub(crate) fn give_up(&self, me: usize) {
         self.0.lock().claimed.take_if(|claimed| *claimed == me);
     }
 
-    /// Nobody's work counts any more, but for this one's, who has done it. A panic of a hook comes back.
+    /// Rival `me` has finished, and no other's work counts any more. Returns a panic of a hook.
     pub(crate) fn win(&self, me: usize) -> Option<Payload> {
         self.0.lock().won = Some(me);
         self.trip_others(me)

@@ -1,14 +1,14 @@
-//! The timer: one thread of the process, which tells what has a deadline that it has come. Where it cannot be started,
-//! threads that wait look at the clock instead ([`keep_time`]).
+//! The timer: one thread per process that notifies entries when their deadline has come. If it
+//! cannot be started, waiting threads check the clock instead ([`keep_time`]).
 
 use crate::sync::Arc;
 use crate::unwind::Payload;
 
 pub(super) use self::imp::*;
 
-/// What is told when its time has come.
+/// An entry that is notified when its time has come.
 pub(crate) trait Expires: Send + Sync {
-    /// A panic of the user's code comes back.
+    /// Returns a panic of user code.
     #[cfg_attr(loom, allow(dead_code))]
     fn expire(self: Arc<Self>) -> Option<Payload>;
 }
@@ -23,11 +23,11 @@ mod imp {
     use std::collections::BTreeMap;
 
     struct Timer {
-        /// In which process the thread runs: a forked child needs one of its own.
+        /// The process in which the thread runs: a forked child needs its own.
         started: Option<u32>,
-        /// When the thread looks again by itself; `None` if it sleeps without limit.
+        /// When the thread next checks by itself; `None` if it sleeps without limit.
         looks: Option<Instant>,
-        /// A map and not a heap, so that a token that is dropped takes its entry along.
+        /// A map and not a heap, so that a dropped token can remove its entry.
         entries: BTreeMap<(Instant, u64), Arc<dyn Expires>>,
     }
 
@@ -37,16 +37,16 @@ mod imp {
         entries: BTreeMap::new(),
     });
     static EARLIER: Condvar = Condvar::new();
-    /// Whether there are entries and perhaps no thread.
+    /// Whether there may be entries but no thread.
     static LACKS_THREAD: AtomicBool = AtomicBool::new(false);
 
-    /// Has `what` told at that time; `number` is its own.
+    /// Notifies `what` at that time; `number` is its unique number.
     pub(crate) fn add(at: Instant, number: u64, what: Arc<dyn Expires>) {
         let mut timer = TIMER.lock();
         timer.entries.insert((at, number), what);
         let here = fixed::process();
         if timer.started != Some(here) {
-            // If it fails, the entry stays, and the next one tries again.
+            // If this fails, the entry stays, and the next `add` tries again.
             let started = spawn("fanfold-timer", None, run);
             timer.started = started.is_ok().then_some(here);
             // Relaxed: a hint for `keep_time`, which takes the lock.
@@ -60,7 +60,7 @@ mod imp {
         TIMER.lock().started == Some(fixed::process())
     }
 
-    /// Wakes nobody: at worst the thread looks once at a time when there is nothing to do.
+    /// Wakes no thread: at worst the timer checks once per removed entry with nothing to do.
     pub(crate) fn remove(at: Instant, number: u64) {
         TIMER.lock().entries.remove(&(at, number));
     }
@@ -109,7 +109,7 @@ mod imp {
     }
 }
 
-/// A model has no clock: nothing is ever due.
+/// A loom model has no clock: nothing is ever due.
 #[cfg(loom)]
 mod imp {
     use super::Expires;

@@ -10,15 +10,14 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-/// A signal to stop, shared by those who give it and those who heed it.
+/// A signal to stop, shared by the code that gives it and the code that obeys it.
 ///
 /// Clones are the same token. A [`child`](Self::child) is tripped with its parent, and can be
-/// tripped alone. Nothing is interrupted by force: work stops where it asks, by
-/// [`check`](Self::check) between steps or by [`sleep`](Self::sleep) instead of
-/// [`std::thread::sleep`].
+/// tripped alone. Nothing is interrupted by force: work stops where it asks, by calling
+/// [`check`](Self::check) between steps or [`sleep`](Self::sleep) instead of [`std::thread::sleep`].
 ///
-/// A clone costs two atomic additions, a question one load (and a look at the clock where there is
-/// a deadline). A dropped token leaves nothing behind, in its parent either.
+/// A clone costs two atomic additions, a check one load (plus a look at the clock if there is a
+/// deadline). A dropped token leaves nothing behind, not even in its parent.
 ///
 /// # Examples
 ///
@@ -32,7 +31,7 @@ use std::time::Duration;
 ///     let token = token.clone();
 ///     move || -> Result<(), Cancelled> {
 ///         loop {
-///             // one step of the work, and then
+///             // one step of the work, then
 ///             token.sleep(Duration::from_secs(3600))?;
 ///         }
 ///     }
@@ -47,7 +46,7 @@ pub struct CancelToken {
 }
 
 impl CancelToken {
-    /// Makes a token that is live, has no parent and no deadline.
+    /// Makes a token that is live and has no parent and no deadline.
     ///
     /// # Examples
     ///
@@ -61,10 +60,10 @@ impl CancelToken {
         }
     }
 
-    /// Makes a token that is tripped when this one is, but not the other way round.
+    /// Makes a token that is tripped when this one is, but not vice versa.
     ///
-    /// It inherits the deadline. It keeps nothing of this token alive, and still hears from this
-    /// one's ancestors when this one is dropped. A child of a tripped token is tripped.
+    /// It inherits the deadline. It does not keep this token alive; when this token is dropped, the
+    /// child still hears from this token's ancestors. A child of a tripped token is tripped.
     ///
     /// # Examples
     ///
@@ -85,9 +84,9 @@ impl CancelToken {
 
     /// Makes a [`child`](Self::child) that is tripped after this time at the latest.
     ///
-    /// It counts as tripped from that moment on, whichever thread looks. The first
+    /// From that moment on it counts as tripped, whichever thread checks. The first
     /// [`on_cancel`](Self::on_cancel) on a token with a deadline starts the thread that runs hooks
-    /// at the time, one a process. A time beyond the range of the clock is no limit.
+    /// at their time, one per process. A time beyond the range of the clock is no limit.
     ///
     /// # Examples
     ///
@@ -109,8 +108,8 @@ impl CancelToken {
 
     /// Makes a [`child`](Self::child) that is tripped at this instant at the latest.
     ///
-    /// As [`with_timeout`](Self::with_timeout) otherwise. Where an ancestor's deadline is earlier,
-    /// that one holds.
+    /// Otherwise as [`with_timeout`](Self::with_timeout). An earlier deadline of an ancestor takes
+    /// precedence.
     ///
     /// # Examples
     ///
@@ -147,18 +146,17 @@ impl CancelToken {
         CancelToken { node }
     }
 
-    /// Trips the token and all its descendants, for good.
+    /// Trips the token and all its descendants, permanently.
     ///
-    /// First all of them are tripped and those who wait on them are woken, then the hooks run on
-    /// this thread: of one token in the order of registration, of a parent before its children,
-    /// of an elder child before a younger one.
-    /// The second call and every later one does nothing, and does not wait for the hooks of the
-    /// first.
+    /// First all of them are tripped and the threads that wait on them are woken. Then the hooks
+    /// run on this thread: those of one token in the order of registration, a parent's before its
+    /// children's, an older child's before a younger one's. Later calls do nothing, and do not wait
+    /// for the hooks of the first.
     ///
     /// # Panics
     ///
-    /// If hooks panic, with the payload of the first, after all hooks have run. During the unwinding
-    /// of another panic it is dropped instead, as it would abort the process.
+    /// If hooks panic: with the payload of the first, after all hooks have run. While another panic
+    /// is unwinding, the payload is dropped instead, as it would abort the process.
     ///
     /// # Examples
     ///
@@ -176,15 +174,14 @@ impl CancelToken {
         }
     }
 
-    /// As [`cancel`](Self::cancel), but hands the first panic of a hook back: never unwinds.
+    /// As [`cancel`](Self::cancel), but returns the first panic of a hook: never unwinds.
     pub(crate) fn trip(&self, why: Cancelled) -> Option<Payload> {
         Node::trip(&self.node, why)
     }
 
     /// Whether the token is tripped, or its deadline has passed.
     ///
-    /// Never blocks. What a thread wrote before it tripped the token is visible to whoever gets
-    /// `true` here.
+    /// Never blocks. A thread that gets `true` sees what another wrote before it tripped the token.
     ///
     /// # Examples
     ///
@@ -204,7 +201,7 @@ impl CancelToken {
         self.node.why().is_some()
     }
 
-    /// Returns an error if the token is [tripped](Self::is_cancelled), to leave with `?`.
+    /// Returns an error if the token is [tripped](Self::is_cancelled), for use with `?`.
     ///
     /// # Errors
     ///
@@ -234,7 +231,7 @@ impl CancelToken {
         self.node.why().map_or(Ok(()), Err)
     }
 
-    /// Whether this is the same token as that.
+    /// Whether the two are the same token.
     pub(crate) fn is(&self, other: &CancelToken) -> bool {
         Arc::ptr_eq(&self.node, &other.node)
     }
@@ -258,8 +255,9 @@ impl CancelToken {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] if the token is tripped before the time is over. If the deadline is not after the
-    /// end of the sleep, it is an error at the deadline, however late the thread wakes up.
+    /// [`Cancelled`] if the token is tripped before the time is over. If the deadline comes no
+    /// later than the end of the sleep, the call fails at the deadline, however late the thread
+    /// wakes up.
     ///
     /// # Examples
     ///
@@ -275,7 +273,7 @@ impl CancelToken {
     pub fn sleep(&self, time: Duration) -> Result<(), Cancelled> {
         let end = Instant::now().checked_add(time);
         let deadline = self.node.deadline;
-        // Which of the two comes first is read off them, not off the time of waking.
+        // Compares the two times, not the time of waking, to see which comes first.
         let expires = deadline.is_some_and(|at| end.is_none_or(|end| at <= end));
         if self.node.park(earliest(deadline, end)) {
             self.check()
@@ -288,7 +286,7 @@ impl CancelToken {
 
     /// Blocks until the token is tripped, or its deadline has passed.
     ///
-    /// Without polling; for ever, if nobody is left to trip it.
+    /// Does not poll. Blocks forever if nothing is left that could trip the token.
     ///
     /// # Examples
     ///
@@ -309,23 +307,23 @@ impl CancelToken {
 
     /// Runs `f` once when the token is tripped, unless the returned guard is dropped before.
     ///
-    /// `f` runs on the thread that trips the token, which at a deadline is one that all tokens
-    /// share, so it should be short: set a flag, shut a socket down, wake somebody. If the token is
-    /// tripped already, `f` runs here and now. No lock is held meanwhile, so `f` may use this and
-    /// any other token.
+    /// `f` runs on the thread that trips the token. At a deadline that is one thread shared by all
+    /// tokens, so keep `f` short: set a flag, shut down a socket, wake a thread. If the token is
+    /// already tripped, `f` runs at once on this thread. No lock is held meanwhile, so `f` may use
+    /// this and any other token.
     ///
-    /// Drop the guard and `f` is dropped without having run. To keep it as long as the token,
-    /// [`detach`](CancelHook::detach) it: it is dropped with the token's last clone, unless the token
-    /// is tripped or past its deadline by then. An `f` that owns a clone of the token keeps it alive
-    /// until it is tripped.
+    /// Dropping the guard drops `f` without running it. To keep it as long as the token,
+    /// [`detach`](CancelHook::detach) it: it is dropped with the token's last clone, unless the
+    /// token is tripped or past its deadline by then. An `f` that owns a clone of the token keeps
+    /// the token alive until it is tripped.
     ///
-    /// Where the thread for deadlines cannot be started, `f` does not run at the deadline, but at
-    /// [`cancel`](Self::cancel); nothing else depends on that thread.
+    /// If the thread for deadlines cannot be started, `f` does not run at the deadline, but at
+    /// [`cancel`](Self::cancel). Nothing else depends on that thread.
     ///
     /// # Panics
     ///
-    /// A panic of `f` is raised in the call that trips the token, or here if it runs here. At a
-    /// deadline it goes no further than the panic hook's message.
+    /// A panic of `f` is raised in the call that trips the token, or in this call if `f` runs here.
+    /// At a deadline it goes no further than the panic hook's message.
     ///
     /// # Examples
     ///
@@ -345,7 +343,7 @@ impl CancelToken {
     /// });
     /// std::thread::spawn(move || token.cancel());
     ///
-    /// assert_eq!(client.read(&mut [0])?, 0); // the blocked read has come to an end
+    /// assert_eq!(client.read(&mut [0])?, 0); // the blocked read has ended
     /// # Ok(())
     /// # }
     /// ```
@@ -353,7 +351,7 @@ impl CancelToken {
         self.on_trip(|_| f())
     }
 
-    /// The same, for who wants to know why.
+    /// As [`on_cancel`](Self::on_cancel), but passes the reason to `f`.
     pub(crate) fn on_trip(&self, f: impl FnOnce(Cancelled) + Send + 'static) -> CancelHook {
         let mut links = self.node.links.lock();
         if let Some(why) = self.node.why() {
@@ -374,8 +372,8 @@ impl CancelToken {
 
 impl Clone for CancelToken {
     fn clone(&self) -> Self {
-        // Relaxed: from a handle that exists, so the last drop comes later in any case. Beyond the
-        // count's range `Arc` aborts first.
+        // Relaxed: the clone is made from a live handle, so the last drop comes later in any case.
+        // `Arc` aborts before the count overflows.
         self.node.handles.fetch_add(1, Ordering::Relaxed);
         CancelToken {
             node: Arc::clone(&self.node),
@@ -385,7 +383,7 @@ impl Clone for CancelToken {
 
 impl Drop for CancelToken {
     fn drop(&mut self) {
-        // AcqRel: its partners are the other handles' drops, which what they did comes before.
+        // AcqRel: pairs with the drops of the other handles, so that their actions come before.
         if self.node.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             Node::retire(&self.node);
         }
@@ -408,7 +406,7 @@ impl fmt::Debug for CancelToken {
 }
 
 impl Rivals {
-    /// A token for the next of them. Born tripped if another does the work already.
+    /// Makes a token for the next rival. It is born tripped if another rival already does the work.
     pub(crate) fn join(
         self: &Arc<Self>,
         parent: &CancelToken,
@@ -421,7 +419,7 @@ impl Rivals {
         let late = race.claimed.is_some() || race.won.is_some();
         drop(race);
         if late {
-            token.node.tripped.set(Cancelled::BY_CALL); // it is new: nobody waits on it
+            token.node.tripped.set(Cancelled::BY_CALL); // new, so no thread waits on it
         }
         (token, me)
     }
@@ -431,8 +429,8 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     a.into_iter().chain(b).min()
 }
 
-/// Trips the tokens that are due, where the thread that does so could not be started: for consumers that
-/// work alone, between two items. No lock may be held.
+/// Trips the tokens that are due, if the timer thread could not be started. Called between two
+/// items by consumers that work alone. The caller must not hold a lock.
 pub(crate) fn keep_time() {
     timer::keep_time();
 }

@@ -25,10 +25,10 @@ pub type BatchesByAge<S> = Stage<
     >,
 >;
 
-/// The source is pulled so far ahead at most.
+/// The most items that the source is pulled ahead.
 const AHEAD: usize = 1_024;
 
-/// What such windows are before they run.
+/// The plan of such windows.
 pub struct BatchesByAgePlan<S, N, F> {
     source: S,
     size: usize,
@@ -72,8 +72,8 @@ where
     /// Folds each window into one value, without collecting it; see
     /// [`Window::aggregate`](crate::batches::Window::aggregate).
     ///
-    /// `f` runs when an item comes in, on the consumer's thread. If it panics, the value and that item
-    /// are lost, and no other.
+    /// `f` runs on the consumer's thread when an item arrives. If it panics, only the value and
+    /// that item are lost.
     ///
     /// # Panics
     ///
@@ -105,8 +105,8 @@ where
     }
 }
 
-/// A source that says when it gave each item.
-#[allow(unreachable_pub)] // it stands in the signature of a public trait
+/// A source that stamps each item with the time at which it was returned.
+#[allow(unreachable_pub)] // part of the signature of a public trait
 #[derive(Debug)]
 pub struct Stamped<S>(S);
 
@@ -119,18 +119,18 @@ impl<S: Iterator> Iterator for Stamped<S> {
     }
 }
 
-/// What such windows are while they run.
+/// The running state of such windows.
 pub struct BatchesByAgeIter<S: Iterator, A, N, F> {
     front: Front<Stamped<S>>,
     size: usize,
     age: Duration,
     init: N,
     f: F,
-    /// The window that is open: what it has come to, how many items, and when it closes.
+    /// The open window: its value so far, how many items it has, and when it closes.
     open: Option<(A, usize, Option<Instant>)>,
-    /// The first item of the window after it.
+    /// The first item of the next window.
     first: Option<(Instant, S::Item)>,
-    /// What is to be raised after it.
+    /// The panic to raise after the open window.
     panic: Option<Payload>,
 }
 
@@ -147,10 +147,10 @@ where
     N: FnMut() -> A,
     F: FnMut(A, S::Item) -> A,
 {
-    /// Puts an item into the window that is open, or opens one.
+    /// Adds an item to the open window, or opens one.
     fn add(&mut self, (stamp, item): (Instant, S::Item)) {
         let open = self.open.take();
-        // What is in hand is lost if one of the two panics.
+        // The value and the item are lost if `init` or `f` panics.
         let (value, count, closes) =
             open.unwrap_or_else(|| ((self.init)(), 0, stamp.checked_add(self.age)));
         self.open = Some(((self.f)(value, item), count + 1, closes));
@@ -244,7 +244,7 @@ where
 
     fn size_hint(&self) -> Hint {
         let (low, high) = self.source.size_hint();
-        // Each item may have a window for itself.
+        // Each item may get its own window.
         (low.div_ceil(self.size), high)
     }
 

@@ -1,4 +1,4 @@
-//! The side of the consumer.
+//! The consumer's side.
 
 use crate::cancel;
 use crate::error::Cancelled;
@@ -7,9 +7,10 @@ use crate::fan_in::lane::{GIVEN_UP, LaneOpts, Message, SourceLane, SourceTask};
 use crate::fan_in::turns::{Rule, TurnOrder};
 use crate::fan_in::worker::FanIn;
 use crate::runtime::context;
+use crate::runtime::control::Control;
 use crate::runtime::cost::nanos;
 use crate::runtime::event::{Event, Listener, WaitResult};
-use crate::runtime::lease::Stop;
+use crate::runtime::gauge::Gauge;
 use crate::runtime::plan::{Common, Ending};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
@@ -20,37 +21,37 @@ use crate::sync::{
 };
 use crate::unwind;
 
-/// What the consumer gets.
+/// The result of asking for the next message.
 #[derive(Debug)]
-pub(crate) enum Got<T> {
+pub(super) enum Got<T> {
     /// From this lane.
     Message(usize, Message<T>),
-    /// It is later than that.
+    /// The time limit has passed.
     Late,
-    /// Nobody wants it now; there may be more.
+    /// The wait was interrupted; there may be more.
     Unwanted,
     /// No lane will give anything more.
     Over,
 }
 
-/// In ns. A task that was parked less than this ago is woken when half of the lane is free, and
-/// not for each single item.
+/// In ns. A task that was parked less than this ago is woken when half of the lane is free, and not
+/// for each item.
 pub(super) const LONG_AGO: u64 = 100_000;
 
 /// The consumer's side.
-pub(crate) struct Front<I: Iterator> {
+pub(super) struct Front<I: Iterator> {
     session: Session,
     shared: Arc<FanIn<I>>,
     lanes: Vec<Arc<SourceLane<I>>>,
-    /// Lanes that have not told their end.
+    /// How many lanes have not reported their end.
     open: usize,
     listener: Listener,
     ready: TurnOrder,
-    /// Whether a lane has a time-out.
+    /// Whether a lane has a timeout.
     timed: bool,
-    /// When to look at them again.
+    /// When to check the timeouts again.
     check: Option<Instant>,
-    /// How many items are left in the sources, as far as they have said.
+    /// How many items are left in the sources, according to their hints.
     hint: Hint,
 }
 
@@ -67,8 +68,8 @@ where
     I: Iterator + Send,
     I::Item: Send,
 {
-    /// Starts; at most so many threads at once. `None`: the scope is over.
-    pub(crate) fn start(
+    /// Starts with at most `max_threads` threads. `None`: the scope is over.
+    pub(super) fn start(
         start_permit: StartPermit,
         common: Common,
         operator: &str,
@@ -77,7 +78,9 @@ where
         hint: Hint,
     ) -> Option<Self> {
         let listener = Listener::new();
-        let session = Session::start(start_permit, common, operator, listener.event())?;
+        let session = Session::start(start_permit, common, operator, |alive| {
+            Control::new(listener.event(), Some(alive))
+        })?;
         let shared = Arc::new(FanIn {
             control: Arc::clone(session.control()),
             event: Arc::clone(listener.event()),
@@ -103,8 +106,8 @@ where
         })
     }
 
-    /// Adds a source, and has it pulled from now on.
-    pub(crate) fn add(&mut self, source: I, opts: LaneOpts) {
+    /// Adds a source, and starts pulling it.
+    pub(super) fn add(&mut self, source: I, opts: LaneOpts) {
         let index = self.lanes.len();
         self.timed |= opts.timeout.is_some();
         self.ready.lane(&opts);
@@ -113,7 +116,7 @@ where
             index,
             opts,
             queue: Injector::new(),
-            len: AtomicUsize::new(0),
+            len: Gauge::default(),
             parked: Mutex::new(None),
             token: control.source_token().child(),
             inside: control.add_source(),
@@ -129,14 +132,14 @@ where
         });
     }
 
-    pub(crate) fn event(&self) -> &Arc<Event> {
+    pub(super) fn event(&self) -> &Arc<Event> {
         self.listener.event()
     }
 
-    /// The next of any lane, by the rule. `more`: whether the caller has something else to look
-    /// after, of which the event is notified; then this comes back as if it were late. `growing`: lanes
+    /// The next message of any lane, by the rule. `more` says whether the caller has something else
+    /// to handle, of which the event is notified; then this returns `Late`. With `growing`, lanes
     /// may still be added, so this is not over when all have ended.
-    pub(crate) fn next(
+    pub(super) fn next(
         &mut self,
         until: Option<Instant>,
         growing: bool,
@@ -160,7 +163,7 @@ where
             if self.open == 0 && !growing {
                 break;
             }
-            // Looked at before the arrivals are looked at for the last time.
+            // Read before the last check of the arrivals.
             let stopped = self.shared.is_stopped();
             if stopped && self.shared.arrivals.is_empty() {
                 break;
@@ -173,8 +176,8 @@ where
         Got::Over
     }
 
-    /// The next of this lane. `Over`: it was stopped, and gives nothing more; others may have something.
-    pub(crate) fn next_of(&mut self, index: usize, until: Option<Instant>) -> Got<I::Item> {
+    /// The next message of this lane. `Over`: the lane was stopped and gives nothing more; others may.
+    pub(super) fn next_of(&mut self, index: usize, until: Option<Instant>) -> Got<I::Item> {
         loop {
             while steal(&self.shared.arrivals).is_some() {}
             let stopped = self.shared.is_stopped();
@@ -190,17 +193,16 @@ where
         }
     }
 
-    /// Nothing more is wanted. A source that blocks is not waited for: that is for the drop to do, which
-    /// also drops what is there.
-    pub(crate) fn stop(&mut self) {
+    /// Stops: nothing more is wanted. It does not wait for a source that blocks; the drop does, and
+    /// it also drops what is there.
+    pub(super) fn stop(&mut self) {
         let cut_short = self.shared.is_stopped() && self.open > 0;
-        self.shared.control.stop();
-        self.session.end(cut_short);
+        self.session.stop(cut_short);
     }
 
-    /// Nothing more will come. Joins the threads, unless one may be stuck in a source that nobody
-    /// waits for: that is for the drop to do.
-    pub(crate) fn end(&mut self) {
+    /// Ends: nothing more will come. Joins the threads, unless one may be stuck in a source that
+    /// was given up or stopped; then the drop joins them.
+    pub(super) fn end(&mut self) {
         if self.session.is_over() {
             return;
         }
@@ -213,12 +215,12 @@ where
         self.session.end(drained || stopped && self.open > 0);
     }
 
-    pub(crate) fn ending(&self) -> &dyn Ending {
+    pub(super) fn ending(&self) -> &dyn Ending {
         &self.session
     }
 
-    /// A hint of what is left that holds also after the end and after a cancellation.
-    pub(crate) fn size_hint(&self) -> Hint {
+    /// A hint of what is left, valid even after the end and after a cancellation.
+    pub(super) fn size_hint(&self) -> Hint {
         if self.session.is_over() {
             (0, Some(0))
         } else if self.shared.is_stopped() {
@@ -228,7 +230,7 @@ where
         }
     }
 
-    /// Whether the lane has something.
+    /// Takes the next message of the lane, if there is one.
     fn take(&mut self, index: usize, listed: bool) -> Option<Message<I::Item>> {
         let lane = &self.lanes[index];
         let (event, left, parked) = lane.take()?;
@@ -297,7 +299,7 @@ where
         }
     }
 
-    /// Where no thread could be started the consumer pulls, an item at a time.
+    /// If no thread could be started, the consumer pulls, one item at a time.
     fn pulls_itself(&mut self) -> bool {
         if context::is_unwanted() {
             return false;
@@ -317,20 +319,20 @@ where
         true
     }
 
-    // ---- time-outs
+    // ---- timeouts
 
-    /// Before that nothing is overdue.
+    /// The earliest time at which anything can be overdue.
     fn next_check(&self) -> Option<Instant> {
         let clock = self.shared.clock();
         let due = self.lanes.iter().filter_map(|lane| {
-            // Who is not in the source may enter it at any time.
+            // A worker that is not in the source may enter it at any time.
             lane.due()
                 .or_else(|| Some(clock.saturating_add(nanos(lane.opts.timeout?))))
         });
         self.shared.instant(due.min()?)
     }
 
-    /// Gives up what has been silent for too long.
+    /// Gives up the sources that have been silent for too long.
     fn look_at_clock(&mut self) {
         if !self.timed || self.check.is_some_and(|check| check > Instant::now()) {
             return;

@@ -1,31 +1,32 @@
-//! A lane: where what one source gave waits for the consumer.
+//! A lane: the queue in which the messages of one source wait for the consumer.
 
 use crate::cancel::CancelToken;
 use crate::fan_in::alarm::Alarm;
 use crate::overflow::{DropCount, Overflow};
 use crate::runtime::context::Interrupts;
 use crate::runtime::cost::nanos;
+use crate::runtime::gauge::Gauge;
 use crate::runtime::spin::SpinPolicy;
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Injector, Mutex, Ordering, bug, fence, steal};
+use crate::sync::{Arc, AtomicU64, Injector, Mutex, Ordering, bug, fence, steal};
 use crate::unwind::Payload;
 use std::time::Duration;
 
-/// What is said of one source.
+/// The options of one source.
 #[derive(Clone, Debug)]
-pub(crate) struct LaneOpts {
+pub(super) struct LaneOpts {
     /// How many items may be pulled and not yet taken.
-    pub(crate) bound: usize,
-    pub(crate) overflow: Overflow,
-    /// How many items were dropped for want of room.
-    pub(crate) dropped: Option<DropCount>,
-    /// How many items it may give in a round.
-    pub(crate) weight: u32,
-    /// How long it may be silent.
-    pub(crate) timeout: Option<Duration>,
+    pub(super) bound: usize,
+    pub(super) overflow: Overflow,
+    /// Counts the items dropped for lack of room.
+    pub(super) dropped: Option<DropCount>,
+    /// How many items the source may give per round.
+    pub(super) weight: u32,
+    /// How long the source may be silent.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl LaneOpts {
-    pub(crate) fn new(bound: usize) -> Self {
+    pub(super) fn new(bound: usize) -> Self {
         LaneOpts {
             bound,
             overflow: Overflow::Block,
@@ -36,39 +37,38 @@ impl LaneOpts {
     }
 }
 
-/// What the consumer is told.
+/// A message to the consumer.
 #[derive(Debug)]
-pub(crate) enum Message<T> {
+pub(super) enum Message<T> {
     Item(T),
     /// The source panicked, or an item's drop did.
     Panic(Payload),
     /// The source ended.
     End,
-    /// The source was silent for too long and has been dropped.
+    /// The source was silent for too long and was dropped.
     TimedOut,
 }
 
 pub(super) const GIVEN_UP: u64 = u64::MAX;
 
-/// In a lane's `len`: its task is parked.
-pub(super) const PARKED: usize = 1 << (usize::BITS - 1);
-
-/// Where what one source gave waits for the consumer.
+/// The bit in a lane's `len` that says that its task is parked.
+/// The queue in which the messages of one source wait for the consumer.
 pub(super) struct SourceLane<I: Iterator> {
     pub(super) index: usize,
     pub(super) opts: LaneOpts,
     pub(super) queue: Injector<Message<I::Item>>,
-    /// How many events are in it, and [`PARKED`].
-    pub(super) len: AtomicUsize,
+    /// How many messages are in the queue, and whether the task is parked.
+    pub(super) len: Gauge,
     /// A task that waits for room, and since when, in ns of the clock of `FanIn`.
     pub(super) parked: Mutex<Option<(SourceTask<I>, u64)>>,
     pub(super) token: CancelToken,
     pub(super) inside: Arc<Interrupts>,
-    /// Since when a worker is in the source, in ns of the clock of `FanIn` and never 0; 0: it is not.
+    /// Since when a worker has been in the source, in ns of the clock of `FanIn` and never 0; 0 if
+    /// none is.
     pub(super) since: AtomicU64,
 }
 
-/// A source on its way.
+/// A source on its way to a worker.
 pub(super) struct SourceTask<I: Iterator> {
     pub(super) source: I,
     pub(super) lane: Arc<SourceLane<I>>,
@@ -76,35 +76,31 @@ pub(super) struct SourceTask<I: Iterator> {
 }
 
 impl<I: Iterator> SourceLane<I> {
-    /// Adds an event, and says how many were there before.
+    /// Adds a message, and returns how many were there before.
     pub(super) fn push(&self, event: Message<I::Item>) -> usize {
         self.queue.push(event);
-        self.len.fetch_add(1, Ordering::AcqRel) & !PARKED
+        self.len.add()
     }
 
-    /// Takes an event, unless there is none that has been counted. How many are left, and whether
-    /// the task is parked.
+    /// Takes a message, unless none has been counted. Returns how many are left, and whether the
+    /// task is parked.
     pub(super) fn take(&self) -> Option<(Message<I::Item>, usize, bool)> {
-        // Counted off first, so that it is ours: the worker that drops the oldest takes too, and pushes
-        // before it counts.
-        let one_less = |len: usize| (len & !PARKED > 0).then(|| len - 1);
-        let before = self
-            .len
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less)
-            .ok()?;
+        // Subtracts first, so that the message is ours: a worker that drops the oldest also takes,
+        // and pushes before it counts.
+        let (left, is_parked) = self.len.take_one()?;
         let event = steal(&self.queue).expect("what is counted is in the queue");
-        Some((event, (before & !PARKED) - 1, before & PARKED != 0))
+        Some((event, left, is_parked))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len.load(Ordering::Acquire) & !PARKED
+        self.len.count()
     }
 
     pub(super) fn has_room(&self) -> bool {
         self.len() < self.opts.bound
     }
 
-    /// Worker: enters the source, which must not take longer than that. Whether to notify.
+    /// Worker: enters the source, for at most `limit`. Returns whether to notify.
     pub(super) fn enter(&self, since: u64, limit: u64, alarm: &Alarm) -> bool {
         let due = since.saturating_add(limit);
         self.since.store(since, Ordering::Relaxed);
@@ -114,7 +110,7 @@ impl<I: Iterator> SourceLane<I> {
         alarm.entered(due)
     }
 
-    /// When whoever is in the source will have been there for too long, in ns of the clock of `FanIn`.
+    /// When the worker in the source will have been there for too long, in ns of the clock of `FanIn`.
     pub(super) fn due(&self) -> Option<u64> {
         let limit = self.opts.timeout?;
         match self.since.load(Ordering::SeqCst) {
@@ -123,23 +119,22 @@ impl<I: Iterator> SourceLane<I> {
         }
     }
 
-    /// Parks the task because there is no room; if there is after all it may come back.
+    /// Parks the task because there is no room; returns it if there is room after all.
     pub(super) fn park(&self, task: SourceTask<I>, clock: u64) -> Option<SourceTask<I>> {
         *self.parked.lock() = Some((task, clock));
-        let len = self.len.fetch_or(PARKED, Ordering::AcqRel) & !PARKED;
-        if len < self.opts.bound && !bug("room_is_missed") {
+        if self.len.wait() < self.opts.bound && !bug("room_is_missed") {
             self.unpark(u64::MAX)
         } else {
             None
         }
     }
 
-    /// Takes the task out of its place if it was parked before this time.
+    /// Takes the parked task out if it was parked before this time.
     pub(super) fn unpark(&self, before: u64) -> Option<SourceTask<I>> {
         let mut parked = self.parked.lock();
         let (task, _) = parked.take_if(|(_, clock)| *clock < before)?;
-        // Before it can be parked again.
-        self.len.fetch_and(!PARKED, Ordering::AcqRel);
+        // Before the task can be parked again.
+        self.len.answer();
         Some(task)
     }
 

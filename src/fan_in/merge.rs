@@ -1,4 +1,4 @@
-//! `merge`: several sources, each on a thread of its own, into one stream in the order of arrival.
+//! `merge`: several sources, each on a separate thread, into one stream in the order of arrival.
 
 mod handle;
 mod options;
@@ -10,7 +10,7 @@ pub use self::report::MergeReport;
 
 use self::handle::{Additions, Admission, Door, LiveSource, SourceEntry};
 use self::options::checked;
-use self::report::Life;
+use self::report::LiveMark;
 use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
 use crate::fan_in::lane::{LaneOpts, Message};
@@ -28,30 +28,29 @@ use std::panic::resume_unwind;
 /// Options, terminal calls and what its drop waits for: see [`Stage`].
 pub type Merge<'s, T> = Stage<MergePlan<'s, T>>;
 
-/// So many items of each source are pulled ahead, if nothing else is said.
+/// How many items of each source are pulled ahead by default.
 const BUFFER: usize = 64;
 
-/// Merges sources of one type: each is pulled on a thread of its own, and the items come as they
-/// arrive.
+/// Merges sources of one type: a thread pulls each source, and the items are yielded as they arrive.
 ///
-/// The items of one source keep their order; between sources there is none but that of arrival,
-/// and sources that have something take turns, so that none starves. A source that blocks delays no
-/// other, and one that ends or panics leaves the others running. Lazy: nothing is pulled before the
-/// first `next()`. Of each source at most [`buffer`](Merge::buffer) items are pulled and not yet taken.
-/// Ends when all sources have. For unlike sources and for options of one of them see
-/// [`Merge::new`]. The drop waits for every source that is in its `next()`: one that looks at
-/// [`CancelToken::current`](crate::CancelToken::current) comes out at once, an
+/// The items of one source keep their order. Across sources there is only the order of arrival;
+/// sources that have something take turns, so that none starves. A source that blocks does not
+/// delay the others, and one that ends or panics leaves the others running. Lazy: nothing is pulled
+/// before the first `next()`. At most [`buffer`](Merge::buffer) items of each source are pulled and
+/// not yet taken. Ends when all sources have ended. For sources of different types and for options
+/// of a single source see [`Merge::new`]. The drop waits for every source that is in its `next()`:
+/// one that checks [`CancelToken::current`](crate::CancelToken::current) returns at once, an
 /// [`mpsc::Receiver`](std::sync::mpsc::Receiver) when its sender sends or hangs up.
 ///
 /// # Panics
 ///
-/// A panic of a source is raised when it arrives, after what the source gave before; the others
-/// go on: call `next()` again.
+/// A panic of a source is raised when it arrives, after the source's earlier items. The other
+/// sources go on: call `next()` again.
 ///
 /// # Complexity
 ///
-/// One leased thread a source, unless [`max_threads`](Merge::max_threads) says less. An item costs some
-/// 100 ns, however many sources there are.
+/// One leased thread per source, unless [`max_threads`](Merge::max_threads) lowers it. About 100 ns
+/// per item, however many sources there are.
 ///
 /// # Examples
 ///
@@ -68,7 +67,7 @@ where
     sources.into_iter().fold(Merge::new(), Merge::source)
 }
 
-/// What a [`Merge`] is before it runs.
+/// The plan of a [`Merge`].
 pub struct MergePlan<'s, T> {
     sources: Vec<SourceEntry<'s, T>>,
     buffer: usize,
@@ -94,7 +93,7 @@ impl<T: Send> Default for Merge<'_, T> {
 }
 
 impl<'s, T: Send> Merge<'s, T> {
-    /// An empty merge, to which sources of any types are added.
+    /// Makes an empty merge, to which sources of any types can be added.
     ///
     /// # Examples
     ///
@@ -133,7 +132,7 @@ impl<'s, T: Send> Merge<'s, T> {
         self.source_with(source, SourceOptions::new())
     }
 
-    /// Adds a source with options of its own.
+    /// Adds a source with its own options.
     ///
     /// # Panics
     ///
@@ -146,16 +145,16 @@ impl<'s, T: Send> Merge<'s, T> {
         self.with(|plan| {
             let source = LiveSource {
                 iter: Box::new(source.into_iter()),
-                life: Life::new(&plan.report.0),
+                life: LiveMark::new(&plan.report.0),
             };
             plan.sources.push((source, options));
         })
     }
 
-    /// Yields an item of a source only while none that was added before it has one ready.
+    /// Yields an item of a source only while no source added before it has one ready.
     ///
     /// By default sources take turns. Every source is still pulled ahead into its buffer. A source
-    /// that always has something ready starves those after it: that is what strict priority means.
+    /// that always has something ready starves those after it, as strict priority implies.
     ///
     /// # Panics
     ///
@@ -175,26 +174,25 @@ impl<'s, T: Send> Merge<'s, T> {
         self.with(|plan| plan.rule = Rule::Priority)
     }
 
-    /// How many items of each source may be pulled and not yet taken; 64 by default.
+    /// Sets how many items of each source may be pulled and not yet taken; 64 by default.
     ///
     /// # Panics
     ///
-    /// If it is 0, or after the first `next()`.
+    /// If `items` is 0, or after the first `next()`.
     #[track_caller]
     pub fn buffer(self, items: usize) -> Self {
         let items = checked(items);
         self.with(|plan| plan.buffer = items)
     }
 
-    /// Leases no more than `threads` threads, however many sources there are; one a source by
-    /// default.
+    /// Leases at most `threads` threads, however many sources there are; one per source by default.
     ///
-    /// The threads go from source to source, item by item. The price: as many silent sources as
-    /// there are threads hold up all the others until one of them gives something.
+    /// The threads go from source to source, item by item. If as many sources are silent as there
+    /// are threads, they hold up all the others until one of them gives something.
     ///
     /// # Panics
     ///
-    /// If it is 0, or after the first `next()`.
+    /// If `threads` is 0, or after the first `next()`.
     ///
     /// # Examples
     ///
@@ -207,12 +205,12 @@ impl<'s, T: Send> Merge<'s, T> {
     pub fn max_threads(self, threads: usize) -> Self {
         assert!(
             threads > 0,
-            "a merge needs at least 1 thread: leave max_threads out for one a source"
+            "a merge needs at least 1 thread: leave max_threads out for one per source"
         );
         self.with(|plan| plan.max_threads = threads)
     }
 
-    /// A report that can be read from any thread, for a dashboard.
+    /// Makes a report that can be read from any thread, for example for a dashboard.
     ///
     /// # Panics
     ///
@@ -222,10 +220,10 @@ impl<'s, T: Send> Merge<'s, T> {
         self.plan().report.clone()
     }
 
-    /// A handle that adds sources, also while the merge runs.
+    /// Makes a handle that adds sources, even while the merge runs.
     ///
-    /// With a handle the merge ends when the last of its handles has been dropped and the last source has
-    /// ended.
+    /// A merge with handles ends when its last handle has been dropped and the last source has ended, or
+    /// by a token of [`drain_on`](Stage::drain_on) or [`cancel_on`](Stage::cancel_on).
     ///
     /// # Panics
     ///
@@ -264,11 +262,11 @@ impl<'s, T: Send> Merge<'s, T> {
     }
 }
 
-/// What a [`Merge`] is while it runs.
+/// The running state of a [`Merge`].
 pub struct MergeIter<'s, T> {
     front: Front<LiveSource<'s, T>>,
-    /// Of each lane.
-    lanes: Vec<(String, Arc<Life>)>,
+    /// The name and life of each lane.
+    lanes: Vec<(String, Arc<LiveMark>)>,
     buffer: usize,
     report: MergeReport,
     door: Option<Door<'s, T>>,
@@ -297,7 +295,7 @@ impl<'s, T: Send> MergeIter<'s, T> {
         self.front.add(source, opts);
     }
 
-    /// Takes in what the handles have added.
+    /// Adds the sources that the handles have passed in.
     fn admit(&mut self) {
         let Some(Door(intake)) = &self.door else {
             return;

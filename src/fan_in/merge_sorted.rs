@@ -22,28 +22,28 @@ pub type MergeSorted<I, F, C = Checked> = Stage<MergeSortedPlan<I, F, C>>;
 
 const BUFFER: usize = 64;
 
-/// Merges sources that are sorted by `key`, lowest key first; each is pulled ahead on a thread of
-/// its own.
+/// Merges sources that are sorted by `key`, lowest key first; a thread pulls each source ahead.
 ///
-/// Of items with equal keys that of the earlier source comes first, so the order is the same on
-/// every run. Of each source at most [`buffer`](MergeSorted::buffer) items are pulled and not yet taken, and one
-/// more is compared. To yield an item, one of each source must be there: a source that is silent holds
-/// up the others, and the drop waits for a source that is in its `next()`. After a [cancellation](MergeSorted::cancel_on) what is there is merged. Lazy: nothing is pulled before the first `next()`. `key` is called once an item, on
-/// the consumer's thread.
+/// Among items with equal keys the one of the earlier source comes first, so every run yields the
+/// same order. At most [`buffer`](MergeSorted::buffer) items of each source are pulled and not yet
+/// taken, plus one that is being compared. To yield an item, one of each source must be there: a
+/// silent source holds up the others, and the drop waits for a source that is in its `next()`.
+/// After a [cancellation](MergeSorted::cancel_on) what is there is merged. Lazy: nothing is pulled
+/// before the first `next()`. `key` is called once per item, on the consumer's thread.
 ///
 /// # Panics
 ///
-/// A panic of a source is raised before any further item; the others go on: call `next()` again.
+/// A panic of a source is raised before any further item; the other sources go on: call `next()` again.
 ///
 /// # Errors
 ///
-/// An item whose key is lower than that of the one before it in the same source ends the stream with
-/// [`Unsorted`], which names the source and both keys. See [`assume_sorted`](MergeSorted::assume_sorted) for items
-/// instead of `Result`s.
+/// An item whose key is lower than that of the item before it in the same source ends the stream
+/// with [`Unsorted`], which names the source and both keys. To get items instead of `Result`s, see
+/// [`assume_sorted`](MergeSorted::assume_sorted).
 ///
 /// # Complexity
 ///
-/// `O(log k)` comparisons an item for `k` sources. One leased thread a source.
+/// `O(log k)` comparisons per item for `k` sources. One leased thread per source.
 ///
 /// # Examples
 ///
@@ -78,11 +78,11 @@ where
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unsorted<K> {
-    /// Which source, from 0.
+    /// The number of the source, from 0.
     pub source_index: usize,
-    /// The key of an item of it.
+    /// The key of an item of this source.
     pub before: K,
-    /// The lower key of the item after that.
+    /// The lower key of the next item.
     pub after: K,
 }
 
@@ -98,7 +98,7 @@ impl<K: fmt::Debug> fmt::Display for Unsorted<K> {
 
 impl<K: fmt::Debug> std::error::Error for Unsorted<K> {}
 
-/// What a [`MergeSorted`] is before it runs.
+/// The plan of a [`MergeSorted`].
 pub struct MergeSortedPlan<I, F, C> {
     sources: Vec<I>,
     key: F,
@@ -124,12 +124,12 @@ pub struct Checked;
 #[non_exhaustive]
 pub struct Trusted;
 
-/// What becomes of an item. Sealed: [`Checked`] or [`Trusted`].
+/// How an item is turned into an output. Sealed: [`Checked`] or [`Trusted`].
 pub trait Check<T, K>: Send + sealed::Sealed {
-    /// What is yielded.
+    /// The type of the outputs.
     type Output;
 
-    /// Whether the order is looked at.
+    /// Whether the order is checked.
     #[doc(hidden)]
     const LOOKS: bool;
 
@@ -141,7 +141,7 @@ pub trait Check<T, K>: Send + sealed::Sealed {
 }
 
 mod sealed {
-    #[allow(unnameable_types)] // so that `Check` is ours alone
+    #[allow(unnameable_types)] // seals `Check`
     pub trait Sealed {}
     impl Sealed for super::Checked {}
     impl Sealed for super::Trusted {}
@@ -179,11 +179,11 @@ impl<I, F, C> MergeSorted<I, F, C>
 where
     MergeSortedPlan<I, F, C>: Plan,
 {
-    /// How many items of each source may be pulled and not yet taken; 64 by default.
+    /// Sets how many items of each source may be pulled and not yet taken; 64 by default.
     ///
     /// # Panics
     ///
-    /// If it is 0, or after the first `next()`.
+    /// If `items` is 0, or after the first `next()`.
     #[track_caller]
     pub fn buffer(self, items: usize) -> Self {
         assert!(
@@ -201,8 +201,8 @@ where
     F: FnMut(&I::Item) -> K + Send,
     K: Ord + Send,
 {
-    /// Trusts the sources to be sorted, and yields plain items. What is not sorted comes out in
-    /// some order that is not sorted either.
+    /// Trusts the sources to be sorted, and yields plain items. If they are not sorted, neither is
+    /// the output.
     ///
     /// # Panics
     ///
@@ -256,16 +256,16 @@ impl<K: Ord, T> PartialEq for Head<K, T> {
 
 impl<K: Ord, T> Eq for Head<K, T> {}
 
-/// What a [`MergeSorted`] is while it runs.
+/// The running state of a [`MergeSorted`].
 ///
-/// Of each source that has not ended the next item lies in `heads`, or the source is in `due`. Who
-/// is due is asked only when another item is wanted: so an item whose turn has come waits for no
-/// source, its own included (`itertools::kmerge_by` asks the source first).
+/// The next item of each source that has not ended is in `heads`, or the source is in `due`. A due
+/// source is asked only when another item is wanted: so an item whose turn has come waits for no
+/// source, not even its own (`itertools::kmerge_by` asks the source first).
 pub struct MergeSortedIter<I: Iterator, K, F, C> {
     front: Front<I>,
     due: Vec<usize>,
     heads: BinaryHeap<Head<K, I::Item>>,
-    /// Of each source the key of the item that was yielded last, if the order is looked at.
+    /// For each source, the key of the item yielded last, if the order is checked.
     before: Vec<Option<K>>,
     key: F,
     check: PhantomData<C>,
@@ -277,11 +277,11 @@ impl<I: Iterator, K, F, C> fmt::Debug for MergeSortedIter<I, K, F, C> {
     }
 }
 
-/// Why a source that is due has no item.
+/// Why a due source has no item.
 enum Unfilled<K> {
     Unsorted(Unsorted<K>),
     Late,
-    /// Nobody wants it now.
+    /// The wait was interrupted.
     Unwanted,
 }
 
@@ -293,12 +293,12 @@ where
     K: Ord,
     C: Check<I::Item, K>,
 {
-    /// Gets the next item of every source that is due.
+    /// Gets the next item of every due source.
     fn refill(&mut self, until: Option<Instant>) -> Result<(), Unfilled<K>> {
         while let Some(&lane) = self.due.last() {
             match self.front.next_of(lane, until) {
                 Got::Message(_, Message::Item(item)) => {
-                    // It stays due if `key` or the order panics: then this item is lost, and no other.
+                    // The source stays due if `key` or the order panics: then only this item is lost.
                     let key = (self.key)(&item);
                     let before = self.before[lane].take_if(|before| *before > key);
                     self.due.pop();
@@ -312,7 +312,7 @@ where
                     self.heads.push(Head { key, lane, item });
                 }
                 Got::Message(_, Message::Panic(panic)) => resume_unwind(panic),
-                // One that was stopped has ended too: the others go on with what is there.
+                // A stopped source has ended too: the others go on with what is there.
                 Got::Message(_, Message::End | Message::TimedOut) | Got::Over => {
                     self.due.pop();
                 }
@@ -323,7 +323,7 @@ where
         Ok(())
     }
 
-    /// Gives nothing more. The join is left to the drop: a source may block.
+    /// Stops the output. The join is left to the drop, because a source may block.
     fn close(&mut self) {
         self.front.stop();
         self.due.clear();
@@ -374,7 +374,7 @@ where
             self.front.end();
             return Ok(None);
         };
-        // First: if the order or the drop of a key panics, this item is lost, and no other.
+        // First: if the order or the drop of a key panics, only this item is lost.
         self.due.push(lane);
         let Some(Head { key, item, .. }) = self.heads.pop() else {
             return Ok(None);
@@ -382,7 +382,7 @@ where
         if C::LOOKS {
             self.before[lane] = Some(key);
         } else {
-            drop(key); // not behind the output, which would be leaked if this panics
+            drop(key); // before the output, which would leak if this panics
         }
         Ok(Some(C::item(item)))
     }
@@ -392,7 +392,7 @@ where
     }
 }
 
-/// How many outputs so many items give: what is not sorted ends early.
+/// How many outputs this many items give: an unsorted source ends them early.
 fn outputs<I: Iterator, K, C: Check<I::Item, K>>((low, high): Hint) -> Hint {
     (if C::LOOKS { low.min(1) } else { low }, high)
 }

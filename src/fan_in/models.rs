@@ -1,12 +1,13 @@
-//! Models of the protocol, in every order of its steps.
+//! Loom models of the protocol, in every order of its steps.
 
 use crate::cancel::CancelToken;
 use crate::fan_in::alarm::Alarm;
 use crate::fan_in::lane::{LaneOpts, Message, SourceLane, SourceTask};
 use crate::overflow::Overflow;
 use crate::runtime::event::{Listener, WaitResult};
+use crate::runtime::gauge::Gauge;
 use crate::runtime::spin::SpinPolicy;
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Injector, Mutex, Parker, steal};
+use crate::sync::{Arc, AtomicU64, Injector, Mutex, Parker, steal};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ fn lane(overflow: Overflow) -> Arc<Numbers> {
             ..LaneOpts::new(1)
         },
         queue: Injector::new(),
-        len: AtomicUsize::new(0),
+        len: Gauge::default(),
         parked: Mutex::new(None),
         token: CancelToken::new(),
         inside: Arc::default(),
@@ -28,7 +29,7 @@ fn lane(overflow: Overflow) -> Arc<Numbers> {
     })
 }
 
-/// Push / take, park / room, notify / wait: a lane for one item, a worker (here a thread that
+/// Push / take, park / room, notify / wait: a lane that holds one item, a worker (here a thread that
 /// sleeps while its task is parked) and the consumer.
 fn all_come(
     overflow: Overflow,
@@ -104,10 +105,11 @@ fn all_come(
     });
 }
 
-/// Enter / arm: a consumer that goes to sleep while two sources are entered has a timer for the one that
-/// is due first, or is notified and finds it in the alarm. (What a notification does is for the models of `event` to show.)
+/// Enter / arm: a consumer that goes to sleep while two sources are entered has a timer for the one
+/// that is due first, or is notified and finds it in the alarm. (The models of `event` show what a
+/// notification does.)
 #[test]
-fn loom_hub_enter_and_arm() {
+fn loom_fan_in_enter_and_arm() {
     loom::model(|| {
         let alarm = Arc::new(Alarm::new());
         let lanes = [8, 4].map(|limit| {
@@ -130,11 +132,11 @@ fn loom_hub_enter_and_arm() {
 }
 
 #[test]
-fn loom_hub_back_pressure() {
+fn loom_fan_in_back_pressure() {
     all_come(Overflow::Block, 2, |got| got == [0, 1]);
 }
 
 #[test]
-fn loom_hub_drop_oldest() {
+fn loom_fan_in_drop_oldest() {
     all_come(Overflow::DropOldest, 2, |got| matches!(got, [0, 1] | [1]));
 }

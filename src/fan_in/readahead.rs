@@ -1,4 +1,4 @@
-//! `readahead`: the source, and all that is upstream of it, on a thread of its own.
+//! `readahead`: pulls the source, and everything upstream of it, on a separate thread.
 
 use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
@@ -18,14 +18,14 @@ use std::panic::resume_unwind;
 /// Options, terminal calls and what its drop waits for: see [`Stage`].
 pub type Readahead<I> = Stage<ReadaheadPlan<I>>;
 
-/// What a [`Readahead`] is before it runs.
+/// The plan of a [`Readahead`].
 #[derive(Debug)]
 pub struct ReadaheadPlan<I> {
     source: I,
     opts: LaneOpts,
 }
 
-/// What a [`Readahead`] is while it runs.
+/// The running state of a [`Readahead`].
 #[derive(Debug)]
 pub struct ReadaheadIter<I: Iterator>(Front<I>);
 
@@ -46,18 +46,18 @@ where
         })
     }
 
-    /// Says what happens to an item for which there is no room; [`Overflow::Block`] by default.
+    /// Sets what happens to an item that finds no room; [`Overflow::Block`] by default.
     ///
     /// # Panics
     ///
-    /// After the first `next()`, and if it is `Grow(0)`.
+    /// After the first `next()`, or if `overflow` is `Grow(0)`.
     ///
     /// # Examples
     ///
     /// ```
     /// use fanfold::{Fanfold, Overflow};
     ///
-    /// // Of a sensor only the latest value is of interest.
+    /// // Only the latest value of a sensor matters.
     /// let mut latest = (0..100).readahead(1).overflow(Overflow::DropOldest);
     /// assert!(latest.next().is_some());
     /// ```
@@ -67,7 +67,7 @@ where
         self.with(|plan| plan.opts.overflow = overflow)
     }
 
-    /// A counter of what is dropped for want of room.
+    /// A counter of the items dropped for lack of room.
     ///
     /// # Panics
     ///

@@ -19,18 +19,17 @@ pub type RoundRobin<I> = Stage<RoundRobinPlan<I>>;
 
 const BUFFER: usize = 16;
 
-/// Takes one item of each source in turn; each is pulled ahead on a thread of its own.
+/// Takes one item of each source in turn; a thread pulls each source ahead.
 ///
-/// The order is that of the sources and of the items in each: the same on every run. A source that
-/// is slow holds up the others when its turn comes, but meanwhile they fill their
-/// [buffers](RoundRobin::buffer). One that has ended is left out, and the others go on; see
-/// [`stop_at_first_end`](RoundRobin::stop_at_first_end) for the other way. The drop waits for a source that is
-/// in its `next()`. Lazy: nothing is pulled before
-/// the first `next()`.
+/// The order depends only on the sources and their items: it is the same on every run. A slow
+/// source holds up the others when its turn comes, but meanwhile they fill their
+/// [buffers](RoundRobin::buffer). A source that has ended is skipped, and the others go on; to end
+/// instead, see [`stop_at_first_end`](RoundRobin::stop_at_first_end). The drop waits for a source
+/// that is in its `next()`. Lazy: nothing is pulled before the first `next()`.
 ///
 /// # Panics
 ///
-/// A panic of a source is raised at its turn; the others go on: call `next()` again.
+/// A panic of a source is raised at its turn; the other sources go on: call `next()` again.
 ///
 /// # Examples
 ///
@@ -50,7 +49,7 @@ where
     })
 }
 
-/// What a [`RoundRobin`] is before it runs.
+/// The plan of a [`RoundRobin`].
 #[derive(Debug)]
 pub struct RoundRobinPlan<I> {
     sources: Vec<I>,
@@ -63,8 +62,8 @@ where
     I: Iterator + Send,
     I::Item: Send,
 {
-    /// Ends when it is the turn of a source that has ended; the items that others have ready are
-    /// dropped with it. A source that blocks is not waited for until the drop.
+    /// Ends at the turn of a source that has ended; the items that the others have ready are then
+    /// dropped. A source that blocks is not waited for until the drop.
     ///
     /// # Panics
     ///
@@ -82,11 +81,11 @@ where
         self.with(|plan| plan.stops = true)
     }
 
-    /// How many items of each source may be pulled and not yet taken; 16 by default.
+    /// Sets how many items of each source may be pulled and not yet taken; 16 by default.
     ///
     /// # Panics
     ///
-    /// If it is 0, or after the first `next()`.
+    /// If `items` is 0, or after the first `next()`.
     #[track_caller]
     pub fn buffer(self, items: usize) -> Self {
         assert!(
@@ -97,7 +96,7 @@ where
     }
 }
 
-/// What a [`RoundRobin`] is while it runs.
+/// The running state of a [`RoundRobin`].
 #[derive(Debug)]
 pub struct RoundRobinIter<I: Iterator> {
     front: Front<I>,
@@ -175,7 +174,7 @@ where
                     return Ok(Some(item));
                 }
                 Got::Message(_, Message::Panic(panic)) => {
-                    // It is still its turn: its end comes next.
+                    // It is still this source's turn: its end comes next.
                     self.turns.push_front(turn);
                     resume_unwind(panic)
                 }
@@ -187,10 +186,10 @@ where
                     self.turns.push_front(turn);
                     return Err(NotReady::new(None));
                 }
-                // One that was stopped has ended too: the others go on with what is there.
+                // A stopped source has ended too: the others go on with what is there.
                 Got::Message(..) | Got::Over if !self.stops => {}
                 Got::Message(..) | Got::Over => {
-                    // The join is left to the drop, as another source may block.
+                    // The join is left to the drop, because another source may block.
                     self.front.stop();
                     self.turns.clear();
                     return Ok(None);

@@ -1,29 +1,29 @@
-//! In which order the consumer takes from lanes that have something.
+//! The order in which the consumer takes from lanes that have something.
 
 use crate::fan_in::lane::LaneOpts;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-/// In which order the consumer takes from lanes that have something.
+/// The order in which the consumer takes from lanes that have something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Rule {
-    /// In turn, in the order in which they came to have something. In a round each gives as many
-    /// items as its weight says, and none gives more before all that have something have given theirs.
+pub(super) enum Rule {
+    /// In turn, in the order in which the lanes got something. In a round each lane gives as many
+    /// items as its weight, and none gives more before all lanes that have something have given theirs.
     #[default]
     Turns,
-    /// Always from the one that was added first.
+    /// Always from the lane that was added first.
     Priority,
 }
 
-/// The lanes that have something, in the order in which they are to be taken from.
+/// The lanes that have something, in the order in which to take from them.
 #[derive(Debug)]
 pub(super) struct TurnOrder {
     rule: Rule,
     ring: VecDeque<usize>,
-    /// Those that have had their share of this round.
+    /// The lanes that have used up their share of this round.
     spent: VecDeque<usize>,
     round: u64,
-    /// Of each lane: weight, the round of its credit, and what is left of that.
+    /// For each lane: its weight, the round of its credit, and the credit left.
     lanes: Vec<(u32, u64, u32)>,
     ranked: BinaryHeap<Reverse<usize>>,
 }
@@ -73,7 +73,7 @@ impl TurnOrder {
             }
         }
         let index = self.ring.pop_front()?;
-        // A lane that drops its oldest may be here twice.
+        // A lane that drops its oldest item may be in the ring twice.
         let (_, _, credit) = &mut self.lanes[index];
         *credit = credit.saturating_sub(1);
         Some(index)

@@ -1,4 +1,4 @@
-//! What workers and the consumer share, and what a worker does.
+//! The state shared by the workers and the consumer, and the work of a worker.
 
 use crate::fan_in::alarm::Alarm;
 use crate::fan_in::lane::{GIVEN_UP, Message, SourceLane, SourceTask};
@@ -13,30 +13,30 @@ use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What came of a pull.
+/// The result of a pull.
 pub(super) enum PullOutcome {
     More,
     Last,
     /// The source was given up meanwhile.
     GivenUp,
-    /// On the consumer's thread: nobody wants the answer now, so the source is to be asked later.
+    /// On the consumer's thread: the wait was interrupted, so ask the source again later.
     Later,
 }
 
-/// What workers and the consumer share.
+/// The state shared by the workers and the consumer.
 pub(super) struct FanIn<I: Iterator> {
     pub(super) control: Arc<Control>,
-    /// That of the consumer.
+    /// The consumer's event.
     pub(super) event: Arc<Event>,
     pub(super) alarm: Alarm,
     pub(super) pending: Injector<SourceTask<I>>,
-    /// Lanes that have come to have something.
+    /// Lanes that got something while they were empty.
     pub(super) arrivals: Injector<usize>,
     pub(super) leases: Leases,
     pub(super) workers: Mutex<usize>,
-    /// How many workers there may be; lowered when no thread can be started.
+    /// The largest number of workers; lowered when no thread can be started.
     pub(super) limit: AtomicUsize,
-    /// Whether every worker that may be there is, so that a task may have to wait for another's.
+    /// Whether no more workers may be started, so that a task may have to wait for another one's worker.
     pub(super) crowded: AtomicBool,
     pub(super) born: Instant,
 }
@@ -55,17 +55,17 @@ where
         nanos(self.born.elapsed()) | 1
     }
 
-    /// `None`: never, or in some centuries.
+    /// `None` if that is never, or some centuries away.
     pub(super) fn instant(&self, clock: u64) -> Option<Instant> {
         let time = (clock < u64::MAX).then(|| Duration::from_nanos(clock))?;
         self.born.checked_add(time)
     }
 
-    /// A task has to be served.
+    /// Queues a task, and starts a worker for it if allowed.
     pub(super) fn dispatch(self: &Arc<Self>, task: SourceTask<I>) {
         self.pending.push(task);
         if self.is_stopped() {
-            return; // it is for the drop
+            return; // the drop takes it
         }
         let mut workers = self.workers.lock();
         if *workers >= self.limit.load(Ordering::Relaxed) {
@@ -78,13 +78,13 @@ where
         if self.leases.lease(move || shared.work()).is_err() {
             let mut workers = self.workers.lock();
             *workers -= 1;
-            // Those that are there have to do; if there are none the consumer will.
+            // The existing workers must suffice; if there are none, the consumer pulls.
             self.limit.store(*workers, Ordering::Relaxed);
             self.crowded.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What a leased thread does.
+    /// The work of a leased thread.
     pub(super) fn work(self: &Arc<Self>) {
         loop {
             while !self.is_stopped() {
@@ -101,8 +101,8 @@ where
         }
     }
 
-    /// Pulls a source until there is no room, its end, or (if `once`, or another waits for a worker)
-    /// one item.
+    /// Pulls a source until there is no room or the source ends, or (if `once`, or another task
+    /// waits for a worker) for one item.
     pub(super) fn pull(self: &Arc<Self>, mut task: SourceTask<I>, once: bool) {
         let lane = Arc::clone(&task.lane);
         let frame = Plain::new(lane.token.clone());
@@ -131,7 +131,7 @@ where
                     return;
                 }
                 PullOutcome::Last => {
-                    // Its drop is user code.
+                    // Its drop runs user code.
                     if let Some(panic) = unwind::discard(task.source) {
                         self.push(&lane, Message::Panic(panic));
                     }
@@ -176,7 +176,7 @@ where
                 return PullOutcome::GivenUp;
             };
             if self.clock().saturating_sub(since) > nanos(limit) {
-                // Nobody was there to give it up in time: it is all the same.
+                // The consumer did not give it up in time; the effect is the same.
                 if let Some(panic) = unwind::discard(item) {
                     self.push(lane, Message::Panic(panic));
                 }
@@ -212,8 +212,8 @@ where
                 return PullOutcome::More;
             }
             Overflow::DropOldest => {
-                // First, so that the newest is never what is dropped. The consumer may have taken it
-                // meanwhile: then there is room.
+                // Taken first, so that the newest is never dropped. If the consumer has meanwhile
+                // taken it, there is room.
                 let oldest = if lane.has_room() { None } else { lane.take() };
                 self.push(lane, Message::Item(item));
                 match oldest {
@@ -229,7 +229,7 @@ where
         PullOutcome::More
     }
 
-    /// How many events were in the lane before.
+    /// Adds a message; returns how many were in the lane before.
     pub(super) fn push(&self, lane: &SourceLane<I>, event: Message<I::Item>) -> usize {
         let before = lane.push(event);
         if before == 0 {
@@ -240,7 +240,7 @@ where
     }
 }
 
-/// The panic of a source that is not made to wait.
+/// The panic of a source with [`Overflow::Grow`] that is too far ahead.
 #[cold]
 fn too_far_ahead(most: usize) -> Payload {
     Box::new(format!(

@@ -7,7 +7,7 @@ use crate::fan_out::fanout::{Fanout, Reader};
 /// [`broadcast`](crate::Fanfold::broadcast).
 pub type Broadcast<I> = Fanout<I, ToAll>;
 
-/// That each item goes to every reader.
+/// The rule that each item goes to every reader.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ToAll;
@@ -39,12 +39,12 @@ impl<I: Iterator<Item: Clone>> Broadcast<I> {
         Fanout::new(source, ToAll, readers)
     }
 
-    /// Runs a sink for each reader, all at the same time, and returns their results in the order of
-    /// the readers: [`broadcast_into`](crate::Fanfold::broadcast_into) with options.
+    /// Runs a sink for each reader, all at the same time, and returns their results in the order of the
+    /// readers. This is [`broadcast_into`](crate::Fanfold::broadcast_into) with options.
     ///
     /// # Panics
     ///
-    /// The panic of a sink is raised when all have ended.
+    /// The panic of a sink is raised when all sinks have ended.
     ///
     /// # Examples
     ///
@@ -64,10 +64,10 @@ impl<I: Iterator<Item: Clone>> Broadcast<I> {
         self.run_all(&sink)
     }
 
-    /// The readers, to be read at the same time.
+    /// The readers, which must be read at the same time.
     ///
-    /// **Two of them one after the other on one thread wait for ever** unless the items that the
-    /// first one runs ahead fit into the [buffer](Fanout::buffer), or
+    /// **Two readers that are read one after the other on one thread wait forever**, unless the items by
+    /// which the first one runs ahead fit into the [buffer](Fanout::buffer), or
     /// [`Overflow::Grow`](crate::Overflow::Grow) says that as many as necessary are kept.
     ///
     /// # Examples

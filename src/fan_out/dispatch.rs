@@ -1,8 +1,8 @@
-//! To which readers an item goes.
+//! The rule that decides which readers an item goes to.
 
-/// To which readers an item goes. Sealed: only the crate implements it.
+/// Decides which readers an item goes to. Sealed: only this crate implements it.
 pub trait Dispatch<T>: sealed::Sealed {
-    /// What it is called in messages.
+    /// Its name in messages.
     #[doc(hidden)]
     const NAME: &'static str;
 
@@ -10,19 +10,19 @@ pub trait Dispatch<T>: sealed::Sealed {
     #[doc(hidden)]
     const EACH: bool = false;
 
-    /// Puts the item, with the number of its reader, into `out`; if there are several, for each of
-    /// `readers`, and for the last of them the item itself.
+    /// Puts the item into `out`, with the number of its reader. If there are several, puts one into `out` for
+    /// each of `readers`; the last of them gets the item itself, the others clones.
     #[doc(hidden)]
     fn deal(&mut self, item: T, readers: &[usize], out: &mut Vec<(usize, T)>);
 
-    /// How a reader is called in messages.
+    /// A reader's name in messages.
     #[doc(hidden)]
     fn reader(number: usize) -> String {
         format!("reader {number}")
     }
 }
 
-pub(crate) mod sealed {
+pub(super) mod sealed {
     #[allow(unreachable_pub)] // what is above the public `Dispatch`
     pub trait Sealed {}
 }

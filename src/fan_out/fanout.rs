@@ -1,4 +1,4 @@
-//! What goes out to several readers: the options, and the readers themselves.
+//! A source for several readers: its options, and the readers themselves.
 
 use crate::cancel::CancelToken;
 use crate::fan_out::dispatch::Dispatch;
@@ -13,17 +13,17 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 
-/// How many items may be pulled for a reader and not yet taken, if nothing else is said.
+/// How many items may be pulled for a reader and not yet taken, by default.
 const BUFFER: usize = 16;
 
-/// A source that is about to be shared by several readers: a description, to which options are
-/// added before it is taken apart.
+/// A source that several readers are about to share: a description, to which options are added before it is
+/// split up.
 ///
-/// Made by [`broadcast`](crate::Fanfold::broadcast), [`partition_readers`](crate::Fanfold::partition_readers) and
-/// [`route`](crate::Fanfold::route). Sinks ([`into_sinks`](crate::fan_out::Broadcast::into_sinks)) run at
-/// the same time and are the form to begin with; readers ([`readers`](crate::fan_out::Broadcast::readers),
-/// [`pair`](crate::fan_out::PartitionReaders::pair)) are for what does not fit into closures. The source may borrow in
-/// both.
+/// Made by [`broadcast`](crate::Fanfold::broadcast), [`partition_readers`](crate::Fanfold::partition_readers)
+/// and [`route`](crate::Fanfold::route). Sinks ([`into_sinks`](crate::fan_out::Broadcast::into_sinks)) run at
+/// the same time, and are the form to begin with. Readers ([`readers`](crate::fan_out::Broadcast::readers),
+/// [`pair`](crate::fan_out::PartitionReaders::pair)) are for work that does not fit into closures. In both
+/// forms the source may borrow.
 #[derive(Clone)]
 #[must_use = "it is lazy: nothing is pulled before a reader is asked"]
 pub struct Fanout<I, D> {
@@ -61,7 +61,7 @@ impl<I, D> Fanout<I, D> {
     }
 
     /// How many items may be pulled for each reader and not yet taken; 16 by default. With
-    /// [`Overflow::Block`] one more is in hand when they are too many: the item that told so.
+    /// [`Overflow::Block`] one further item may be held: the one that found the buffer full.
     ///
     /// # Panics
     ///
@@ -86,7 +86,7 @@ impl<I, D> Fanout<I, D> {
         self
     }
 
-    /// Says what happens when one reader is slower than another; [`Overflow::Block`] by default.
+    /// Decides what happens when one reader is slower than another; [`Overflow::Block`] by default.
     ///
     /// # Panics
     ///
@@ -112,33 +112,31 @@ impl<I, D> Fanout<I, D> {
         self
     }
 
-    /// Names it, for messages and for
-    /// [`testing::assert_quiescent`](crate::testing::assert_quiescent).
+    /// Sets a name, for messages and for [`testing::assert_quiescent`](crate::testing::assert_quiescent).
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.opts.name = Some(name.into());
         self
     }
 
-    /// Makes it one by itself, although it is taken apart in the middle of something; see
-    /// [`Stage::detached`](crate::Stage::detached).
+    /// Makes it independent of what it is split up in; see [`Stage::detached`](crate::Stage::detached).
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
     }
 
-    /// Leases the threads for sinks from `pool` instead of the [global](Pool::global) one. Readers
-    /// need none.
+    /// Leases the threads for sinks from `pool` instead of the [global](Pool::global) pool. Readers need no
+    /// threads.
     pub fn on(mut self, pool: &Pool) -> Self {
         self.pool = Some(pool.clone());
         self
     }
 }
 
-/// What a sink is once it has been put with others.
+/// A sink, with its type erased so that several fit into one list.
 pub(crate) type Sink<'a, I, D, R> = Box<dyn FnOnce(Reader<I, D>) -> R + Send + 'a>;
 
 impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
-    /// Takes it apart.
+    /// Splits it up into its readers.
     pub(crate) fn split_up(self) -> Vec<Reader<I, D>> {
         self.linked(context::link_of_iterator)
     }
@@ -166,7 +164,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
         rest
     }
 
-    /// Runs all sinks at the same time, the first one here, and raises what they throw when all are
+    /// Runs all sinks at the same time, the first one on this thread, and raises their panics when all are
     /// done.
     pub(crate) fn run<A, R: Send>(
         self,
@@ -181,6 +179,8 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
         let pool = self.pool.clone().unwrap_or_else(Pool::global);
         let inside = context::is_inside() && !self.detached;
         let mut readers = self.linked(context::link).into_iter();
+        // The readers are linked like any call that runs to its end here: it cannot live on behind this
+        // frame.
         let first = readers.next().expect("there is at least one reader");
         let shared = first.0.shared().clone();
         let here = inside.then(CancelToken::current);
@@ -190,9 +190,10 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
         let mut tasks: Vec<Task<'_>> = Vec::new();
         for ((reader, sink), slot) in readers.zip(others).zip(&slots) {
             let (shared, here, cut) = (&shared, here.clone(), &cut);
+            // From now on this lane is read, so it may hold up the others (see `postpone` below).
             tasks.push(Box::new(move || {
                 shared.begin(reader.0.number());
-                // The token is on another thread what it is on that of the call.
+                // The same token as on the calling thread, so that a sink can ask for it anywhere.
                 let frame = here.map(Plain::new);
                 let entered = frame
                     .clone()
@@ -200,13 +201,16 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
                 let result = catch(|| sink(reader));
                 drop(entered);
                 if frame.is_some_and(|frame| frame.over()) {
-                    cut.store(true, Ordering::Relaxed); // the join publishes it
+                    cut.store(true, Ordering::Relaxed); // The join publishes it.
                 }
                 *slot.lock() = Some(result);
             }));
         }
+        // A sink that gets no thread runs after the first one. Until then its reader takes nothing, so its
+        // lane must not stop the first one: its bound is lifted.
         let run_own = || own_slot = Some(catch(|| own(first)));
         abreast(pool, run_own, tasks, |place| shared.postpone(place + 1));
+        // A sink was cut short. Its frame was on another thread, so this thread's frame learns of it here.
         if cut.into_inner() {
             context::tell_cut();
         }
@@ -218,8 +222,8 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
     }
 }
 
-/// The values, or the panic: of the reader that met with it, if its sink let it through, and not
-/// one of those that only tell of it.
+/// The values, or a panic: that of the reader that met with it, if its sink let it through, rather than one
+/// of those that only report it.
 fn outcome<A, R>(
     own: Result<A, Payload>,
     others: Vec<Result<R, Payload>>,
@@ -241,7 +245,7 @@ fn outcome<A, R>(
             None
         }
     };
-    // The values that nobody will get are dropped here, as they may panic too.
+    // The remaining values are dropped here, because their drops may panic too.
     panics.extend(own.map(|panic| (usize::MAX, panic)));
     let dropped = values.into_iter().filter_map(unwind::discard);
     panics.extend(dropped.map(|panic| (usize::MAX, panic)));
@@ -256,33 +260,32 @@ fn outcome<A, R>(
     resume_unwind(panic)
 }
 
-/// One of several readers of a source: an iterator, made by [`Broadcast::readers`], [`PartitionReaders::pair`]
-/// and [`Route::readers`].
+/// One of several readers of a source: an iterator, made by [`Broadcast::readers`],
+/// [`PartitionReaders::pair`] and [`Route::readers`].
 ///
-/// **Who pulls.** There is no thread of its own: a reader that finds nothing pulls the source on
-/// the thread that asked it, and puts what is for others where they find it; meanwhile others that
-/// find nothing wait. What has been pulled for a reader is there for it at once, also while another
-/// sits in the source. A reader is `Send` if the source and its items are; it may be used in a
-/// thread, a [scope](std::thread::scope) or a stage.
+/// **Which thread pulls.** There is no separate thread. A reader that has no item pulls the source on the
+/// thread that asked it, and puts the items for other readers where they find them. Other readers without an
+/// item wait meanwhile. An item that was pulled for a reader is there for it at once, even while another
+/// reader is in the source. A reader is `Send` if the source and its items are. It may be used in a thread, a
+/// [scope](std::thread::scope) or a stage.
 ///
-/// **Drop.** A reader that is dropped stops counting: what was pulled for it is dropped, and nobody
-/// waits for it any more. With the last one the source is dropped; before that at its end.
+/// **Drop.** A reader that is dropped no longer counts: the items that were pulled for it are dropped, and
+/// the others do not wait for it. The source is dropped at its end, or with the last reader.
 ///
-/// **In a stage.** When a stage ends, a reader that waits in it for another one hears of it, and
-/// answers `None`; so it is no `FusedIterator`, as it goes on when it is asked again. A reader that
-/// is in the source does not leave it while another reader wants items, as that would end it for
-/// both; then the drop of the stage waits for the source's next item. One token for all stages
-/// ([`cancel_on`](crate::Stage::cancel_on)) ends them together.
-/// [`CancelToken::current`](crate::CancelToken::current) in the source is tripped when no reader
-/// wants items any more.
+/// **In a stage.** When a stage ends, a reader that waits inside it for another reader notices that, and
+/// answers `None`. So it is no `FusedIterator`: it continues when it is asked again. A reader that is in the
+/// source does not leave it while another reader wants items, because that would end the source for both;
+/// then the drop of the stage waits for the source's next item. One token for all stages
+/// ([`cancel_on`](crate::Stage::cancel_on)) ends them together. In the source,
+/// [`CancelToken::current`](crate::CancelToken::current) is tripped when no reader wants items any more.
 ///
 /// `size_hint` has no upper bound while another reader is in the source.
 ///
 /// # Panics
 ///
-/// A panic of the source, of the closure that chooses or of `clone` is raised by the reader that
-/// pulled, with its own payload. The others yield what was pulled for them; then each panics with a
-/// message that has that panic's message in it; then comes `None`. See also [`Overflow::Grow`].
+/// A panic of the source, of the closure that chooses or of `clone` is raised with its own payload by the
+/// reader that pulled. The other readers yield what was pulled for them; then each of them panics with a
+/// message that quotes the message of that panic; after that they yield `None`. See also [`Overflow::Grow`].
 ///
 /// [`Broadcast::readers`]: crate::fan_out::Broadcast::readers
 /// [`PartitionReaders::pair`]: crate::fan_out::PartitionReaders::pair
@@ -298,7 +301,7 @@ impl<I: Iterator, D> fmt::Debug for Reader<I, D> {
 }
 
 impl<I: Iterator, D> Reader<I, D> {
-    /// A counter of the items that were dropped because this reader was slow; see [`Overflow`].
+    /// Counts the items that were dropped because this reader was slow; see [`Overflow`].
     ///
     /// # Examples
     ///
@@ -317,7 +320,7 @@ impl<I: Iterator, D> Reader<I, D> {
     }
 
     /// Whether it has ended before the source did, because what the readers were made in (a closure of a
-    /// stage, say) had ended.
+    /// stage, say) has ended.
     pub fn is_cut_short(&self) -> bool {
         self.0.is_cut_short()
     }

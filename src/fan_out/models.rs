@@ -1,11 +1,13 @@
-//! Models of the protocol, in every order of its steps.
+//! Loom models of the fan-out protocol.
 
 use crate::fan_out::dispatch::{Dispatch, sealed};
 use crate::fan_out::shared_source::{ReaderOpts, reader_handles};
 use crate::overflow::Overflow;
 
-/// One way for even, the other for odd numbers, as `partition_readers` does; or all ways.
+/// Even numbers to one reader and odd ones to the other, as `partition_readers` does.
 struct ByParity;
+
+/// Every number to all readers, as `broadcast` does.
 struct All;
 
 impl sealed::Sealed for ByParity {}
@@ -34,8 +36,8 @@ const OPTS: ReaderOpts = ReaderOpts {
     buffer: 1,
 };
 
-/// Put / take, no room, the end, a drop: two readers on two threads; the second may stop after
-/// so many items.
+/// Put / take, no room, the end, a drop: two readers on two threads. The second one may stop after `stops`
+/// items.
 fn both_get<D: Dispatch<usize> + Send + 'static>(
     source: &'static [usize],
     deal: fn() -> D,
@@ -60,9 +62,9 @@ fn both_get<D: Dispatch<usize> + Send + 'static>(
     });
 }
 
-/// A leader that has its item and is not asked again calls who waits.
+/// A leader that has its item, and is not asked again, wakes the reader that waits.
 #[test]
-fn loom_tee_lead_passes_on() {
+fn loom_fan_out_lead_passes_on() {
     loom::model(|| {
         let mut reader_handles = reader_handles([1, 0].into_iter(), ByParity, 2, OPTS, None);
         let (second, mut first) = (reader_handles.pop(), reader_handles.pop().expect("two"));
@@ -77,22 +79,22 @@ fn loom_tee_lead_passes_on() {
 }
 
 #[test]
-fn loom_tee_split() {
+fn loom_fan_out_partition() {
     both_get(&[0, 1, 2], || ByParity, [&[0, 2], &[1]], None);
 }
 
 #[test]
-fn loom_tee_no_room() {
+fn loom_fan_out_no_room() {
     both_get(&[1, 3, 0], || ByParity, [&[0], &[1, 3]], None);
 }
 
 #[test]
-fn loom_tee_broadcast() {
+fn loom_fan_out_broadcast() {
     both_get(&[0, 1], || All, [&[0, 1], &[0, 1]], None);
 }
 
 #[test]
-fn loom_tee_drop() {
+fn loom_fan_out_drop() {
     both_get(&[1, 3, 0], || ByParity, [&[0], &[]], Some(0));
     both_get(&[0, 1, 2], || All, [&[0, 1, 2], &[0]], Some(1));
 }

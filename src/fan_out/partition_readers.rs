@@ -4,10 +4,11 @@ use crate::fan_out::dispatch::{Dispatch, sealed::Sealed};
 use crate::fan_out::fanout::{Fanout, Reader};
 use std::fmt;
 
-/// A source whose items go one way or the other; made by [`partition_readers`](crate::Fanfold::partition_readers).
+/// A source whose items go to one of two readers; made by
+/// [`partition_readers`](crate::Fanfold::partition_readers).
 pub type PartitionReaders<I, P> = Fanout<I, ByPredicate<P>>;
 
-/// That an item goes to the first reader if the closure accepts it, and else to the second.
+/// The rule that an item goes to the first reader if the closure accepts it, and otherwise to the second.
 #[derive(Clone, Copy)]
 pub struct ByPredicate<P>(P);
 
@@ -38,12 +39,12 @@ impl<I: Iterator, P: FnMut(&I::Item) -> bool> PartitionReaders<I, P> {
         Fanout::new(source, ByPredicate(pred), 2)
     }
 
-    /// Runs a sink for each half, both at the same time, and returns their results:
+    /// Runs a sink for each half, both at the same time, and returns their results. This is
     /// [`partition_into`](crate::Fanfold::partition_into) with options.
     ///
     /// # Panics
     ///
-    /// The panic of a sink is raised when both have ended.
+    /// The panic of a sink is raised when both sinks have ended.
     ///
     /// # Examples
     ///
@@ -67,11 +68,11 @@ impl<I: Iterator, P: FnMut(&I::Item) -> bool> PartitionReaders<I, P> {
         (a, b.pop().expect("the result of each sink"))
     }
 
-    /// The readers of what is accepted and of the rest, to be read at the same time.
+    /// The readers of the accepted items and of the rest, which must be read at the same time.
     ///
-    /// **The two one after the other on one thread wait for ever** unless what the first one passes
-    /// over fits into the [buffer](Fanout::buffer), or [`Overflow::Grow`](crate::Overflow::Grow) says that
-    /// as many items as necessary are kept.
+    /// **If they are read one after the other on one thread, they wait forever**, unless the items that the
+    /// first one passes over fit into the [buffer](Fanout::buffer), or
+    /// [`Overflow::Grow`](crate::Overflow::Grow) says that as many items as necessary are kept.
     ///
     /// # Examples
     ///

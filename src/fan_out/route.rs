@@ -4,11 +4,10 @@ use crate::fan_out::dispatch::{Dispatch, sealed::Sealed};
 use crate::fan_out::fanout::{Fanout, Reader};
 use std::fmt;
 
-/// A source whose items each go to one of several readers; made by
-/// [`route`](crate::Fanfold::route).
+/// A source each of whose items goes to one of several readers; made by [`route`](crate::Fanfold::route).
 pub type Route<I, F> = Fanout<I, ByRoute<F>>;
 
-/// That an item goes to the reader whose number the closure returns.
+/// The rule that an item goes to the reader whose number the closure returns.
 #[derive(Clone, Copy)]
 pub struct ByRoute<F> {
     readers: usize,
@@ -48,12 +47,12 @@ impl<I: Iterator, F: FnMut(&I::Item) -> usize> Route<I, F> {
         Fanout::new(source, ByRoute { readers, choose }, readers)
     }
 
-    /// Runs a sink for each reader, all at the same time, and returns their results in the order of
-    /// the readers: [`route_into`](crate::Fanfold::route_into) with options.
+    /// Runs a sink for each reader, all at the same time, and returns their results in the order of the
+    /// readers. This is [`route_into`](crate::Fanfold::route_into) with options.
     ///
     /// # Panics
     ///
-    /// The panic of a sink is raised when all have ended.
+    /// The panic of a sink is raised when all sinks have ended.
     ///
     /// # Examples
     ///
@@ -74,10 +73,10 @@ impl<I: Iterator, F: FnMut(&I::Item) -> usize> Route<I, F> {
         self.run_all(&sink)
     }
 
-    /// The readers, to be read at the same time.
+    /// The readers, which must be read at the same time.
     ///
-    /// **Two of them one after the other on one thread wait for ever** unless what the first one
-    /// passes over fits into the [buffers](Fanout::buffer) of the others, or
+    /// **Two readers that are read one after the other on one thread wait forever**, unless the items that
+    /// the first one passes over fit into the [buffers](Fanout::buffer) of the others, or
     /// [`Overflow::Grow`](crate::Overflow::Grow) says that as many items as necessary are kept.
     ///
     /// # Examples

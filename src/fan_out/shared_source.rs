@@ -15,38 +15,45 @@ use std::collections::VecDeque;
 use std::panic::resume_unwind;
 
 /// What all readers share.
-pub(crate) struct SharedSource<I: Iterator, D> {
+pub(super) struct SharedSource<I: Iterator, D> {
+    /// Which readers want items; under its own lock, as it is used while a leader is in the source.
     demand: Arc<Demand>,
     opts: ReaderOpts,
+    /// Everything else. No user code runs under this lock.
     state: Mutex<SourceState<I, D>>,
 }
 
 impl<I: Iterator, D> SharedSource<I, D> {
-    /// Nobody reads this lane for now, so it must not stop the others.
-    pub(crate) fn postpone(&self, reader: usize) {
+    /// This lane is not read for now, so it must not stop the others: its bound is lifted.
+    pub(super) fn postpone(&self, reader: usize) {
         if self.opts.overflow == Overflow::Block {
             self.set_bound(reader, usize::MAX);
         }
     }
 
-    /// Now it is read.
-    pub(crate) fn begin(&self, reader: usize) {
+    /// From now on this lane is read, and has its bound.
+    pub(super) fn begin(&self, reader: usize) {
         if self.opts.overflow == Overflow::Block {
             self.set_bound(reader, self.opts.buffer);
         }
     }
 
+    /// Changes a bound, and lets the others go on if that makes room.
     fn set_bound(&self, reader: usize, bound: usize) {
         let mut state = self.state.lock();
         state.lanes[reader].bound = bound;
+        // An item that was held for this lane may fit now; and if no item is held any more, a waiting reader
+        // may lead.
         state.let_in(reader);
         let event = state.pass_on();
         drop(state);
+        // Without the lock, which the woken reader takes next. So it is everywhere in this file: under the
+        // lock it is only noted which reader to notify.
         notify(event);
     }
 
-    /// The reader that has raised the panic of which the others tell.
-    pub(crate) fn culprit(&self) -> Option<usize> {
+    /// The reader that has raised the panic which the others only report.
+    pub(super) fn culprit(&self) -> Option<usize> {
         match &self.state.lock().end {
             Some(EndReason::Panic(reader, _)) => Some(*reader),
             _ => None,
@@ -54,12 +61,14 @@ impl<I: Iterator, D> SharedSource<I, D> {
     }
 }
 
+/// Wakes a reader that was chosen under the lock.
 fn notify(event: Option<Arc<Event>>) {
     if let Some(event) = event {
         event.notify();
     }
 }
 
+/// Raises a panic that a drop has left, if there is one. Called without a lock, and with the origin at home.
 fn raise(panic: Option<Payload>) {
     if let Some(panic) = panic {
         resume_unwind(panic);
@@ -68,24 +77,27 @@ fn raise(panic: Option<Payload>) {
 
 /// How a shared source is read.
 #[derive(Clone, Debug)]
-pub(crate) struct ReaderOpts {
-    pub(crate) name: Option<String>,
-    pub(crate) overflow: Overflow,
-    pub(crate) buffer: usize,
+pub(super) struct ReaderOpts {
+    pub(super) name: Option<String>,
+    pub(super) overflow: Overflow,
+    pub(super) buffer: usize,
 }
 
 /// A reader.
-pub(crate) struct ReaderHandle<I: Iterator, D> {
+pub(super) struct ReaderHandle<I: Iterator, D> {
+    /// The number of its lane.
     me: usize,
     shared: Arc<SharedSource<I, D>>,
+    /// Whether it wants items, which an interruption from another thread may change.
     wish: Arc<Wish>,
+    /// What it sleeps on. Its lane has the event.
     listener: Listener,
     dropped: DropCount,
-    /// It has come to its end, and that was before the source's.
+    /// It has come to its end.
     over: bool,
+    /// Its end came before the source's end.
     cut_short: bool,
-    /// What is to be dropped, and who is to be notified for, as soon as there is no lock: empty
-    /// otherwise.
+    /// Items to drop, and readers to notify, as soon as no lock is held. Empty otherwise.
     spilt: Vec<I::Item>,
     notified: Vec<Arc<Event>>,
 }
@@ -100,7 +112,7 @@ impl<I: Iterator, D> std::fmt::Debug for ReaderHandle<I, D> {
 }
 
 /// Makes the readers. Nothing is pulled before one of them is asked.
-pub(crate) fn reader_handles<I, D>(
+pub(super) fn reader_handles<I, D>(
     source: I,
     deal: D,
     readers: usize,
@@ -128,6 +140,7 @@ where
     let lanes: Vec<_> = ears.iter().map(lane).collect();
     let dropped: Vec<_> = lanes.iter().map(|lane| lane.dropped.clone()).collect();
     let state = SourceState {
+        // At home, without a leader.
         origin: Some(Box::new(SharedOrigin {
             source,
             deal,
@@ -145,6 +158,7 @@ where
         alive: None,
     };
     let shared = Arc::new(SharedSource {
+        // All readers want items from the start.
         demand: Demand::new(events, link),
         opts,
         state: Mutex::new(state),
@@ -167,29 +181,30 @@ where
         .collect()
 }
 
-/// What became of a lead.
+/// What has become of a lead.
 enum Led<T> {
     Item(T),
     End,
-    /// The origin is home again, without an item for the leader.
+    /// The origin is home again, and there was no item for the leader.
     Home,
 }
 
 impl<I: Iterator, D> ReaderHandle<I, D> {
-    pub(crate) fn shared(&self) -> &Arc<SharedSource<I, D>> {
+    pub(super) fn shared(&self) -> &Arc<SharedSource<I, D>> {
         &self.shared
     }
 
-    pub(crate) fn number(&self) -> usize {
+    pub(super) fn number(&self) -> usize {
         self.me
     }
 
-    pub(crate) fn dropped(&self) -> &DropCount {
+    pub(super) fn dropped(&self) -> &DropCount {
         &self.dropped
     }
 
-    /// Notifies and drops what was noted under the lock.
+    /// Notifies and drops what was noted under the lock. Returns the first panic of a drop.
     fn settle(&mut self) -> Option<Payload> {
+        // First the readers: the drops are the user's code, and may take long.
         for event in self.notified.drain(..) {
             event.notify();
         }
@@ -200,16 +215,21 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
         panic
     }
 
+    /// Leader: returns the origin without an item. The next reader that waits may lead.
     fn bring_home(&self, origin: Box<SharedOrigin<I, D>>) {
         let mut state = self.shared.state.lock();
         state.origin = Some(origin);
+        // In one critical section with the return. Otherwise a reader could fall asleep in between, and no
+        // reader would lead.
         let event = state.pass_on();
         drop(state);
         notify(event);
     }
 
-    /// Leader: nothing more comes. Hands back what the drops throw.
+    /// Leader: nothing more comes. Returns the panic of the drops.
     fn end(&mut self, origin: SharedOrigin<I, D>, end: EndReason) -> Option<Payload> {
+        // The end is stored before the origin is dropped. That drop is the user's code, and the other readers
+        // need not wait for it: they empty their lanes and end.
         self.shared.state.lock().end(end, &mut self.notified);
         let mut panic = self.settle();
         unwind::first(&mut panic, origin.discard());
@@ -220,16 +240,19 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
     /// This reader ends before the source does.
     fn cut(&mut self) {
         self.cut_short = true;
-        self.shared.demand.tell_cut();
+        // What it yields does not show that, so it is reported to the frame in which the readers were made.
+        self.shared.demand.life().cut_short();
         self.close();
     }
 
-    pub(crate) fn is_cut_short(&self) -> bool {
+    pub(super) fn is_cut_short(&self) -> bool {
         self.cut_short
     }
 
-    /// This reader is at its end.
+    /// This reader has come to its end. May be called more than once.
     fn close(&mut self) {
+        // Counted once per reader. With the last one the entry in the registry goes, though the readers still
+        // exist.
         if !std::mem::replace(&mut self.over, true) {
             let mut state = self.shared.state.lock();
             state.reading -= 1;
@@ -241,34 +264,50 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
 }
 
 impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
-    pub(crate) fn next(&mut self) -> Option<I::Item> {
+    /// The reader's next item. `None`: it has come to its end, or the item is not wanted for now.
+    pub(super) fn next(&mut self) -> Option<I::Item> {
+        // Each round does what one look under the lock has found. After a lead or a wait, the next look
+        // decides again.
         while !self.over {
             let (step, event) = self.shared.state.lock().step(self.me);
             notify(event);
-            let cancelled = self.shared.demand.cancelled().is_some();
+            // After the step: an item that is there is yielded even so, and only pulling and waiting end.
+            let cancelled = self.shared.demand.life().is_cancelled();
             match step {
+                // Also after the end, a panic or a cancellation: what was pulled for this reader is its own.
                 ReaderStep::Item(item) => return Some(item),
+                // The origin was taken, but must not be pulled: it goes home before this reader ends.
                 ReaderStep::Lead(origin) if cancelled => {
                     self.bring_home(origin);
                     self.cut();
                 }
                 ReaderStep::Wait if cancelled => self.cut(),
+                // The lane is empty by now: `step` looks there first.
                 ReaderStep::End(EndReason::Source) => self.close(),
+                // Once per reader: it is at its end afterwards, and answers `None`.
                 ReaderStep::End(EndReason::Panic(_, message)) => {
                     self.close();
                     panic!("{message}");
                 }
+                // Another reader leads, or an item is held.
                 ReaderStep::Wait => {
+                    // Registers with what is around this thread. `false`: nothing wants an answer; the reader
+                    // goes on when it is asked again.
                     if !self.wish.is_asked() {
                         return None;
                     }
                     let (shared, me) = (&self.shared, self.me);
-                    let cancelled = || shared.demand.cancelled().is_some();
+                    // The whole exchange put and take is in `wait`: `is_ready` sets `waits` under the lock
+                    // and looks, and the event has the fences for a notification that comes before the sleep.
+                    let cancelled = || shared.demand.life().is_cancelled();
                     let ready = || shared.state.lock().is_ready(me) || cancelled();
                     if self.listener.wait(ready, None) == WaitResult::Unwanted {
+                        // The event is not needed, only that the lane no longer `waits`: a lead must not be
+                        // passed to a reader that is gone.
                         shared.state.lock().call(me);
                     }
                 }
+                // It may lead, but its own answer is not wanted. The lead passes on.
                 ReaderStep::Lead(origin) if !self.wish.is_asked() => {
                     self.bring_home(origin);
                     return None;
@@ -282,28 +321,38 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
         None
     }
 
-    /// Pulls until there is an item for this reader.
+    /// Pulls until there is an item for this reader. Called without the lock, with the origin in hand: all of
+    /// the user's code runs here.
     fn lead(&mut self, mut origin: Box<SharedOrigin<I, D>>) -> Led<I::Item> {
+        // Shields what is inside from the ends that concern only this reader: see `demand.rs`.
         let visit = self.shared.demand.visit();
         loop {
             let item = match catch(|| origin.source.next()) {
+                // The item was made of something that was cut short, so it must not be dealt. Its drop may
+                // panic, so the origin goes home first.
                 Ok(Some(item)) if visit.as_ref().is_some_and(Visit::is_in_vain) => {
                     self.bring_home(origin);
                     raise(unwind::discard(item));
                     return Led::Home;
                 }
                 Ok(Some(item)) => item,
+                // The `None` was no end: the source was interrupted because no reader wanted items. It is
+                // asked again later.
                 Ok(None) if visit.as_ref().is_some_and(Visit::is_over) => {
                     self.bring_home(origin);
                     return Led::Home;
                 }
+                // The end is stored for all, the origin is dropped, and this reader is at its end too.
                 Ok(None) => {
                     let panic = self.end(*origin, EndReason::Source);
                     raise(panic);
                     return Led::End;
                 }
+                // The source is not asked again: the end is stored for all readers, with a message.
                 Err(payload) => self.fail(*origin, payload),
             };
+            // First critical section: which readers are alive. The clones are made after it, without the
+            // lock; a reader that is dropped meanwhile costs a clone.
             if D::EACH {
                 self.shared
                     .state
@@ -316,41 +365,58 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
                 dealt,
                 ..
             } = &mut *origin;
+            // The choice or the clones: the user's code, so its panic is caught while the origin is in hand.
             if let Err(payload) = catch(|| deal.deal(item, readers, dealt)) {
                 self.fail(*origin, payload);
             }
+            // Second critical section: all items of one pull become visible together.
             let (mut mine, mut behind) = (None, None);
             let mut state = self.shared.state.lock();
             for (to, item) in origin.dealt.drain(..) {
+                // The leader's own item needs no lane: this thread takes it along.
                 if to == self.me {
                     mine = Some(item);
                 } else if !state.put(to, item, &mut self.spilt, &mut self.notified) {
+                    // Only with `Grow`: the lane has reached its limit, and nothing may be lost. The loop
+                    // goes on, so that the other readers get their item.
                     behind = Some(to);
                 }
             }
+            // An end for all readers, with a message that names the slow one.
             if let Some(behind) = behind {
                 drop(state);
+                // The leader's own item is dropped too: the panic takes its place, and the source is over for
+                // all.
                 self.spilt.extend(mine);
                 self.too_many(*origin, behind);
             }
+            // It also goes home if an item is held: no reader may lead until that lane has room, and this
+            // thread must not be inside the source meanwhile. And if this reader was interrupted, another one
+            // may lead.
             let goes_home = mine.is_some() || !state.held.is_empty() || !self.wish.wants();
             if !goes_home {
+                // The lock is released for the drops and notifications, and for the next pull.
                 drop(state);
                 if let Some(panic) = self.settle() {
+                    // A panic of a drop ends this call, but not the source: the others go on.
                     self.bring_home(origin);
                     resume_unwind(panic);
                 }
                 continue;
             }
+            // The return and the choice of the next leader are one critical section (exchange *the lead
+            // passes on*).
             state.origin = Some(origin);
             self.notified.extend(state.pass_on());
             drop(state);
             let panic = self.settle();
+            // The origin is home, so this reader may return, or raise the panic, without holding up another.
             return match (panic, mine) {
                 (None, Some(item)) => Led::Item(item),
                 (None, None) => Led::Home,
                 (Some(panic), mine) => {
-                    // The item comes before what others have put there meanwhile.
+                    // The panic goes first. The item goes back to the front of the lane, before what other
+                    // leaders have put there meanwhile.
                     if let Some(item) = mine {
                         let mut state = self.shared.state.lock();
                         state.lanes[self.me].queue.push_front(item);
@@ -361,7 +427,8 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
         }
     }
 
-    /// Leader: the source, the choice of a reader or a clone has panicked.
+    /// Leader: the source, the choice of a reader or a clone has panicked. This reader raises the panic
+    /// itself; the others report it by this message.
     fn fail(&mut self, origin: SharedOrigin<I, D>, payload: Payload) -> ! {
         let message = format!(
             "{}: it is over for all readers, as {} has met with a panic in what they share: {}",
@@ -370,13 +437,14 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
             said(&*payload)
         );
         let end = EndReason::Panic(self.me, message.into());
+        // Two panics cannot both be raised, and the source's is the one that matters.
         if let Some(later) = self.end(origin, end) {
             unwind::bury(later);
         }
         resume_unwind(payload);
     }
 
-    /// Leader: a lane is as full as may be.
+    /// Leader: a lane is as full as it may be, and nothing may be dropped.
     fn too_many(&mut self, origin: SharedOrigin<I, D>, behind: usize) -> ! {
         let message: Arc<str> = format!(
             "{}: {} has not taken the items that were pulled for it, as many as {:?} keeps, and {} \
@@ -394,7 +462,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
         panic!("{message}");
     }
 
-    /// What the whole is called in messages.
+    /// The name of the whole in messages.
     fn label(&self) -> String {
         match &self.shared.opts.name {
             Some(name) => format!("{} {name:?}", D::NAME),
@@ -402,10 +470,13 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
         }
     }
 
-    pub(crate) fn size_hint(&self) -> (usize, Option<usize>) {
+    /// How many items this reader will get. Without an upper bound while another reader leads.
+    pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
         if self.over {
             return (0, Some(0));
         }
+        // The origin is taken out like by a leader, because `size_hint` is the user's code and must not run
+        // under the lock.
         let (here, origin) = {
             let mut state = self.shared.state.lock();
             let held = state.held.iter().any(|(to, _)| *to == self.me);
@@ -415,16 +486,19 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
             }
             (here, state.origin.take())
         };
-        // While a leader has the source, nobody else can ask it.
+        // While a leader has the source, no other thread can ask it.
         let Some(origin) = origin else {
             return (here, None);
         };
         let hint = catch(|| origin.source.size_hint());
+        // In any case, also after a panic, or no reader could lead any more.
         self.bring_home(origin);
         let (low, high) = hint.unwrap_or_else(|panic| resume_unwind(panic));
+        // The lower bound holds only if each item goes to every reader, none is dropped, and the source is
+        // not cut short.
         let all_come = D::EACH
             && self.shared.opts.overflow.keeps_all()
-            && self.shared.demand.cancelled().is_none();
+            && !self.shared.demand.life().is_cancelled();
         let low = if all_come { low } else { 0 };
         (
             here.saturating_add(low),
@@ -435,20 +509,27 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
 
 impl<I: Iterator, D> Drop for ReaderHandle<I, D> {
     fn drop(&mut self) {
+        // First: if it was the last reader that wanted items, a leader that waits inside the source is woken.
         self.wish.give_up();
+        // One critical section: afterwards a leader puts nothing into this lane, and passes no lead to it.
         let mut state = self.shared.state.lock();
         state.lanes[self.me].lives = false;
+        // Only moved out here. The drops are the user's code, and come when the lock is released.
         let queue = std::mem::take(&mut state.lanes[self.me].queue);
+        // A held item is gone with its reader, so the others may lead again.
         let held = take_held(&mut state.held, self.me);
         state.living -= 1;
+        // The last reader drops the origin. If it is not at home it was dropped at the end: a leader is a
+        // reader, and this is the only one.
         let origin = match state.living {
             0 => state.origin.take(),
             _ => None,
         };
+        // It may have been woken for the lead, or have held up the others.
         let event = state.pass_on();
         drop(state);
         notify(event);
-        let mut panic = self.shared.demand.take_stray();
+        let mut panic = self.shared.demand.life().take_stray();
         for item in queue {
             unwind::first(&mut panic, unwind::discard(item));
         }
@@ -456,6 +537,7 @@ impl<I: Iterator, D> Drop for ReaderHandle<I, D> {
         if let Some(origin) = origin {
             unwind::first(&mut panic, origin.discard());
         }
+        // After the drops: until then the stage counts as running.
         self.close();
         match panic {
             Some(panic) if std::thread::panicking() => unwind::bury(panic),

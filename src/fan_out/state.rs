@@ -1,4 +1,4 @@
-//! What lies under the lock: the lanes of the readers, and the source while nobody has it.
+//! What is under the lock: the lanes of the readers, and the source while no reader has it.
 
 use crate::overflow::{DropCount, Overflow};
 use crate::runtime::event::Event;
@@ -7,35 +7,38 @@ use crate::sync::{Arc, bug};
 use crate::unwind::{self, Payload};
 use std::collections::VecDeque;
 
-/// Where what was pulled for one reader waits for it.
+/// Where the items that were pulled for one reader wait for it.
 pub(super) struct ReaderLane<T> {
     pub(super) queue: VecDeque<T>,
     pub(super) bound: usize,
     pub(super) dropped: DropCount,
-    /// Not dropped.
+    /// The reader has not been dropped.
     pub(super) lives: bool,
-    /// Is to be notified for.
+    /// The reader waits, and must be notified.
     pub(super) waits: bool,
+    /// Wakes the reader. Notified only after the lock was released.
     pub(super) event: Arc<Event>,
 }
 
 impl<T> ReaderLane<T> {
+    /// Whether the next item for this lane finds no room.
     pub(super) fn is_full(&self) -> bool {
         self.queue.len() >= self.bound
     }
 }
 
-/// What a leader takes away.
+/// What a leader takes away: the source, and the rule that decides where its items go.
 pub(super) struct SharedOrigin<I: Iterator, D> {
     pub(super) source: I,
     pub(super) deal: D,
-    /// For whom the item is, and what is for whom: empty at home.
+    /// Which readers the current item is for, and what each of them gets. Empty while the origin is at home;
+    /// kept for their memory.
     pub(super) readers: Vec<usize>,
     pub(super) dealt: Vec<(usize, I::Item)>,
 }
 
 impl<I: Iterator, D> SharedOrigin<I, D> {
-    /// Drops it part by part, as each may panic.
+    /// Drops it part by part, because each drop may panic.
     pub(super) fn discard(self) -> Option<Payload> {
         let mut panic = None;
         for dealt in self.dealt {
@@ -52,25 +55,27 @@ impl<I: Iterator, D> SharedOrigin<I, D> {
 pub(super) enum EndReason {
     /// The source has ended.
     Source,
-    /// This reader has raised a panic; the others say this.
+    /// This reader has raised a panic; the others report it by this message.
     Panic(usize, Arc<str>),
 }
 
+/// What is under the lock.
 pub(super) struct SourceState<I: Iterator, D> {
-    /// `None`: in the hands of a leader, or gone.
+    /// `None`: a leader has it, or it is gone.
     pub(super) origin: Option<Box<SharedOrigin<I, D>>>,
+    /// `Some`: nothing more comes. The lanes may still have items.
     pub(super) end: Option<EndReason>,
-    /// Items for which there is no room, at most one a lane.
+    /// Items for which there is no room, at most one per lane. While there are any, no reader may lead.
     pub(super) held: Vec<(usize, I::Item)>,
     pub(super) lanes: Vec<ReaderLane<I::Item>>,
     pub(super) overflow: Overflow,
-    /// How many readers have not been dropped; how many have not come to their end, either.
+    /// How many readers have not been dropped; and how many have not come to their end.
     pub(super) living: usize,
     pub(super) reading: usize,
-    /// In how many lanes somebody `waits`.
+    /// How many lanes have `waits` set.
     pub(super) waiting: usize,
     pub(super) name: String,
-    /// From the first lead on, until all readers are at their end.
+    /// The entry in the registry, from the first lead until all readers are at their end.
     pub(super) alive: Option<Alive>,
 }
 
@@ -85,21 +90,28 @@ pub(super) enum ReaderStep<T, O> {
 pub(super) type StepOf<I, D> = ReaderStep<<I as Iterator>::Item, Box<SharedOrigin<I, D>>>;
 
 impl<I: Iterator, D> SourceState<I, D> {
-    /// What there is for this reader, and who is to be notified for.
+    /// What there is for this reader, and which other reader to notify.
     pub(super) fn step(&mut self, me: usize) -> (StepOf<I, D>, Option<Arc<Event>>) {
+        // The lane first, also after the end: what was pulled for a reader is yielded in any case.
         if let Some(item) = self.lanes[me].queue.pop_front() {
+            // Taking an item makes room: a held item goes into the lane, and if none is held any more,
+            // another reader may lead.
             self.let_in(me);
             return (ReaderStep::Item(item), self.pass_on());
         }
         if let Some(end) = &self.end {
             return (ReaderStep::End(end.clone()), None);
         }
+        // If the origin is away, or an item is held, this reader can only wait. Its next look sets `waits`,
+        // under the lock again.
         if !self.may_lead() {
             return (ReaderStep::Wait, None);
         }
+        // The registry lists the source as soon as it is used, and not before.
         if self.alive.is_none() {
             self.alive = Some(Alive::new(&self.name));
         }
+        // From here on this reader is the leader: the origin is in its hand.
         (
             self.origin
                 .take()
@@ -108,10 +120,13 @@ impl<I: Iterator, D> SourceState<I, D> {
         )
     }
 
-    /// Whether [`step`](Self::step) would find anything; if not, the reader is notified for when it
-    /// does.
+    /// Whether [`step`](Self::step) would find anything. If not, the reader is marked as waiting in the same
+    /// critical section, so that it is notified when there is something (exchange *put and take*).
     pub(super) fn is_ready(&mut self, me: usize) -> bool {
+        // Exactly what `step` checks, in the same order: a reader that counts as ready must find something,
+        // or it would spin.
         let ready = !self.lanes[me].queue.is_empty() || self.end.is_some() || self.may_lead();
+        // Only a change is counted; a reader may ask several times in a row.
         if self.lanes[me].waits == ready {
             self.lanes[me].waits = !ready;
             self.waiting = if ready {
@@ -123,11 +138,14 @@ impl<I: Iterator, D> SourceState<I, D> {
         ready
     }
 
+    /// Whether a reader may take the origin.
     pub(super) fn may_lead(&self) -> bool {
+        // A full lane alone does not stop the lead, only an item that found no room: a source that has
+        // exactly as many items as there is room for can end.
         self.origin.is_some() && self.held.is_empty()
     }
 
-    /// There may be room in this lane.
+    /// There may be room in this lane: the item that is held for it goes in.
     pub(super) fn let_in(&mut self, reader: usize) {
         let lane = &mut self.lanes[reader];
         if !lane.is_full() {
@@ -135,16 +153,20 @@ impl<I: Iterator, D> SourceState<I, D> {
         }
     }
 
-    /// Whom to notify, if somebody may lead and nobody does.
+    /// Which reader to notify, if one may lead and none does. Called whenever the origin comes home or room
+    /// is made.
     pub(super) fn pass_on(&mut self) -> Option<Arc<Event>> {
+        // `waiting` is checked first, so that a take costs no search while no reader waits.
         if self.waiting == 0 || !self.may_lead() || bug("lead_is_kept") {
             return None;
         }
+        // One is enough. It looks again under the lock: it leads, or finds that another reader was faster,
+        // which then passes the lead on in turn.
         let next = self.lanes.iter().position(|lane| lane.waits)?;
         self.call(next)
     }
 
-    /// Whom to notify, if this reader waits.
+    /// Takes back that this reader waits. Returns its event if it did. So each wait is notified once.
     pub(super) fn call(&mut self, reader: usize) -> Option<Arc<Event>> {
         let lane = &mut self.lanes[reader];
         if !std::mem::take(&mut lane.waits) {
@@ -154,13 +176,15 @@ impl<I: Iterator, D> SourceState<I, D> {
         Some(Arc::clone(&lane.event))
     }
 
-    /// For whom an item is, if it is for all: the leader comes last.
+    /// Which readers an item is for, if it is for all of them. The leader comes last, because it gets the
+    /// original.
     pub(super) fn readers(&mut self, leader: usize, readers: &mut Vec<usize>) {
         readers.clear();
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             if !lane.lives || number == leader {
                 continue;
             }
+            // Decided before the clone is made, so that an item that will be dropped costs none.
             if self.overflow == Overflow::DropNewest && lane.is_full() {
                 lane.dropped.add();
             } else {
@@ -170,8 +194,8 @@ impl<I: Iterator, D> SourceState<I, D> {
         readers.push(leader);
     }
 
-    /// Puts an item where it belongs; into `spilt` what has no place, and into `notified` who is to be
-    /// notified for. `false`: there is no room, and there must be.
+    /// Puts an item into a lane. An item without a place goes into `spilt`, and the reader that must be
+    /// notified into `notified`. `false`: there is no room, and there must be.
     pub(super) fn put(
         &mut self,
         to: usize,
@@ -180,21 +204,26 @@ impl<I: Iterator, D> SourceState<I, D> {
         notified: &mut Vec<Arc<Event>>,
     ) -> bool {
         let lane = &mut self.lanes[to];
+        // Its reader was dropped since the item was dealt.
         if !lane.lives {
             spilt.push(item);
             return true;
         }
         if lane.is_full() {
             match self.overflow {
+                // Held, not lost: the leader sees it, and brings the origin home. The reader of this lane
+                // lets it in when it takes an item.
                 Overflow::Block => {
                     self.held.push((to, item));
                     return true;
                 }
+                // The lane was full already when the readers were chosen, or has become full since.
                 Overflow::DropNewest => {
                     spilt.push(item);
                     lane.dropped.add();
                     return true;
                 }
+                // The new item takes the place of the oldest, so the lane stays as full as it is.
                 Overflow::DropOldest => {
                     spilt.extend(lane.queue.pop_front());
                     lane.dropped.add();
@@ -206,20 +235,23 @@ impl<I: Iterator, D> SourceState<I, D> {
             }
         }
         lane.queue.push_back(item);
+        // In the same critical section: either this finds the reader waiting, or the reader's look finds the
+        // item.
         notified.extend(self.call(to));
         true
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes: all readers that wait are notified, as each of them must end.
     pub(super) fn end(&mut self, end: EndReason, notified: &mut Vec<Arc<Event>>) {
         self.end = Some(end);
+        // All of them, not one: there is no lead to pass on any more.
         for reader in 0..self.lanes.len() {
             notified.extend(self.call(reader));
         }
     }
 }
 
-/// What is held for this reader.
+/// Takes the item that is held for this reader.
 pub(super) fn take_held<T>(held: &mut Vec<(usize, T)>, reader: usize) -> Option<T> {
     let place = held.iter().position(|(to, _)| *to == reader)?;
     Some(held.swap_remove(place).1)

@@ -1,12 +1,12 @@
-//! The race: replicas that run, and the caller who waits for the first answer.
+//! The race: replicas that run, and the caller that waits for the first answer.
 //!
-//! # Who acts
+//! # Actors
 //!
-//! The calling thread pulls the replicas, starts each on a leased thread, and waits: for an answer, for
-//! the time of the next, for the end of the whole. A replica puts what it has come to into `done` and
-//! notifies the [event](crate::runtime::event). When there is an answer the caller says that it is `over` and trips the
-//! tokens of the others; what they bring after that they drop themselves, and what they have brought
-//! and nobody has taken goes with the race, whose last holder drops it.
+//! The calling thread pulls the replicas, starts each on a leased thread, and waits for an answer,
+//! for the time of the next start, or for the end of the race. A replica puts its outcome into
+//! `done` and notifies the [event](crate::runtime::event). When there is an answer, the caller sets
+//! `over` and trips the tokens of the others. An outcome that arrives later is dropped by its
+//! replica. An outcome that was not taken is dropped with the race, by its last holder.
 
 use crate::cancel::{CancelHook, CancelToken, Rivals};
 use crate::error::{HedgeError, ReplicaError};
@@ -19,7 +19,7 @@ use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// When the next replica is started.
+/// When to start the next replica.
 #[derive(Clone, Debug)]
 pub(super) enum StartDelay {
     /// At once.
@@ -32,14 +32,14 @@ pub(super) type ReplicaTask<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 pub(super) type ReplicaOutcome<T, E> = Result<T, ReplicaError<E>>;
 
-/// What the caller and the replicas share.
+/// The state shared by the caller and the replicas.
 pub(super) struct HedgeRace<T, E> {
     pub(super) event: Arc<Event>,
     pub(super) done: Injector<DoneReplica<T, E>>,
     pub(super) over: AtomicBool,
 }
 
-/// What the replica of a number has come to. As long as it lies here, the replica counts as one that is left.
+/// The outcome of one replica. While it exists, the replica counts as left (see [`Alive`]).
 pub(super) struct DoneReplica<T, E> {
     pub(super) number: usize,
     pub(super) outcome: ReplicaOutcome<T, E>,
@@ -47,16 +47,16 @@ pub(super) struct DoneReplica<T, E> {
 }
 
 impl<T, E> DoneReplica<T, E> {
-    /// Nobody hears of it.
+    /// Drops an outcome that is no longer wanted.
     pub(super) fn discard(self) {
         bury(unwind::discard(self.outcome));
-        drop(self.alive); // the last
+        drop(self.alive); // last
     }
 }
 
 impl<T, E> HedgeRace<T, E> {
     pub(super) fn bring(&self, done: DoneReplica<T, E>) {
-        // Acquire: nothing of ours hangs on it. A race that ends now drops what is brought later.
+        // Acquire: no data of ours depends on it. A race that ends now drops what is added later.
         if self.over.load(Ordering::Acquire) {
             done.discard();
         } else {
@@ -84,19 +84,19 @@ impl<T, E> Drop for HedgeRace<T, E> {
     }
 }
 
-/// A loser's panic is its own affair.
+/// Drops a loser's panic, which is not reported.
 pub(super) fn bury(panic: Option<Payload>) {
     if let Some(payload) = panic {
         unwind::bury(payload);
     }
 }
 
-/// The side of the caller. Its drop ends the race, however it is left.
+/// The caller's side. Its drop ends the race, on every path.
 pub(super) struct HedgeRunner<T, E> {
     pub(super) race: Arc<HedgeRace<T, E>>,
     pub(super) listener: Listener,
     pub(super) rivals: Arc<Rivals>,
-    /// Above those of the replicas.
+    /// The parent of the replicas' tokens.
     pub(super) token: CancelToken,
     pub(super) hooks: Vec<CancelHook>,
     pub(super) deadline: Option<Instant>,
@@ -104,7 +104,7 @@ pub(super) struct HedgeRunner<T, E> {
     pub(super) policy: Option<HedgePolicy>,
     pub(super) started: usize,
     pub(super) running: usize,
-    /// The numbers of those that were started because others were slow.
+    /// The numbers of the replicas that were started because others were slow.
     pub(super) hedges: Vec<usize>,
     pub(super) winner: usize,
     pub(super) failures: Vec<(usize, ReplicaError<E>)>,
@@ -123,7 +123,7 @@ impl<T, E> Drop for HedgeRunner<T, E> {
     }
 }
 
-/// Starts what comes `next`, until there is an answer.
+/// Starts the replicas that `next` returns, until there is an answer.
 pub(super) fn race<'a, F, T, E>(
     runner: &mut HedgeRunner<T, E>,
     mut next: impl FnMut(&HedgeRunner<T, E>) -> Option<F>,
@@ -155,7 +155,7 @@ where
                 Err(why) => {
                     runner.rivals.give_up(number);
                     runner.failures.push((number, why));
-                    // However quickly they fail, they come to an end with the whole.
+                    // However fast replicas fail, no new one starts once the race is over.
                     if more && !runner.rivals.is_claimed() && !runner.is_over() {
                         more = runner.start_next(next(runner), &lease);
                     }
@@ -165,7 +165,7 @@ where
         }
         if runner.running == 0 || runner.is_over() {
             if !runner.race.done.is_empty() {
-                continue; // an answer that is there counts, whatever else has happened
+                continue; // an answer that is there counts in any case
             }
             return Err(runner.end(more));
         }
@@ -195,7 +195,7 @@ where
     }
 }
 
-/// When the next replica is to be started if there is no answer by then.
+/// When to start the next replica if there is no answer by then.
 pub(super) fn next_at(delay: &StartDelay) -> Option<Instant> {
     let delay = match delay {
         StartDelay::None => Duration::ZERO,
@@ -259,7 +259,7 @@ impl<T, E> HedgeRunner<T, E> {
         T: Send + 'a,
         E: Send + 'a,
     {
-        let (token, number) = self.rivals.join(&self.token, None); // tripped by the caller
+        let (token, number) = self.rivals.join(&self.token, None); // the caller trips it
         debug_assert_eq!(number, self.started);
         self.started += 1;
         self.running += 1;
@@ -301,7 +301,7 @@ impl<T, E> HedgeRunner<T, E> {
         }));
     }
 
-    /// `false`: there is none.
+    /// Returns `false` if there is no replica.
     pub(super) fn start_next<'a, F>(
         &mut self,
         replica: Option<F>,
@@ -321,7 +321,7 @@ impl<T, E> HedgeRunner<T, E> {
         }
     }
 
-    /// Waits for news, for the time of the next replica, or for the end of the whole.
+    /// Waits for an outcome, for the time of the next start, or for the end of the race.
     pub(super) fn wait(&mut self, slow_at: Option<Instant>) {
         let (race, token) = (&self.race, &self.token);
         let until = slow_at.into_iter().chain(self.deadline).min();
@@ -329,7 +329,7 @@ impl<T, E> HedgeRunner<T, E> {
             .wait(|| !race.done.is_empty() || token.is_cancelled(), until);
     }
 
-    /// Whether it is no use to wait any longer, or to start anything.
+    /// Whether there is no point in waiting any longer or starting anything.
     pub(super) fn is_over(&self) -> bool {
         self.is_unwanted() || self.is_late()
     }
@@ -342,10 +342,10 @@ impl<T, E> HedgeRunner<T, E> {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// What came of it without an answer. `more`: there may be other replicas.
+    /// The error of a race without an answer. `more`: there may be other replicas.
     pub(super) fn end(&mut self, more: bool) -> HedgeError<E> {
         let (failures, running) = (self.failures(), self.running > 0);
-        // They may have failed because they were told to stop, and been heard first.
+        // The cancellation may have caused these failures, which then arrived first.
         if self.is_unwanted() {
             HedgeError::cancelled(failures)
         } else if running || more && self.is_late() {
@@ -355,7 +355,7 @@ impl<T, E> HedgeRunner<T, E> {
         }
     }
 
-    /// By the numbers of the replicas.
+    /// In the order of the replicas' numbers.
     pub(super) fn failures(&mut self) -> Vec<(usize, ReplicaError<E>)> {
         let mut failures = std::mem::take(&mut self.failures);
         failures.sort_by_key(|(number, _)| *number);

@@ -1,53 +1,55 @@
-//! The intake: the source, and which key has which lane.
+//! The source of a keyed stage, and the lane of each key.
 
 use crate::unwind::{self, Payload, catch};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// What came of a pull.
+/// What has come of a pull.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
 #[derive(Debug)]
 pub enum PulledItem<T> {
     /// An item, with its lane and its number in the source.
     Item(usize, (u64, T)),
-    /// On the consumer's thread: nobody wants the answer now.
+    /// On the consumer's thread: the answer is not wanted now.
     Later,
     End,
     Panic(Payload),
 }
 
-/// A source whose items have lanes. Whoever has it may pull.
+/// A source whose items have lanes. The thread that has it may pull.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
 pub trait Lanes {
     type Item;
 
-    /// Pulls an item, and finds its lane.
+    /// Pulls an item, and determines its lane.
     fn pull(&mut self) -> PulledItem<Self::Item>;
 
-    /// Where the state puts the lanes that it has forgotten.
+    /// The list into which the state puts the lanes that it has forgotten.
     fn forgotten(&mut self) -> &mut Vec<usize>;
 
-    /// Drops the keys of those.
+    /// Drops the keys of these lanes.
     fn forget(&mut self) -> Option<Payload>;
 
-    /// Drops each part by itself.
+    /// Drops each part separately.
     fn dispose(self) -> Option<Payload>;
 }
 
-/// The source, and which key has which lane.
+/// The source, and the lane of each key.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
 #[derive(Debug)]
 pub struct KeyedSource<I, G, K> {
     source: I,
     key: G,
     hasher: RandomState,
-    /// By the hash of the key and the number of its lane.
+    /// By the hash of the key, and the number of its lane: keys with the same hash are neighbours.
     keys: BTreeMap<(u64, usize), K>,
-    /// The hash of each lane's key.
+    /// The hash of each lane's key, by which `forget` finds the key.
     hashes: Vec<u64>,
     /// How many items have been pulled.
     pulled: u64,
+    /// Numbers of forgotten lanes, for new keys.
     unused: Vec<usize>,
+    /// Lanes whose keys the next pull drops.
     forgotten: Vec<usize>,
 }
 
@@ -57,7 +59,7 @@ where
     G: FnMut(&I::Item) -> K,
     K: Hash + Eq,
 {
-    pub(crate) fn new(source: I, key: G) -> Self {
+    pub(super) fn new(source: I, key: G) -> Self {
         KeyedSource {
             source,
             key,
@@ -70,7 +72,7 @@ where
         }
     }
 
-    /// The lane of an item. All that may panic comes before any change.
+    /// The lane of an item. Everything that may panic (`key`, `hash`, `eq`) comes before any change.
     fn lane(&mut self, item: &I::Item) -> usize {
         let key = (self.key)(item);
         let hash = self.hasher.hash_one(&key);
@@ -78,6 +80,7 @@ where
         if let Some(((_, lane), _)) = same.find(|(_, other)| **other == key) {
             return *lane;
         }
+        // A forgotten number first, so that the numbers stay as few as the keys that are in use.
         let lane = self.unused.pop().unwrap_or(self.hashes.len());
         if lane == self.hashes.len() {
             self.hashes.push(hash);
@@ -98,6 +101,7 @@ where
     type Item = I::Item;
 
     fn pull(&mut self) -> PulledItem<I::Item> {
+        // A panic is returned as a value: the puller must bring the result to the state in any case.
         let item = match catch(|| self.source.next()) {
             Ok(Some(item)) => item,
             Ok(None) => return PulledItem::End,
@@ -110,6 +114,7 @@ where
                 PulledItem::Item(lane, (seq, item))
             }
             Err(panic) => {
+                // The panic of `key` counts. One of the item's drop is lost.
                 if let Some(worse) = unwind::discard(item) {
                     unwind::bury(worse);
                 }
@@ -124,6 +129,7 @@ where
 
     fn forget(&mut self) -> Option<Payload> {
         let mut panic = None;
+        // Only now are the numbers free: until its key is gone, a lane must not get another one.
         for lane in self.forgotten.drain(..) {
             let key = self.keys.remove(&(self.hashes[lane], lane));
             unwind::first(&mut panic, unwind::discard(key));

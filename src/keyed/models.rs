@@ -1,7 +1,6 @@
-//! Models of the protocol, in every order of its steps.
+//! Loom models of the protocol of keyed stages.
 
 use super::intake::{KeyedSource, Lanes};
-use super::room::InFlight;
 use super::shared::KeyedStage;
 use super::taker::{Found, Taker};
 use crate::error::Cancelled;
@@ -10,11 +9,12 @@ use crate::par::map::Map;
 use crate::runtime::control::Control;
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::{Leases, with_crew};
+use crate::runtime::life::Scheduler;
 use crate::runtime::pool::Pool;
-use crate::sync::{Arc, Condvar, Mutex, Parker};
+use crate::sync::{Arc, Condvar, Mutex};
 use std::ops::Range;
 
-/// What a model is of.
+/// The parameters of a model.
 #[derive(Clone)]
 struct Case {
     workers: usize,
@@ -22,13 +22,13 @@ struct Case {
     bound: usize,
     items: Range<usize>,
     keys: usize,
-    /// How many items have been pulled before anybody comes.
+    /// How many items have been pulled before any thread starts.
     pulled: usize,
-    /// Whether a turn is of several items.
+    /// Whether a turn takes several items.
     tiny: bool,
-    /// Whether somebody cancels.
+    /// Whether a thread cancels.
     cancelled: bool,
-    /// This item's closure waits for the result of the one before.
+    /// The closure of this item waits for the result of the item before.
     waits: Option<usize>,
 }
 
@@ -44,7 +44,7 @@ const CASE: Case = Case {
     waits: None,
 };
 
-/// Shut until it is opened.
+/// Closed until it is opened.
 #[derive(Default)]
 struct Gate(Mutex<bool>, Condvar);
 
@@ -62,8 +62,8 @@ impl Gate {
     }
 }
 
-/// All of the protocol but the leases, in every order of its steps: nobody sleeps for ever, all
-/// results come, if nobody cancels, and those of each key in order.
+/// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless
+/// the stage is cancelled, all results come; and those of each key come in order.
 fn all_come(case: Case) {
     loom::model(move || with_crew(Pool::builder().build(), |leases| run(&case, leases)));
 }
@@ -102,7 +102,7 @@ fn run(case: &Case, leases: &Leases) {
             assert_eq!(state.roster.enlist(), thread);
         }
         state.roster.enlist();
-        state.roster.lease_failed(); // no more
+        state.roster.lease_failed(); // none further
     }
     if case.tiny {
         shared.cost.observe(1, &mut [1.0; 4], None);
@@ -160,41 +160,19 @@ fn run(case: &Case, leases: &Leases) {
     }
 }
 
-/// One worker, one place: to sleep for room, to make room, to notify, to end.
+/// One worker and a bound of one: sleep for room, make room, notify, end.
 #[test]
 fn loom_keyed_room() {
     all_come(CASE);
 }
 
-/// Two workers that take turns in the source and at a place.
+/// Two workers that take turns in the source and share a bound of one.
 #[test]
 fn loom_keyed_two_for_one_place() {
     all_come(Case {
         workers: 2,
         width: 2,
         ..CASE
-    });
-}
-
-/// Ask / yield: who finds no room and sleeps is called, also if nobody looks again.
-#[test]
-fn loom_keyed_ask_and_yield() {
-    loom::model(|| {
-        let (held, parker) = (Arc::new(InFlight::default()), Parker::new());
-        held.add();
-        let consumer = loom::thread::spawn({
-            let (held, worker) = (Arc::clone(&held), parker.unparker().clone());
-            move || {
-                if held.sub(1).1 {
-                    worker.unpark();
-                }
-            }
-        });
-        if held.count() == 1 && !held.ask(1) {
-            parker.park();
-        }
-        assert_eq!(held.count(), 0);
-        consumer.join().expect("no panic");
     });
 }
 
@@ -220,9 +198,9 @@ fn loom_keyed_two_keys() {
     });
 }
 
-/// Turns of several items, and outboxes.
+/// Turns of several items, whose results go through outboxes.
 #[test]
-fn loom_keyed_trays() {
+fn loom_keyed_outboxes() {
     all_come(Case {
         workers: 2,
         bound: 3,
@@ -232,9 +210,9 @@ fn loom_keyed_trays() {
     });
 }
 
-/// What is on a outbox is taken although the worker is stuck.
+/// Results in an outbox are taken although its worker is stuck.
 #[test]
-fn loom_keyed_tray_of_one_who_is_stuck() {
+fn loom_keyed_outbox_of_a_stuck_worker() {
     all_come(Case {
         workers: 2,
         bound: 3,
@@ -245,9 +223,9 @@ fn loom_keyed_tray_of_one_who_is_stuck() {
     });
 }
 
-/// Stop / finish: the consumer may have all that is done from the outbox before the worker is.
+/// Stop / finish: the consumer may take all results from the outbox before the worker has finished.
 #[test]
-fn loom_keyed_cancel_and_tray() {
+fn loom_keyed_cancel_and_outbox() {
     all_come(Case {
         bound: 2,
         pulled: 2,

@@ -1,4 +1,5 @@
-//! `par_map_by_key`: the items of one key one at a time and in order, those of different keys at once.
+//! `par_map_by_key`: the items of one key one at a time and in order, those of different keys at the same
+//! time.
 
 use crate::config::Workers;
 use crate::keyed::consumer::{KeyedIter, KeyedOpts};
@@ -6,6 +7,7 @@ use crate::keyed::intake::KeyedSource;
 use crate::par::isolated::Isolated;
 use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
+use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
 use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan};
 use crate::runtime::scope::StartPermit;
@@ -14,7 +16,7 @@ use crate::size_hint::{self, Hint};
 use std::fmt;
 use std::hash::Hash;
 
-/// What a stage is that runs a closure for each item of one source, key by key: what
+/// The plan of a stage that runs a closure for each item of one source, key by key: what
 /// [`par_map_by_key`](crate::Fanfold::par_map_by_key) makes.
 pub struct Keyed<S, G, J> {
     source: S,
@@ -67,7 +69,9 @@ where
     fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
         let (cx, listener) = (start_permit.cx(), Listener::new());
         let hint = size_hint::honest(self.source.hint());
-        let session = Session::start(start_permit, common, Self::NAME, listener.event())?;
+        let session = Session::start(start_permit, common, Self::NAME, |alive| {
+            Control::new(listener.event(), Some(alive))
+        })?;
         let source = match self.source.place(cx) {
             Ok(far) => Ok(KeyedSource::new(far, self.key)),
             Err(near) => Err(KeyedSource::new(near, self.key)),

@@ -1,6 +1,5 @@
-//! The parts of a keyed stage, each by itself.
+//! Unit tests of the parts of a keyed stage.
 
-use super::room::InFlight;
 use super::state::{Done, KEPT, KeyLane, KeyedState, Outbox};
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Parker};
@@ -9,25 +8,7 @@ use std::collections::VecDeque;
 type TestState = KeyedState<(), u32, u32>;
 
 #[test]
-fn held_counts_beside_its_flag() {
-    let held = InFlight::default();
-    held.add();
-    held.add();
-    held.add();
-    assert_eq!((held.count(), held.is_anybody_waiting()), (3, false));
-    assert_eq!(held.sub(1), (2, false));
-    assert!(!held.ask(2), "two are as many as may be");
-    assert_eq!((held.count(), held.is_anybody_waiting()), (2, true));
-    held.add();
-    assert_eq!(held.sub(2), (1, true));
-    held.answer();
-    assert_eq!((held.count(), held.is_anybody_waiting()), (1, false));
-    assert!(held.ask(2), "there is room");
-    assert_eq!((held.count(), held.is_anybody_waiting()), (1, false));
-}
-
-#[test]
-fn a_lane_that_was_long_once_gives_its_memory_back() {
+fn a_long_lane_gives_its_memory_back_when_it_shrinks() {
     let mut lane = KeyLane::new();
     let mut hand = VecDeque::new();
     lane.queue.extend(0..100_000_u32);
@@ -44,7 +25,7 @@ fn a_lane_that_was_long_once_gives_its_memory_back() {
 }
 
 #[test]
-fn the_bell_is_for_the_result_that_makes_enough() {
+fn deliver_notifies_once_when_enough_results_are_there() {
     let mut state = TestState::new(None);
     let results = |count: u32| (0..count).map(Ok).collect::<VecDeque<Done<u32>>>();
     state.wanted = 3;
@@ -55,7 +36,7 @@ fn the_bell_is_for_the_result_that_makes_enough() {
 }
 
 #[test]
-fn what_is_on_trays_is_taken_last() {
+fn take_done_takes_the_outboxes_last() {
     let mut state = TestState::new(None);
     let outbox = Outbox::default();
     state.outboxes.push((1, Arc::clone(&outbox)));
@@ -71,7 +52,7 @@ fn what_is_on_trays_is_taken_last() {
 }
 
 #[test]
-fn a_lane_is_ready_once_and_what_was_not_started_comes_first() {
+fn a_lane_is_listed_once_and_unstarted_items_go_back_in_front() {
     let mut state = TestState::new(None);
     let mut hand = VecDeque::new();
     for item in 0..3 {
@@ -100,7 +81,7 @@ fn a_lane_is_ready_once_and_what_was_not_started_comes_first() {
 }
 
 #[test]
-fn only_idle_lanes_are_forgotten_and_only_if_they_are_many() {
+fn only_idle_lanes_are_forgotten_and_only_when_many() {
     let mut state = TestState::new(None);
     let (mut hand, mut forgotten) = (VecDeque::new(), Vec::new());
     for lane in 0..=KEPT {

@@ -15,28 +15,31 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a key's turn is, if its items take less, and of how many items it is at most. The clock is
-/// read for each few of them.
+/// How long a key's turn is, if its items take less than that, and how many items it has at most. The clock
+/// is read once per `FEW` items.
 const TURN: Duration = Duration::from_micros(20);
 const MOST: usize = 64;
 const FEW: usize = 4;
-/// A turn of one item in so many is timed.
+/// Of turns of one item, one in this many is timed.
 const TIMED: usize = 16;
 
-/// A thread that works.
+/// A leased thread, or the consumer in its place.
 pub(super) struct KeyedWorker<T, B> {
     thread: usize,
+    /// What it sleeps on. The roster and `control` have the other half.
     parker: Parker,
+    /// Whether it looks around before a sleep.
     patience: SpinPolicy,
-    /// In closures, and in the source.
+    /// The frame of its closures, and that of the source.
     pub(super) here: Rc<PerCall>,
     in_source: Rc<PerCall>,
-    /// What it has taken of a lane.
+    /// The items that it has taken from a lane, and has not started.
     hand: VecDeque<T>,
+    /// Where it puts the results of this turn.
     outbox: Outbox<B>,
     /// How many turns it has run.
     turns: usize,
-    /// The consumer is to be notified once the lock is released.
+    /// The consumer must be notified once the lock is released.
     notifies: bool,
 }
 
@@ -46,6 +49,7 @@ impl<T, B> KeyedWorker<T, B> {
             thread,
             parker: Parker::new(),
             patience: SpinPolicy::new(),
+            // Children of two tokens, because a drain trips that of the source alone.
             here: PerCall::new(control.token()),
             in_source: PerCall::new(control.source_token()),
             hand: VecDeque::new(),
@@ -64,22 +68,28 @@ where
     Q: Lanes<Item: Send> + Send,
     J: Job<Q::Item>,
 {
-    /// What a leased thread does.
+    /// What a leased thread does from its start to its end.
     pub(super) fn work(self: &Arc<Self>, thread: usize) {
         let mut worker = KeyedWorker::new(thread, &self.control);
         let mut runner = JobRunner::new(&self.job);
+        // Registered with `control` for a stop, and with the roster for work. Both come before the first
+        // look, so a stop that comes after the look wakes this thread.
         let unparker = worker.parker.unparker().clone();
         self.control.register(unparker.clone());
         let here = context::in_closure(Rc::clone(&worker.here) as Rc<dyn Current>);
         let mut state = self.state.lock();
         state.roster.register(thread, unparker);
+        // It has arrived: from now on it calls the next thread itself.
         state.coming = false;
+        // The lock is held from the look to the step that it decides on. Only the steps release it.
         loop {
             state = match self.look(&state) {
                 NextWork::Run => self.run_next(&mut worker, &mut runner, state, self.turn()),
                 NextWork::Pull => self.pull_next(&mut worker, state),
                 NextWork::Full | NextWork::Nothing => self.idle(&mut worker, state),
                 NextWork::Over => {
+                    // A chain: each thread that leaves wakes the next sleeper, which finds the same and
+                    // leaves too.
                     let wake = self.call(&mut state);
                     drop(state);
                     self.act(wake);
@@ -88,10 +98,13 @@ where
                 }
             };
         }
+        // Dropped within the closure's frame, as the state's drop is the user's code.
         self.control.stray(runner.drop_state());
         drop(here);
     }
 
+    /// Notifies the consumer if that is due. Never called under the lock: the consumer would wake up only to
+    /// wait for it.
     fn notify(&self, worker: &mut WorkerOf<Q, J>) {
         if std::mem::take(&mut worker.notifies) {
             self.control.notify();
@@ -100,7 +113,7 @@ where
 
     // ---- closures
 
-    /// How many items make a turn.
+    /// How many items make a turn. With an unknown cost it is one.
     fn turn(&self) -> usize {
         let item = self
             .cost
@@ -109,7 +122,7 @@ where
         (TURN.as_nanos() / item).clamp(1, MOST as u128) as usize
     }
 
-    /// Runs the next items, so many at most, of the first ready lane.
+    /// Runs the next items of the first ready lane, `most` of them at most.
     pub(super) fn run_next<'a>(
         self: &'a Arc<Self>,
         worker: &mut WorkerOf<Q, J>,
@@ -117,33 +130,47 @@ where
         mut state: StateGuard<'a, Q, J>,
         most: usize,
     ) -> StateGuard<'a, Q, J> {
+        // The lane is this worker's until `finish`: no other worker starts an item of the key.
         let Some(lane) = state.start(most, &mut worker.hand) else {
             return state;
         };
+        // With a single item the outbox is not listed: the worker comes back with the result at once, so the
+        // consumer would gain nothing.
         let has_outbox = worker.hand.len() > 1;
+        // Listed under the lock in which the items are taken, so that the consumer can find every result that
+        // exists.
         if has_outbox {
             let outbox = (worker.thread, Arc::clone(&worker.outbox));
             state.outboxes.push(outbox);
         }
+        // There may be other ready lanes, or the source: another thread is called before this one may stay
+        // long in a closure.
         let wake = self.call(&mut state);
         drop(state);
         self.notify(worker);
         self.act(wake);
         let failed = self.run_hand(worker, runner);
+        // In this one critical section the stage stops, the results are delivered, and the lane becomes ready
+        // again. So no item of this key starts after a failure, and no result of the key overtakes these.
         let mut state = self.state.lock();
         if failed {
-            self.control.forbid(); // nothing starts after it; the rest of it comes when the lock is released
+            // Nothing starts after it. The rest of the stop follows when the lock is released.
+            self.control.forbid();
         }
+        // First off the list, then emptied, both under this lock: the consumer finds each result either in
+        // the outbox or in `done`.
         if has_outbox {
             state
                 .outboxes
                 .retain(|(thread, _)| *thread != worker.thread);
         }
         worker.notifies |= state.deliver(&mut worker.outbox.lock());
+        // Items that the turn did not reach go back to the front of their lane.
         state.finish(lane, &mut worker.hand);
-        // After a stop the consumer waits for nobody to run closures. It may have had the last results
-        // from the outbox, so that there is nothing to notify it of.
+        // Exchange last / stop: after a stop the consumer waits until no closure runs. It may have taken the
+        // last results from the outbox, so `deliver` alone may have nothing to notify it of.
         worker.notifies |= self.control.is_stopped() && !bug("last_one_is_silent");
+        // Without the lock, because tokens are tripped, whose hooks are the user's code.
         if failed {
             drop(state);
             self.control.fail();
@@ -152,33 +179,45 @@ where
         state
     }
 
-    /// Runs what the worker has in hand, as long as its turn lasts. Whether the stage has failed.
+    /// Runs the items in the worker's hand, as long as its turn lasts. Returns whether the stage has failed.
     fn run_hand(&self, worker: &mut WorkerOf<Q, J>, runner: &mut RunnerOf<'_, Q, J>) -> bool {
         let count = worker.hand.len();
-        // Models have to be without what hangs on time.
+        // A model must not depend on time.
+        // Reading the clock costs about as much as a tiny item, so single items are timed only now and then.
         let is_timed = (count > 1 || worker.turns % TIMED == 0) && !cfg!(loom);
         worker.turns += 1;
         let began = is_timed.then(Instant::now);
         let mut failed = false;
         while let Some((seq, item)) = worker.hand.pop_front() {
             let done = self.run_one(runner, seq, item);
+            // A result that was made of something that was cut short does not count once the stage is over.
             let in_vain = worker.here.call_over() && self.control.is_stopped();
             failed = done.is_err();
             match done {
+                // Dropped here, without any lock.
                 Ok(batch) if in_vain => self.control.stray(unwind::discard(batch)),
+                // The outbox has its own lock: the consumer takes from it without waiting for this worker.
                 done => worker.outbox.lock().push_back(done),
             }
+            // Checked before each item, so that a stop does not wait for the rest of the turn.
             if failed || worker.hand.is_empty() || self.control.is_stopped() {
                 break;
             }
+            // Exchange outbox / wait: first the result, then this load. If the consumer sleeps until the
+            // first result, it is notified. If it stores `starves` only later, its look into the outboxes
+            // finds the result.
             if self.starves.load(Ordering::Relaxed) {
                 self.control.notify();
             }
+            // A turn that has become long gives the rest back: other threads cannot start these items while
+            // they are in this hand.
             let is_long = |began: Instant| began.elapsed() > FEW as u32 * TURN;
             if worker.hand.len() % FEW == 0 && began.is_some_and(is_long) {
                 break;
             }
         }
+        // Only what was run is counted: a stop, or a turn that became long, may have ended this early. All
+        // four parts are the same, so that the estimate believes the sample as it is.
         if let Some(began) = began {
             let each = began.elapsed().as_nanos() as f32 / (count - worker.hand.len()) as f32;
             self.cost.observe(self.cost.len(), &mut [each; 4], None);
@@ -194,7 +233,8 @@ where
         }
     }
 
-    /// What stands at the place of an item whose closure panicked.
+    /// What stands at the place of an item whose closure panicked: a value if the job makes one of it, or the
+    /// panic.
     #[cold]
     fn panicked(&self, seq: u64, payload: Payload) -> Done<J::Batch> {
         match self.job.failed(ItemError::panicked(seq, &*payload)) {
@@ -208,26 +248,34 @@ where
 
     // ---- the source
 
-    /// Pulls an item and puts it into its lane.
+    /// Pulls an item and puts it into its lane. This thread is the puller meanwhile.
     pub(super) fn pull_next<'a>(
         self: &'a Arc<Self>,
         worker: &mut WorkerOf<Q, J>,
         mut state: StateGuard<'a, Q, J>,
     ) -> StateGuard<'a, Q, J> {
+        // Taken out of the state, so there is one puller at a time, and the lock is not held while the source
+        // runs.
         let Some(mut intake) = state.intake.take() else {
             return state;
         };
+        // The keys are dropped by the puller, in `pull`, and only then are the numbers used again.
         state.forget_idle(intake.forgotten());
         drop(state);
+        // A notification that is due must not wait until the source returns.
         self.notify(worker);
         let pulled = self.pull(&mut *intake, &worker.in_source);
         let mut state = self.state.lock();
+        // In one critical section with the return of the source: a thread that is about to sleep sees the
+        // item or the source (exchange sleep / wake).
         match self.admit(&mut state, pulled) {
             Ok(()) => {
                 state.intake = Some(intake);
                 state
             }
             Err(item) => {
+                // The source is dropped here, without the lock. `ended` or the stop is set already, so no
+                // thread looks for it.
                 drop(state);
                 self.turned_away(item, *intake);
                 self.state.lock()
@@ -235,11 +283,14 @@ where
         }
     }
 
+    /// Asks the source for an item. Called without the lock.
     pub(super) fn pull<L>(&self, intake: &mut L, here: &Rc<PerCall>) -> PulledItem<Q::Item>
     where
         L: Lanes<Item = Q::Item>,
     {
+        // Dropped by the thread that has the source, as `key` may be the user's code too.
         self.control.stray(intake.forget());
+        // Checked before the pull, not after: an item that was pulled is run.
         if self.control.ends_source() {
             return PulledItem::End;
         }
@@ -248,7 +299,9 @@ where
             let _entered = context::in_source(here, &self.inside);
             intake.pull()
         };
+        // The frame is used again, so the token of this call is forgotten.
         here.call_over();
+        // Not the end: the stage's own results are not wanted for now, and the source is asked again later.
         match pulled {
             PulledItem::End if context::is_unwanted() => PulledItem::Later,
             pulled => pulled,
@@ -257,30 +310,40 @@ where
 
     // ---- sleep
 
-    /// Finds nothing to do: looks for a moment, then sleeps until it is called.
+    /// There is nothing to do: looks around briefly, then sleeps until it is called.
     fn idle<'a>(
         &'a self,
         worker: &mut WorkerOf<Q, J>,
         mut state: StateGuard<'a, Q, J>,
     ) -> StateGuard<'a, Q, J> {
+        // While it looks around no thread is called, because this one would find the work itself. Counted
+        // under the lock, in the critical section of the look that found nothing.
         state.looking += 1;
         drop(state);
+        // Due before the sleep, and without the lock.
         self.notify(worker);
+        // `Over` counts as work: the thread must leave.
         let is_work = |sight| !matches!(sight, NextWork::Full | NextWork::Nothing);
         worker
             .patience
             .look(|| is_work(self.look(&self.state.lock())));
         let mut state = self.state.lock();
+        // From now on others may call a thread again. This one sees everything until then in its last look.
         state.looking -= 1;
+        // The last look, in one critical section with `fall_asleep`: a thread that creates work later finds
+        // this one on the list.
         let sight = self.look(&state);
+        // Without room: asks for it (exchange ask / sub). `true`: there is room after all.
         if is_work(sight) || (sight == NextWork::Full && self.held.ask(self.bound())) {
             return state;
         }
+        // In the critical section of the last look. A wake-up that comes before the park is kept by the
+        // parker.
         state.roster.fall_asleep(worker.thread);
         drop(state);
         worker.parker.park();
         let mut state = self.state.lock();
-        // Else it was woken to stop, or for nothing.
+        // Taken off the list: it was called, and has arrived. Otherwise it woke for a stop, or for nothing.
         if !state.roster.woke_up(worker.thread) {
             state.coming = false;
         }

@@ -1,14 +1,13 @@
-//! Time as a limiter sees it: the real one, or one that a test moves.
+//! The time of a limiter: real time, or one that a test moves.
 
 use crate::sync::{Arc, Condvar, Instant, Mutex};
 use std::fmt;
 use std::time::Duration;
 
-/// What a [`Limiter`](crate::Limiter) reads the time from, and sleeps on. Needs the feature
-/// `throttle`.
+/// The clock that a [`Limiter`](crate::Limiter) reads and sleeps on. Needs the feature `throttle`.
 ///
-/// A limiter has the real clock unless [`with_clock`](crate::Limiter::with_clock) gives it another:
-/// [`ManualClock`](crate::testing::ManualClock) in a test, or one of your own.
+/// A limiter uses the real clock unless [`with_clock`](crate::Limiter::with_clock) gives it
+/// another: [`ManualClock`](crate::testing::ManualClock) in a test, or your own.
 ///
 /// # Examples
 ///
@@ -31,22 +30,22 @@ use std::time::Duration;
 ///
 /// let limiter = Limiter::with_clock(1, Hurry(Instant::now()));
 /// for _ in 0..3 {
-///     limiter.acquire().unwrap(); // an item a second, so to speak
+///     limiter.acquire().unwrap(); // one item per second of this clock
 /// }
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time since a moment that stays the same. It never goes back.
+    /// The time since a fixed moment. It never goes back.
     fn now(&self) -> Duration;
 
-    /// Blocks until that time has come or `sleeper` is woken. It may return earlier: who calls it
-    /// looks at the time again.
+    /// Blocks until that time has come or `sleeper` is woken. It may return earlier: the caller
+    /// checks the time again.
     fn sleep(&self, until: Duration, sleeper: &Sleeper);
 }
 
-/// A thread that sleeps on a [`Clock`], and that others may wake before its time. Clones are the
-/// same sleeper. Needs the feature `throttle`.
+/// A thread that sleeps on a [`Clock`], and that other threads may wake early. Clones are the same
+/// sleeper. Needs the feature `throttle`.
 ///
-/// A wake-up is remembered: it ends the next wait if there is none at the moment.
+/// A wake-up is remembered: without a wait to end, it ends the next one.
 ///
 /// # Examples
 ///
@@ -66,7 +65,7 @@ struct Bed {
 }
 
 impl Sleeper {
-    /// Makes one that nobody has woken yet.
+    /// Makes a sleeper that has not been woken yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -75,13 +74,13 @@ impl Sleeper {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Ends its wait, or the next one.
+    /// Ends the current wait, or the next one.
     pub fn wake(&self) {
         *self.0.woken.lock() = true;
         self.0.wake.notify_all();
     }
 
-    /// Blocks until it is woken.
+    /// Blocks until the sleeper is woken.
     pub fn wait(&self) {
         let mut woken = self.0.woken.lock();
         while !std::mem::take(&mut *woken) {
@@ -89,7 +88,7 @@ impl Sleeper {
         }
     }
 
-    /// Blocks until it is woken, or so much of real time has passed. It may return earlier.
+    /// Blocks until the sleeper is woken or this much real time has passed. It may return earlier.
     pub fn wait_timeout(&self, limit: Duration) {
         let mut woken = self.0.woken.lock();
         if !*woken && !limit.is_zero() {
@@ -99,7 +98,7 @@ impl Sleeper {
     }
 }
 
-/// The time that passes by itself.
+/// The clock of real time.
 #[derive(Debug)]
 pub(crate) struct RealClock(Instant);
 

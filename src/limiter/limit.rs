@@ -1,13 +1,12 @@
-//! What `throttle` takes.
+//! The argument of `throttle`.
 
 use crate::limiter::queue::Limiter;
 use crate::limiter::rate::Rate;
 
-/// What [`throttle`](crate::Fanfold::throttle) takes: a rate, for a limiter of its own, or a
-/// limiter that is shared. Needs the feature `throttle`.
+/// The argument of [`throttle`](crate::Fanfold::throttle): a rate for a new limiter, or a shared
+/// limiter. Needs the feature `throttle`.
 ///
-/// It is made by `into`, from a number of items a second, a [`Rate`], a [`Limiter`] or a reference
-/// to one.
+/// Made by `into` from a number of items per second, a [`Rate`], a [`Limiter`] or a reference to one.
 #[derive(Clone, Debug)]
 pub struct Limit(Of);
 

@@ -1,34 +1,36 @@
-//! [`Limiter`]: the line of those that wait for a permit, and the clock of the rate.
+//! [`Limiter`]: the queue of threads that wait for a permit, and the clock of the rate.
 //!
-//! # Who acts
+//! # Actors
 //!
-//! The decision is `governor`'s (GCRA: one number, the time at which the bucket will be full
-//! again). Around it stands a line: who gets no permit at once joins its end, and only who is first
-//! asks again. So permits go out in the order of arrival, nobody starves, and of all who wait one
-//! sleeps by the clock while the others sleep until they are first. Who leaves the line, with a
-//! permit, without one or by a panic, wakes the new first.
+//! `governor` decides (GCRA: one number, the time at which the bucket will be full again). A thread
+//! that gets no permit at once joins the end of the queue, and only the first in the queue asks
+//! again. So permits are given out in the order of arrival and no thread starves. Only the first
+//! waiter sleeps by the clock; the others sleep until they are first. A waiter that leaves the
+//! queue, with a permit, without one or by a panic, wakes the new first.
 //!
-//! - *Joining against leaving.* Both happen under the lock, and who joins looks who is first after
-//!   that, also under the lock; so either it sees that it is first, or whoever leaves sees it.
-//! - *A waiter that gives up.* It is woken by its token's hook or by [`context`], looks before each
-//!   sleep, and a wake-up that comes between the look and the sleep is remembered by the sleeper.
-//! - *A newcomer against the line.* It may take a permit past the line only if nobody is in it.
+//! - *Joining against leaving.* Both happen under the lock. A waiter that joins checks afterwards,
+//!   also under the lock, whether it is first. So either it sees that it is, or the waiter that
+//!   leaves sees it.
+//! - *A waiter that gives up.* Its token's hook or [`context`] wakes it. It checks before each
+//!   sleep, and the sleeper remembers a wake-up that comes between the check and the sleep.
+//! - *A newcomer against the queue.* It may take a permit at once only if the queue is empty.
 //!
-//! The clock and the token's hooks are others' code, so they run without the lock.
+//! The clock and the token's hooks are user code, so they run without the lock.
 //!
 //! # Ticks
 //!
-//! `governor` counts in whole nanoseconds: 7,000,000 a second are 142.857 ns each, and from a
-//! billion on every rate would be the same. But it does not care what a nanosecond is. It is
+//! `governor` counts in whole nanoseconds: at 7,000,000 per second a permit costs 142.857 ns, and
+//! all rates from a billion up would be the same. But it does not care what a nanosecond is. It is
 //! given ticks, of which a permit costs a whole number `cost`, and the clock is converted:
 //! `ticks = time · items · cost / per`, always from the start, so that no error adds up.
 //!
 //! # Sleeps that are too long
 //!
-//! No sleep ends at its time; a limiter that forgot the difference would give out 10,000 a second at
-//! 6,000. So what was overslept, up to [`LATE`], is subtracted from the time until it is made up for:
-//! permits that were due meanwhile are given out with the time at which they were due. Only a sleeper
-//! that comes too late adds to it. When nobody asks for a permit, nothing is owed.
+//! No sleep ends exactly on time; a limiter that ignored the difference would turn 10,000 per
+//! second into 6,000. So oversleep, up to [`LATE`], is subtracted from the time until it is
+//! compensated for: permits that fell due meanwhile are given out at the time at which they were
+//! due. Only a sleeper that wakes too late adds to it. While no thread asks for a permit, nothing
+//! is owed.
 
 use crate::cancel::CancelToken;
 use crate::error::Cancelled;
@@ -44,25 +46,24 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-/// What of a sleep that was too long is made up for at most: 1 % of any second.
+/// The most oversleep that is compensated for: 1 % of any second.
 const LATE: Duration = Duration::from_millis(10);
-/// A permit costs at most so many ticks: enough for its place in time, and the largest burst times
-/// this is far from the end of a `u64`.
+/// The most ticks that a permit costs: precise enough in time, and the largest burst times this is
+/// far below `u64::MAX`.
 const MOST_TICKS: u64 = 1 << 20;
 
-/// Gives out permits at a [`Rate`], to all who share it. Clones are the same limiter. Needs the
-/// feature `throttle`.
+/// Gives out permits at a [`Rate`] to all its users. Clones are the same limiter. Needs the feature
+/// `throttle`.
 ///
-/// Several sources may be [throttled](crate::Fanfold::throttle) by one limiter, and closures may ask
-/// it too. Permits are given out in the order in which they were asked for. A permit is not given
-/// back.
+/// One limiter may [throttle](crate::Fanfold::throttle) several sources, and closures may ask it
+/// too. Permits are given out in the order in which they were asked for. A permit is not returned.
 ///
 /// # Examples
 ///
 /// ```
 /// use fanfold::{Fanfold, Limiter};
 ///
-/// // A service that takes 500 calls a second; a page takes one or two of them.
+/// // A service that allows 500 calls per second; a page needs one or two of them.
 /// let calls = Limiter::new(500);
 /// let pages = (0..20).par_map_ordered(4, {
 ///     let calls = calls.clone();
@@ -90,12 +91,12 @@ struct LimiterShared {
 
 struct LineState {
     gcra: RateLimiter<NotKeyed, InMemoryState, ManualHand, NoOpMiddleware<Nanos>>,
-    /// By how many ticks the time of `gcra` is behind: what was overslept and not made up for.
+    /// By how many ticks the time of `gcra` is behind: the oversleep not yet compensated for.
     behind: u64,
     line: VecDeque<Arc<Waiter>>,
 }
 
-/// The clock that `governor` looks at: it shows what it is set to, in ticks.
+/// The clock that `governor` reads: it shows the ticks it is set to.
 #[derive(Debug, Default)]
 struct ManualHand(AtomicU64);
 
@@ -115,14 +116,14 @@ struct TickRate {
 }
 
 impl TickRate {
-    /// Rounded down. The result stays so far from the end of a `u64` that nothing overflows.
+    /// Rounded down. The result is far enough below `u64::MAX` that nothing overflows.
     fn ticks(self, time: Duration) -> u64 {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let ticks = u128::from(nanos) * u128::from(self.ticks) / u128::from(self.nanos);
         u64::try_from(ticks).unwrap_or(u64::MAX).min(u64::MAX / 2)
     }
 
-    /// Rounded up: then, [`ticks`](Self::ticks) are at least so many.
+    /// Rounded up, so that at that time [`ticks`](Self::ticks) returns at least this many.
     fn time(self, ticks: u64) -> Duration {
         let nanos = (u128::from(ticks) * u128::from(self.nanos)).div_ceil(u128::from(self.ticks));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -130,7 +131,7 @@ impl TickRate {
 }
 
 impl LineState {
-    /// Takes a permit, or says when there will be one.
+    /// Takes a permit, or returns when there will be one.
     fn take(&mut self, now: u64) -> Result<(), u64> {
         let Err(due) = self.check(now.saturating_sub(self.behind)) else {
             return Ok(());
@@ -139,7 +140,7 @@ impl LineState {
             self.behind = 0;
             return Err(due);
         }
-        // It was due while somebody overslept.
+        // The permit fell due while a waiter overslept.
         self.behind = now - due;
         self.check(due)
     }
@@ -152,7 +153,7 @@ impl LineState {
     }
 }
 
-/// One who stands in the line.
+/// A thread in the queue.
 #[derive(Debug, Default)]
 struct Waiter {
     sleeper: Sleeper,
@@ -164,7 +165,7 @@ impl Interrupt for Waiter {
     }
 }
 
-/// A place in the line; left when dropped.
+/// A place in the queue; its drop leaves the queue.
 struct InLine<'a> {
     shared: &'a LimiterShared,
     waiter: Arc<Waiter>,
@@ -231,7 +232,7 @@ impl Limiter {
     #[track_caller]
     fn make(rate: Rate, clock: Box<dyn Clock>) -> Self {
         let (items, nanos) = rate.ratio();
-        // At most a tick a nanosecond, unless there are more items than that.
+        // At most one tick per nanosecond, unless there are more items than that.
         let cost = (nanos / items).clamp(1, MOST_TICKS);
         let quota = Quota::with_period(Duration::from_nanos(cost))
             .expect("at least a tick")
@@ -252,7 +253,7 @@ impl Limiter {
         }))
     }
 
-    /// The rate at which it gives out permits.
+    /// The rate at which the limiter gives out permits.
     ///
     /// # Examples
     ///
@@ -265,9 +266,9 @@ impl Limiter {
         self.0.rate
     }
 
-    /// Takes a permit; blocks until there is one and all who asked before have theirs.
+    /// Takes a permit; blocks until there is one and all earlier requests have theirs.
     ///
-    /// Inside a closure of a stage the wait ends when the stage does
+    /// Inside a closure of a stage the wait ends with the stage
     /// ([`CancelToken::current`](CancelToken::current)).
     ///
     /// # Errors
@@ -292,7 +293,7 @@ impl Limiter {
         self.acquire_on(Some(&token))
     }
 
-    /// Takes a permit if there is one and nobody waits for it; does not block.
+    /// Takes a permit if there is one and no thread is waiting for it; does not block.
     ///
     /// # Examples
     ///
@@ -307,8 +308,8 @@ impl Limiter {
         state.line.is_empty() && state.take(now).is_ok()
     }
 
-    /// Takes a permit, unless the token is tripped or the wait is interrupted from outside of the
-    /// source that this thread is in.
+    /// Takes a permit, unless the token is tripped or the wait is interrupted from outside the
+    /// source in which this thread is.
     pub(crate) fn acquire_on(&self, token: Option<&CancelToken>) -> Result<(), Cancelled> {
         let shared = &*self.0;
         let now = shared.now();
@@ -376,22 +377,4 @@ impl fmt::Debug for Limiter {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_overslept_is_not_late_for_ever() {
-        let clock = crate::testing::ManualClock::new();
-        let limiter = Limiter::with_clock(Rate::per(1, Duration::from_nanos(10)), clock);
-        let mut state = limiter.0.state.lock();
-        let taken = |state: &mut LineState, now, most| {
-            let taken = (0..most).take_while(|_| state.take(now).is_ok());
-            taken.count()
-        };
-        assert_eq!(taken(&mut state, 0, 9), 1);
-        state.behind = 15; // what was due at 10 is taken at 25
-        assert_eq!(taken(&mut state, 25, 2), 2, "and what was due at 20");
-        let idle = "time in which nobody waited does not count";
-        assert_eq!(taken(&mut state, 1_000, 9), 1, "{idle}");
-    }
-}
+mod tests;

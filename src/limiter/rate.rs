@@ -1,22 +1,21 @@
-//! How many items a second.
+//! A number of items per time.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// No clock tells more items a second apart.
+/// The highest rate; a faster one is clamped to it.
 const FASTEST: u32 = u32::MAX;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How many items may pass in which time, and how many of them at once. Needs the feature
-/// `throttle`.
+/// How many items may pass in what time, and how many of them at once. Needs the feature `throttle`.
 ///
-/// Wherever a rate is asked for, a number will do: `10` or `2.5` items a second. Unless
-/// [`burst`](Self::burst) says otherwise they pass one by one, evenly spaced. Rates above
-/// 4,294,967,295 a second, and below one in 584 years, are taken for these.
+/// Every rate also accepts a number: `10` or `2.5` items per second. Unless [`burst`](Self::burst)
+/// says otherwise, items pass one by one, evenly spaced. Rates above 4,294,967,295 per second and
+/// times above 584 years are clamped to these.
 ///
 /// # Panics
 ///
-/// A rate that is 0, negative, infinite or not a number panics at the call that takes it.
+/// A rate that is 0, negative, infinite or not a number panics in the call that takes it.
 ///
 /// # Examples
 ///
@@ -24,11 +23,11 @@ const SECOND: Duration = Duration::from_secs(1);
 /// use fanfold::{Fanfold, Rate};
 /// use std::time::Duration;
 ///
-/// // 5 at once, and then one every 20 ms
+/// // 5 at once, then one every 20 ms
 /// let quick = (0..7).throttle(Rate::from(50).burst(5));
 /// assert_eq!(quick.count(), 7);
 ///
-/// // 100 an hour
+/// // 100 per hour
 /// let mut slow = (0..7).throttle(Rate::per(100, Duration::from_secs(3600)));
 /// assert_eq!(slow.next(), Some(0));
 /// ```
@@ -61,7 +60,7 @@ impl Rate {
     ///
     /// # Panics
     ///
-    /// If one of them is 0.
+    /// If either is 0.
     ///
     /// # Examples
     ///
@@ -85,7 +84,7 @@ impl Rate {
 
     /// Lets up to `n` items pass at once when none has passed for a while; 1 by default.
     ///
-    /// So the first `n` items of all pass at once. In any time `t` no more than `rate · t + n` do.
+    /// So the very first `n` items pass at once. In any time `t`, at most `rate · t + n` items pass.
     ///
     /// # Panics
     ///
@@ -116,7 +115,7 @@ impl Rate {
         }
     }
 
-    /// As a number of items in a number of nanoseconds.
+    /// The rate as a number of items in a number of nanoseconds.
     #[track_caller]
     pub(super) fn ratio(self) -> (u64, u64) {
         const FIX: &str = "a rate must be more than 0 items a second: write 1 for one a second, 0.1 \
@@ -146,23 +145,4 @@ impl Rate {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_a_number_of_items_in_a_number_of_nanoseconds() {
-        let fastest = u64::from(FASTEST);
-        let per = |n, time| Rate::per(n, time).ratio();
-        let nano = Duration::from_nanos(1);
-        assert_eq!(per(3, SECOND), (3, 1_000_000_000));
-        assert_eq!(per(FASTEST, SECOND), (fastest, 1_000_000_000));
-        assert_eq!(per(5, nano), (fastest, 1_000_000_000), "the fastest");
-        assert_eq!(per(4, nano), (4, 1));
-        assert_eq!(Rate::from(0.5).ratio(), (1, 2_000_000_000));
-        let (items, nanos) = Rate::from(1.5).ratio();
-        assert_eq!(items * 2_000_000_000, nanos * 3);
-        let (items, nanos) = Rate::from(1e30).ratio();
-        assert_eq!(items / 1_000_000, fastest);
-        assert_eq!(nanos, 1_000_000_000_000_000);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! `throttle`: at most so many items a second. It needs no thread.
+//! `throttle`: limits the items per second. Needs no thread.
 
 use crate::limiter::queue::Limiter;
 use crate::runtime::context::is_unwanted;
@@ -12,7 +12,7 @@ use crate::runtime::context::is_unwanted;
 pub struct Throttle<S: Iterator> {
     /// `None` after its end.
     source: Option<S>,
-    /// What was pulled and may not pass yet. It is still here after a wait that was given up.
+    /// The item that was pulled and may not pass yet. It stays here when a wait is given up.
     held: Option<S::Item>,
     limiter: Limiter,
 }
@@ -27,17 +27,17 @@ impl<S: Iterator> Throttle<S> {
     }
 }
 
-// Not `FusedIterator`: the `None` of a wait that was given up is not the last word.
+// Not `FusedIterator`: after a wait that was given up, `next()` returns `None` before the end.
 impl<S: Iterator> Iterator for Throttle<S> {
     type Item = S::Item;
 
     fn next(&mut self) -> Option<S::Item> {
-        // The item first, then its permit. The other way round the permit would age while the source
-        // blocks, and two items would pass at once; and the end would have to wait for a permit.
+        // The item first, then its permit. Otherwise the permit would age while the source blocks,
+        // and two items would pass at once; and the end of the source would have to wait for a permit.
         if self.held.is_none() {
             self.held = self.source.as_mut()?.next();
             if self.held.is_none() {
-                // Unless that was no end, but a wait in there that nobody wants.
+                // Keeps the source if this was not its end but a wait in it that was cut short.
                 self.source.take_if(|_| !is_unwanted());
                 return None;
             }

@@ -1,11 +1,11 @@
-//! An item of a [hedged](crate::ordered::copies) stage and its copy: who has failed, and who takes care of
-//! that. It lies in the item's run, under a lock of its own, and is taken by whoever runs the item or its
-//! copy, and by whoever gives the item up.
+//! An item of a [hedged](crate::ordered::copies) stage and its copy: which of them has failed, and which
+//! takes care of that. It is kept in the item's chunk under its own lock. The threads that run the item or
+//! its copy take it, and so does the thread that gives the item up.
 
 use crate::cancel::Rivals;
 use crate::sync::{Arc, bug};
 
-/// Where the copy of the item is that a chunk's owner runs.
+/// What has become of the copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Sent {
     #[default]
@@ -14,18 +14,21 @@ enum Sent {
     Failed,
 }
 
-/// The item that a chunk's owner runs, and its copy.
+/// The running item of a chunk, and its copy.
 #[derive(Debug)]
-pub(crate) struct Attempts<I, T> {
-    /// When the item was started: which one this is about.
-    pub(crate) since: u64,
-    pub(crate) spare: Option<I>,
-    pub(crate) rivals: Option<Arc<Rivals>>,
+pub(super) struct Attempts<I, T> {
+    /// When the item was started: identifies the item.
+    pub(super) since: u64,
+    /// A clone of the item, until it is sent as a copy, or the item is over.
+    pub(super) spare: Option<I>,
+    /// The tokens of the item and of its copy, to trip that of the run that loses.
+    pub(super) rivals: Option<Arc<Rivals>>,
     sent: Sent,
-    /// What the owner has failed with, and left.
+    /// The owner's failure, if it has left it to the copy.
     kept: Option<T>,
+    /// The owner has left its failure and gone on to other work. Stays set when the failure has been taken.
     left: bool,
-    /// The place is another's.
+    /// The place belongs to another thread.
     over: bool,
 }
 
@@ -43,20 +46,20 @@ impl<I, T> Default for Attempts<I, T> {
     }
 }
 
-/// What is to become of an owner's failure.
+/// What must become of an owner's failure.
 #[derive(Debug)]
-pub(crate) enum OwnerFailure<T> {
-    /// It is to be published.
+pub(super) enum OwnerFailure<T> {
+    /// The owner publishes it.
     Counts(T),
-    /// The copy may yet succeed, and takes care of it.
+    /// The copy may still succeed, and takes care of it.
     Left,
-    /// The place is another's.
+    /// The place belongs to another thread, so it is dropped.
     Over(T),
 }
 
 impl<I, T> Attempts<I, T> {
     /// The owner is about to start an item.
-    pub(crate) fn begin(since: u64, spare: I, rivals: &Arc<Rivals>) -> Self {
+    pub(super) fn begin(since: u64, spare: I, rivals: &Arc<Rivals>) -> Self {
         Attempts {
             since,
             spare: Some(spare),
@@ -65,13 +68,14 @@ impl<I, T> Attempts<I, T> {
         }
     }
 
-    /// The spare goes to whoever runs it.
-    pub(crate) fn sent(&mut self) {
+    /// The spare has been taken, to run as the copy.
+    pub(super) fn sent(&mut self) {
         self.sent = Sent::Yes;
     }
 
     /// The owner has failed.
-    pub(crate) fn failed(&mut self, what: T) -> OwnerFailure<T> {
+    pub(super) fn failed(&mut self, what: T) -> OwnerFailure<T> {
+        // Under the lock of this value, like `copy_failed`: of two that fail, the second one finds the first.
         if self.over {
             OwnerFailure::Over(what)
         } else if self.sent == Sent::Yes && !bug("failure_beats_the_copy") {
@@ -83,13 +87,16 @@ impl<I, T> Attempts<I, T> {
         }
     }
 
-    /// The owner is done: its spare, and whether there is a copy to be told.
-    pub(crate) fn end(&mut self) -> (Option<I>, bool) {
+    /// The owner is done with the item. Returns the spare, and whether there is a copy to notify.
+    pub(super) fn end(&mut self) -> (Option<I>, bool) {
         (self.spare.take(), self.sent == Sent::Yes)
     }
 
-    /// The copy of the item that was started then has failed: what the owner has left to it.
-    pub(crate) fn copy_failed(&mut self, since: u64) -> Option<T> {
+    /// The copy of the item that was started at `since` has failed. Returns the failure that the owner has
+    /// left to it, if it has.
+    pub(super) fn copy_failed(&mut self, since: u64) -> Option<T> {
+        // The owner may run another item by now, with other attempts. Or the item was given up, and nothing
+        // is left to publish.
         if self.since != since || self.over {
             return None;
         }
@@ -97,53 +104,16 @@ impl<I, T> Attempts<I, T> {
         self.kept.take()
     }
 
-    /// The place is taken from the owner: whether that has left, what it has left, and whose tokens are
-    /// to be tripped.
-    pub(crate) fn give_up(&mut self) -> Abandoned<T> {
+    /// The place is taken from the owner. Returns whether the owner has left, what it has left, and the
+    /// tokens that must be tripped.
+    pub(super) fn give_up(&mut self) -> Abandoned<T> {
         self.over = true;
         (self.left, self.kept.take(), self.rivals.clone())
     }
 }
 
+/// What `give_up` returns.
 type Abandoned<T> = (bool, Option<T>, Option<Arc<Rivals>>);
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    fn race() -> Attempts<u8, &'static str> {
-        let mut race = Attempts::begin(7, 1, &Arc::default());
-        race.sent();
-        race
-    }
-
-    #[test]
-    fn a_copy_that_fails_takes_care_of_what_the_owner_has_left() {
-        let mut race = race();
-        assert!(matches!(race.failed("owner"), OwnerFailure::Left));
-        assert_eq!(race.copy_failed(6), None, "of an item before");
-        assert_eq!(race.copy_failed(7), Some("owner"));
-        assert_eq!(race.copy_failed(7), None, "once");
-    }
-
-    #[test]
-    fn an_owner_that_fails_after_its_copy_counts() {
-        let mut race = race();
-        assert_eq!(race.copy_failed(6), None);
-        assert!(matches!(race.failed("owner"), OwnerFailure::Left));
-        let mut race = self::race();
-        assert_eq!(race.copy_failed(7), None);
-        assert!(matches!(
-            race.failed("owner"),
-            OwnerFailure::Counts("owner")
-        ));
-    }
-
-    #[test]
-    fn what_comes_after_the_place_was_taken_is_over() {
-        let mut race = race();
-        race.give_up();
-        assert!(matches!(race.failed("owner"), OwnerFailure::Over("owner")));
-        assert_eq!(race.copy_failed(7), None);
-    }
-}
+mod tests;

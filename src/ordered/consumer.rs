@@ -1,5 +1,5 @@
-//! The side of `next()`: what the [`Cursor`] does for every stage, and what it takes the source and the job for: to
-//! pull a source that stays on this thread, and to run items here.
+//! The side of `next()`: what the [`Cursor`] does for every stage, and what needs the types of the source and
+//! the job: pulling a source that stays on this thread, and running items here.
 
 use crate::error::{Cancelled, NotReady};
 use crate::ordered::core::CONSUMER;
@@ -28,15 +28,16 @@ where
     S::Item: Send,
 {
     /// `None` once the stage is over and cleared away.
-    pub(crate) shared: Option<Arc<OrderedStage<S, J>>>,
+    pub(super) shared: Option<Arc<OrderedStage<S, J>>>,
     /// How many items the source said it has.
     hint: Hint,
-    /// A source that stays on this thread, and how far it has been pulled.
+    /// A source that stays on this thread, and how many items have been pulled from it.
     pub(super) near: Option<S::Near>,
     pub(super) pulled: u64,
-    /// While it runs items itself, because they cost next to nothing.
-    pub(crate) inliner: Option<Inliner<S::Far>>,
-    pub(crate) cursor: Cursor<S::Item, J::Batch>,
+    /// `Some` while the consumer runs items itself, because they cost next to nothing.
+    pub(super) inliner: Option<Inliner<S::Far>>,
+    /// Everything that does not depend on the types of the source and the job.
+    pub(super) cursor: Cursor<S::Item, J::Batch>,
 }
 
 impl<S: Source, J: Job<S::Item>> std::fmt::Debug for Consumer<S, J>
@@ -46,18 +47,22 @@ where
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Consumer")
             .field("taken", &self.cursor.taken)
-            .field("over", &self.cursor.over)
+            .field("over", &self.cursor.is_over())
             .finish_non_exhaustive()
     }
 }
 
-/// A worker asked to be woken for room, and there is some.
+/// There is the room that a puller has asked for: wakes a worker. The slow path of the handshake yield /
+/// room.
 #[cold]
 fn room_made<S: Source, J: Job<S::Item>>(shared: &Arc<OrderedStage<S, J>>)
 where
     S::Item: Send,
 {
+    // First, so that the items that are yielded from now on do not come here again. The worker that is woken
+    // asks anew if it still finds no room.
     shared.signals.room_granted();
+    // The lock is released at the end of this line. Waking or leasing a thread takes long.
     let wake = shared.core.lock().wake();
     shared.act(wake);
 }
@@ -67,30 +72,32 @@ where
 enum Ready {
     Head,
     Inline,
-    /// Nothing is there in time, or nobody wants it any more.
+    /// Nothing is there in time, or the answer is no longer wanted.
     Late,
     End,
 }
 
 /// What the consumer has while it runs items itself ([`inline`](crate::ordered::inline)).
 #[derive(Debug)]
-pub(crate) struct Inliner<F> {
-    pub(crate) owner: Owner<F>,
-    pub(crate) stage: InlineStage,
-    /// While it times what it runs.
-    pub(crate) samples: Option<Samples>,
+pub(super) struct Inliner<F> {
+    /// The borrower's side of the loan of the source.
+    pub(super) owner: Owner<F>,
+    /// By which a closure finds its token.
+    pub(super) stage: InlineStage,
+    /// `Some` while it times what it runs.
+    pub(super) samples: Option<Samples>,
 }
 
-/// What came of an item that the consumer wanted to run itself.
-pub(crate) enum InlineStep<I, B> {
+/// What has come of an item that the consumer wanted to run itself.
+pub(super) enum InlineStep<I, B> {
     Batch(B),
-    /// It is still to be run: somebody has called while it was being pulled.
+    /// The item is still to be run: the consumer was called while it pulled it.
     Out(I),
-    /// It gave this, and nothing after it counts.
+    /// The item gave this, and nothing after it counts.
     Last(B),
     /// The source has ended.
     End,
-    /// Somebody has called, or items are to be timed.
+    /// The consumer was called, or is to time its items.
     Called,
 }
 
@@ -98,7 +105,7 @@ impl<S: Source, J: Job<S::Item>> Consumer<S, J>
 where
     S::Item: Send,
 {
-    pub(crate) fn new(
+    pub(super) fn new(
         shared: Arc<OrderedStage<S, J>>,
         near: Option<S::Near>,
         cursor: Cursor<S::Item, J::Batch>,
@@ -114,13 +121,17 @@ where
         }
     }
 
-    /// Becomes one of the threads, or leases the first; each one that finds more to do leases the next.
-    pub(crate) fn join_in(&mut self, takes_part: bool) {
+    /// Becomes one of the threads, or leases the first one. Each thread that finds more to do than it can do
+    /// itself leases the next.
+    pub(super) fn join_in(&mut self, takes_part: bool) {
         let Some(shared) = &self.shared else { return };
+        // There is nothing for a worker to do before this thread has pulled a chunk.
         if self.near.is_some() {
             return;
         }
         if takes_part {
+            // Counted as one of the `n`, so one thread fewer is leased. It begins to work when it finds no
+            // result.
             self.cursor.part = Some(shared.core.lock().enlist());
         } else if !shared.signals.is_cancelled() {
             let wake = shared.core.lock().wake();
@@ -128,17 +139,20 @@ where
         }
     }
 
-    /// Waits until something can be taken, and counts it as yielded, or can be run here.
+    /// Waits until a result can be taken, and counts it as yielded; or until items can be run here.
     #[inline]
     fn advance(&mut self) -> Ready {
+        // Most results are taken here, without a lock: the head knows how far its owner has published.
         if !self.cursor.is_ready() {
             let next = self.refill();
             if next != Ready::Head {
                 return next;
             }
         }
+        // Counted before it is taken out, which the caller does at once: a puller may use the room already.
         self.cursor.taken += 1;
         if let Some(shared) = &self.shared {
+            // Yield / room: the store of `yielded`, the light barrier and the load of `wake_at` are in there.
             if shared.signals.set_yielded(self.cursor.taken, Light::new()) {
                 room_made(shared);
             }
@@ -147,19 +161,31 @@ where
     }
 
     /// Waits until there is something to take or to run.
+    ///
+    /// This is the slow side of the handshake publish / sleep. The consumer announces what it sleeps for,
+    /// passes the heavy barrier, and then goes through the whole loop once more. It sleeps only if it finds
+    /// nothing in that second round either. A result that is published in between is found in that round, or
+    /// its owner sees the announcement and wakes the consumer. Every way out with an announcement takes it
+    /// back, or workers would go on waking a consumer that is awake.
     #[cold]
     #[inline(never)]
     fn refill(&mut self) -> Ready {
+        // Announced, and not yet slept: the current round is the last look.
         let mut announced = false;
+        // Many results since the last wait mean that more will come soon.
         self.cursor.flows |= self.cursor.taken - self.cursor.waited_at >= BULK;
         self.cursor.waited_at = self.cursor.taken;
         let next = loop {
+            // A clone, because the steps below borrow all of `self`.
             let Some(shared) = self.shared.clone() else {
                 break Ready::End;
             };
+            // First what is finished: each of the later steps may take long.
             match self.cursor.look(&shared) {
                 Look::Ready => break Ready::Head,
                 Look::End => {
+                    // From here this thread may join the others, and takes no result that they could wake it
+                    // for.
                     if announced {
                         shared.signals.awake();
                     }
@@ -168,41 +194,56 @@ where
                 }
                 Look::Nothing => {}
             }
+            // Only after the look, so that no finished result is left behind.
             if self.start_inline(&shared) {
                 break Ready::Inline;
             }
-            // Looked at before this thread may itself go into the source.
+            // Checked before this thread may itself go into the source.
             if context::is_unwanted() {
                 if announced {
                     shared.signals.awake();
                 }
                 context::tell_cut();
+                // A `None` that is no end for a call without a time limit; a call with one returns
+                // `NotReady`.
                 self.cursor.late = self.cursor.until.is_some();
                 return Ready::Late;
             }
+            // After each of these a result may be there, so the loop looks again before it thinks of
+            // sleeping.
             if self.work(&shared) || S::LOCAL && self.pull_near(&shared) {
                 continue;
             }
+            // Timed stages, and after an announcement too: a start that comes later finds the consumer
+            // `untimed`, and wakes it.
             if self.cursor.look_at_clocks(&shared, &shared) {
                 continue;
             }
+            // A call whose time is over still announces once, below: that makes sure that a thread works
+            // meanwhile.
             let late = self
                 .cursor
                 .until
                 .is_some_and(|until| until <= Instant::now());
+            // A short wait and a nap end by themselves, so no worker has to know of them, and none pays for a
+            // wake-up.
             if !announced && !late && (self.cursor.spin() || self.cursor.take_nap(&shared, &shared))
             {
                 continue;
             }
+            // The last look before the time limit was in vain too.
             if announced && late {
                 shared.signals.awake();
                 self.cursor.late = true;
                 return Ready::Late;
             }
+            // The last look was in vain. `sleep` takes the announcement back when it returns.
             if announced {
                 self.cursor.sleep(&shared);
                 announced = false;
             } else {
+                // What is around this thread may end while it sleeps. Registered first, so that the second
+                // round sees an end that came before.
                 context::tell_outer(&shared.signals);
                 self.cursor.announce(&shared, &shared);
                 announced = true;
@@ -212,18 +253,21 @@ where
             if let Some(shared) = &self.shared {
                 shared.signals.awake();
             }
-            self.cursor.flows = true; // it was there sooner than a sleep could begin
+            // It came sooner than a sleep could begin.
+            self.cursor.flows = true;
         }
         next
     }
 
     // ---- working
 
-    /// Runs something on this thread, if it takes part or if no other can be started. It keeps no
-    /// state from one to the next: the consumer may move to another thread in between.
+    /// Runs something on this thread, if it takes part or if no other thread can be started. No state is kept
+    /// between two calls, because the consumer may move to another thread in between.
     fn work(&mut self, shared: &Arc<OrderedStage<S, J>>) -> bool {
         let thread = match self.cursor.part {
             Some(thread) => thread,
+            // No thread exists, so nothing can steal from this one: it is not on the roster, and its chunk is
+            // not shown.
             None if shared.core.lock().roster.is_nobody() => CONSUMER,
             None => return false,
         };
@@ -233,7 +277,8 @@ where
             shared.work_here(shared, &mut runner, Worker::new(thread, here))
         };
         if worked && self.cursor.part.is_some() {
-            self.cursor.spin = Some(Spin::begin()); // the others will be done as soon
+            // The other threads run their last items, and will be done about as soon.
+            self.cursor.spin = Some(Spin::begin());
         }
         worked
     }
@@ -242,28 +287,28 @@ where
 
     /// Nothing is left to yield.
     #[cold]
-    pub(crate) fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if let Some(shared) = &self.shared {
             self.cursor.finish(shared);
         }
     }
 
-    /// Nothing more is yielded, though closures may still run: they are joined by the drop.
+    /// Nothing more is yielded, though closures may still run. The drop joins them.
     #[cold]
-    pub(crate) fn stop(&mut self) {
-        if let Some(shared) = &self.shared {
-            self.cursor.stop(shared);
-        }
+    pub(super) fn stop(&mut self) {
+        self.cursor.stop();
     }
 
-    /// Stops, joins, and drops everything, each thing by itself; the first panic comes back.
+    /// Stops, joins, and drops everything, each thing separately. Returns the first panic.
     fn clear(&mut self) -> Option<Payload> {
-        self.cursor
-            .join(self.shared.as_ref().map(|shared| &*shared.signals));
-        let mut panic = None;
+        // The order is that of *How a stage ends* in `README.md`: hooks, join, results and items, source,
+        // job.
+        let mut panic = self.cursor.session.close();
         if let Some(shared) = self.shared.clone() {
+            // A borrowed source goes back to its slot, so that it is dropped with the rest.
             self.reclaim(&mut shared.core.lock(), true);
         }
+        // After the join this is the only handle on the stage.
         if let Some(shared) = self.shared.take() {
             self.cursor.put_back(&shared);
             match Arc::into_inner(shared) {
@@ -271,6 +316,7 @@ where
                 None => debug_assert!(false, "a thread holds something after the join"),
             }
         }
+        // A source that stays on this thread was never in the slot.
         unwind::first(&mut panic, unwind::discard(self.near.take()));
         panic
     }
@@ -288,15 +334,18 @@ where
 
     #[inline]
     fn next(&mut self) -> Option<J::Output> {
+        // An item that was begun is yielded to its last output, also after the end of the stage.
         if self.cursor.batch.is_some() {
             if let Some(output) = self.cursor.next_of_batch() {
                 return Some(output);
             }
         }
-        while !self.cursor.over {
+        while !self.cursor.is_over() {
             let output = if self.inliner.is_some() {
+                // While the consumer has the source, no chunk has a result that comes before its items.
                 match self.run_inline() {
                     InlineStep::Batch(batch) => self.cursor.open(batch),
+                    // The rare steps are over there, out of this loop.
                     step => match self.go_on(step) {
                         Some(batch) => self.cursor.open(batch),
                         None => continue,
@@ -304,15 +353,19 @@ where
                 }
             } else {
                 match self.advance() {
+                    // The source is borrowed now: the next round takes the other branch.
                     Ready::Inline => continue,
                     Ready::End | Ready::Late => return None,
                     Ready::Head => {}
                 }
                 let head = self.cursor.head.as_mut()?;
+                // Two ways, because nearly every chunk has only plain results: those are taken without a
+                // search.
                 if head.may_be_special() {
                     self.cursor.take_special(self.shared.as_ref()?)
                 } else {
                     let batch = head.take();
+                    // `None` is an item without output, as from a filter: the loop goes on to the next item.
                     self.cursor.open(batch)
                 }
             };
@@ -324,13 +377,14 @@ where
     }
 
     fn size_hint(&self) -> Hint {
-        let over = self.cursor.over;
+        // The last item may still have outputs when no more items come.
+        let over = self.cursor.is_over();
         let Some(shared) = self.shared.as_ref().filter(|_| !self.is_over()) else {
             return (0, Some(0));
         };
         let items = shared.core.lock().end;
         let (low, high) = size_hint::left(self.hint, items, self.cursor.taken);
-        // Less may come than the source has.
+        // Fewer outputs may come than the source has items.
         let ending = shared.signals.is_cancelled() || shared.signals.is_draining();
         let (low, high) = J::outputs((if ending { 0 } else { low }, high));
         let rest = self.cursor.rest_of_batch();
@@ -346,7 +400,9 @@ where
     S::Item: Send,
 {
     fn next_until(&mut self, until: Option<Instant>) -> Result<Option<J::Output>, NotReady> {
+        // A consumer that waits for a limited time must not get stuck in an item, or in the source.
         self.leave_inline_for_good();
+        // Only for this call: each wait below looks at it.
         self.cursor.until = until;
         self.cursor.late = false;
         let output = self.next();
@@ -359,12 +415,15 @@ where
         Ok(output)
     }
 
-    /// Folds all outputs: as `next` does, but what is ready is taken in a tight loop.
+    /// Folds all outputs: like `next`, but what is ready is taken in a tight loop.
     fn fold_all<A>(&mut self, init: A, mut f: impl FnMut(A, J::Output) -> A) -> A {
         let mut value = init;
+        // `next` does everything that is rare: it waits, wakes, raises panics, and ends. Between two calls of
+        // it, the loops below take what they can take without any of that.
         while let Some(output) = self.next() {
             value = f(value, output);
-            if self.cursor.over || self.cursor.batch.is_some() {
+            // The rest of an item that gave several outputs: `next` yields it.
+            if self.cursor.is_over() || self.cursor.batch.is_some() {
                 continue;
             }
             while self.inliner.is_some() {
@@ -373,16 +432,21 @@ where
                 if let Some(batch) = self.go_on(step) {
                     value = batch.into_iter().fold(value, &mut f);
                 }
-                if self.cursor.over {
+                if self.cursor.is_over() {
                     return value;
                 }
             }
+            // The chunk of that output, which is likely to have more. Without one, `next` looks for the next.
             let (Some(head), Some(shared)) = (&mut self.cursor.head, &self.shared) else {
                 continue;
             };
+            // In local variables: each barrier would otherwise have them loaded again.
             let (signals, light) = (&*shared.signals, Light::new());
+            // Its drop brings the counts home, also if `f` panics.
             let mut ready = head.ready(&mut self.cursor.taken);
             while let Some(batch) = ready.take() {
+                // For each item, before its outputs are used, as in `advance`. `cursor.taken` is behind until
+                // the drop of `ready`.
                 if signals.set_yielded(ready.count(), light) {
                     room_made(shared);
                 }
@@ -404,20 +468,19 @@ where
     S::Item: Send,
 {
     fn is_over(&self) -> bool {
-        self.cursor.over && self.cursor.batch.is_none()
+        // The last item may still have outputs to yield.
+        self.cursor.is_over() && self.cursor.batch.is_none()
     }
 
     fn cut(&self) -> Option<Cancelled> {
-        let shared = self.shared.as_ref().filter(|_| self.cursor.over);
-        let signals = &shared?.signals;
-        let why = signals.why().at(self.cursor.taken - self.cursor.discarded);
-        (self.cursor.cut_short || signals.is_drained()).then_some(why)
+        // The place of the cut: how many items were run and yielded before it.
+        let why = self.cursor.session.cut()?;
+        // Only what has really been run counts as done before the cut.
+        Some(why.at(self.cursor.taken - self.cursor.discarded))
     }
 
     fn tell_cut(&self) {
-        if let Some(shared) = &self.shared {
-            shared.signals.cut_short();
-        }
+        self.cursor.session.tell_cut();
     }
 }
 

@@ -1,28 +1,32 @@
-//! Hedged stages: an item that is slow runs a second time, and the first result takes its place.
+//! Hedged stages: a slow item runs a second time, and the first result takes its place.
 //!
 //! # Who acts
 //!
 //! The owner of an item keeps a clone of it (the *spare*) while it runs, and times it as in any
-//! [timed](crate::ordered::timed) stage. The consumer waits for the item; when that is slower than the
-//! policy's delay, and the budget allows it, the consumer takes the spare and puts it into `copies`. A
-//! worker that has looked everywhere else and found nothing takes it from there and runs it: this is the
-//! *copy*. So a copy never keeps an item from being started, unless it is already running.
+//! [timed](crate::ordered::timed) stage. The consumer waits for the item. If that takes longer than the
+//! policy's delay, and the budget allows it, the consumer takes the spare and puts it into `copies`. A worker
+//! that has looked everywhere else and found nothing takes it from there and runs it: this is the *copy*. So
+//! a copy never keeps an item from being started, unless the copy is already running.
 //!
 //! # One result
 //!
-//! - *Both succeed, or one does.* The place goes to whoever exchanges `since` first: the owner as always,
-//!   the copy as one who [gives the item up](crate::ordered::chunk::Chunk::give_up) for it. The other drops its result.
-//! - *The copy fails.* It says so in the [`Attempts`], and its failure is dropped: the owner's counts.
-//! - *The owner fails.* If a copy has been sent and has not failed, the failure is kept in the race and
-//!   the owner leaves; the copy publishes its own success, or what was kept. Else the owner publishes.
+//! - *Both succeed, or one does.* The thread that exchanges `since` first gets the place: the owner as
+//!   always, and the copy as a thread that [gives the item up](crate::ordered::chunk::Chunk::give_up). The
+//!   other one drops its result.
+//! - *The copy fails.* It records this in the [`Attempts`], and its failure is dropped: the owner's failure
+//!   counts.
+//! - *The owner fails.* If a copy has been sent and has not failed, the owner leaves its failure in the
+//!   [`Attempts`] and goes on to other work. The copy then publishes its own success, or that failure.
+//!   Otherwise the owner publishes its failure.
 //!
-//! Both of the last are decided under the lock of the race, so of two that fail one sees the other, and
-//! no failure is lost. An item that is given up because its time is over drops what was kept.
+//! The last two are decided under the lock of the [`Attempts`]. So if both fail, one of them sees the other,
+//! and no failure is lost. If the item's time is over, it is given up, and a failure that was left is
+//! dropped.
 //!
-//! A copy that was sent is always taken by somebody, who then looks whether it is still wanted: also
-//! after a cancellation, as the owner may have left its failure to it. Only the end of the stage, after
-//! which nobody waits for anything, drops it unseen. For that, workers of a hedged stage stay until its
-//! end.
+//! A copy that was sent is always taken by a worker, which then checks whether it is still wanted. This holds
+//! after a cancellation too, because the owner may have left its failure to the copy. Only the end of the
+//! stage, after which nothing is waited for, drops a copy unseen. So the workers of a hedged stage stay until
+//! its end.
 
 use crate::ordered::attempts::Attempts;
 use crate::ordered::chunk::{Chunk, ChunkExecutor, Special, StealAmount};
@@ -34,8 +38,8 @@ use crate::unwind::{self, Payload, catch};
 use std::time::Duration;
 
 impl<I, B> Sched<I, B> {
-    /// Consumer: the item that was started then is slow.
-    pub(crate) fn send_copy(
+    /// Consumer: the item that was started at `since` is slow. Sends a copy, if the policy allows it.
+    pub(super) fn send_copy(
         &self,
         host: &dyn Host<I, B>,
         chunk: Arc<Chunk<I, B>>,
@@ -43,24 +47,33 @@ impl<I, B> Sched<I, B> {
         hedge: &StageHedge<I>,
     ) {
         let mut race = chunk.race().lock();
-        // The owner begins an item under this lock, so the race is about this one.
+        // The owner begins an item under this lock too, so what is read here belongs to one item.
         let claimed = race
             .rivals
             .as_ref()
             .is_some_and(|rivals| rivals.is_claimed());
+        // Another item is running by now; or the owner has returned; or the run of the owner has claimed the
+        // work for itself. In each case a copy would be in vain.
         if race.since != since || chunk.since() != Some(since) || claimed {
             return;
         }
+        // The spare is gone if a copy was sent before: one per item.
         let (Some(item), Some(rivals)) = (race.spare.take(), race.rivals.clone()) else {
             return;
         };
+        // The budget is asked last, so that nothing is taken from it in vain.
         if !hedge.policy.try_hedge() {
             drop(race);
+            // Without the lock: its drop is the user's code.
             self.signals.stray(unwind::discard(item));
             return;
         }
+        // Under the lock, before the copy exists for other threads. An owner that fails from now on leaves
+        // its failure to it.
         race.sent();
         drop(race);
+        // Before the push: the copy counts towards the bound of items in flight, and towards what the end may
+        // not wait for.
         hedge.copies.fetch_add(1, Ordering::Relaxed);
         let seq = chunk.first() + chunk.published() as u64;
         self.copies.push(Copy {
@@ -70,17 +83,20 @@ impl<I, B> Sched<I, B> {
             item,
             rivals,
         });
+        // After the push: a worker that goes to sleep looks into `copies` under this lock (handshake idle /
+        // wake).
         let wake = self.core.lock().wake();
         self.act(host, wake);
     }
 
-    /// Worker, which has nothing else to do: takes a copy.
-    pub(crate) fn take_copy(&self, worker: &Worker) -> Option<Copy<I, B>> {
-        worker.permit.then(|| steal(&self.copies))?
+    /// Worker with nothing else to do: takes a copy. A copy runs a closure, so it needs a permit.
+    pub(super) fn take_copy(&self, worker: &Worker) -> Option<Copy<I, B>> {
+        worker.permit.as_ref()?;
+        steal(&self.copies)
     }
 
-    /// Runs it.
-    pub(crate) fn run_copy(
+    /// Runs the copy, and publishes what comes of it.
+    pub(super) fn run_copy(
         &self,
         host: &dyn Host<I, B>,
         runner: &mut dyn ItemRunner<I, B>,
@@ -91,8 +107,11 @@ impl<I, B> Sched<I, B> {
         let (chunk, since, seq) = (copy.chunk, copy.since, copy.seq);
         let (signals, timed) = (&*self.signals, self.timed.as_ref());
         let mut success = None;
+        // It may be late: the owner may have returned, or a failure may have come before the item. Even then
+        // what the owner has left must be looked for, below.
         let wanted = chunk.since() == Some(since) && seq < signals.cut();
         if wanted {
+            // The same context as for any item, except that its token races against the owner's.
             worker.here.set_seq(seq);
             worker.here.set_race(Some(Arc::clone(&copy.rivals)));
             worker
@@ -100,9 +119,13 @@ impl<I, B> Sched<I, B> {
                 .set_deadline(timed.and_then(|timed| timed.deadline(since)));
             let began = crate::sync::Instant::now();
             let outcome = runner.run(copy.item);
+            // A result that is later than the item's limit does not count, whichever run it is from. The time
+            // runs from the owner's start.
             let late = timed.is_some_and(|timed| timed.is_over(since));
             let in_vain = worker.here.item_over();
             match outcome {
+                // Only a plain success can win. A failure, or the last result of a try stage, is left to the
+                // owner's run.
                 Ok((batch, false)) if !late && !in_vain => {
                     self.record(hedge, began.elapsed());
                     success = Some(batch);
@@ -122,6 +145,8 @@ impl<I, B> Sched<I, B> {
                 Some((hedge, worker.here.racer())),
             )
         } else {
+            // One critical section of the [`Attempts`] decides which side takes care of the owner's failure:
+            // either it is here already, or the owner will see that the copy has failed.
             let kept = chunk.race().lock().copy_failed(since);
             if let Some(what) = kept {
                 let failed = what.is_err();
@@ -131,6 +156,7 @@ impl<I, B> Sched<I, B> {
             }
             false
         };
+        // The policy counts each copy once: as won, as run in vain, or as never run.
         match (won, wanted) {
             (true, _) => {}
             (false, true) => hedge.policy.end(false),
@@ -139,7 +165,8 @@ impl<I, B> Sched<I, B> {
         hedge.copies.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The copy has a result for the item's place, its own if it has `won`, as which racer. `false`: it came too late.
+    /// The copy has a result for the item's place. `won`: it is the copy's own, and this is the racer that it
+    /// ran as; otherwise it is the failure that the owner has left. Returns `false` if it is too late.
     fn publish_for(
         &self,
         host: &dyn Host<I, B>,
@@ -148,60 +175,74 @@ impl<I, B> Sched<I, B> {
         what: Result<B, Special<B>>,
         won: Option<(&StageHedge<I>, usize)>,
     ) -> bool {
+        // One critical section, from giving up to publishing: no thread may see the place given up and the
+        // rest of the chunk still attached to it.
         let mut core = self.core.lock();
+        // Run / give up: if the exchange fails, the owner (or a timeout) has the place.
         let Some(given_up) = chunk.give_up(since, &mut core.key) else {
             drop(core);
             self.signals.stray(unwind::discard(what));
             return false;
         };
+        // `left`: the owner has gone already, and left what is in `kept`.
         let (left, kept, rivals) = chunk.race().lock().give_up();
+        // The owner will not continue this chunk, so what it has not started becomes a chunk of its own.
         let rest = self.split(&mut core, chunk, StealAmount::Rest);
         if let Some((hedge, _)) = won {
-            hedge.policy.end(true); // before anybody sees the result
+            hedge.policy.end(true); // Before any thread can see the result.
         }
         given_up.publish(what, &mut core.key);
+        // An owner that has not left is still in its closure, and still one of the `n`.
         core.abandoned += usize::from(!left);
         let wake = self.pass_on(&mut core, rest);
         drop(core);
+        // From here without the lock: drops and hooks are the user's code, and waking takes long.
         self.signals.stray(unwind::discard(kept));
         self.act(host, wake);
         self.signals.wake_consumer();
         let racer = won.map_or(usize::MAX, |(_, racer)| racer);
+        // Last: the token of the run that has lost is tripped, so that it gives up.
         self.signals
             .stray(rivals.and_then(|rivals| rivals.win(racer)));
         true
     }
 
-    /// Takes the times of what succeeded, and of what was too late.
-    pub(crate) fn record(&self, hedge: &StageHedge<I>, time: Duration) {
+    /// Records the times of a success, and of one that came too late.
+    pub(super) fn record(&self, hedge: &StageHedge<I>, time: Duration) {
         if hedge.policy.record(time) {
-            // From now on there is a delay, by which the consumer has not gone before it fell asleep.
+            // From now on the policy knows a delay. The consumer may have fallen asleep before, without a
+            // timer for it.
+            // Taken and released, so that the consumer has either announced its sleep, and is woken, or looks
+            // at the delay afterwards.
             drop(self.core.lock());
             self.signals.wake_consumer();
         }
     }
 
-    /// The owner of an item is about to run it, and keeps a spare. `Err`: the clone panicked.
-    pub(crate) fn begin_race(
+    /// Owner: about to run an item, keeps a spare of it. `Err`: the clone panicked.
+    pub(super) fn begin_race(
         chunk: &ChunkExecutor<I, B>,
         worker: &Worker,
         item: &I,
         since: u64,
         hedge: &StageHedge<I>,
     ) -> Result<(), Payload> {
+        // Before the lock, as it is the user's code.
         let spare = catch(|| (hedge.clone)(item))?;
         let rivals = Arc::default();
+        // It replaces what was there of the item before, which is over.
         *chunk.chunk().race().lock() = Attempts::begin(since, spare, &rivals);
         worker.here.set_race(Some(rivals));
         hedge.policy.begin();
         Ok(())
     }
 
-    /// The owner is done with the item, whoever has its place now.
-    pub(crate) fn end_race(&self, chunk: &ChunkExecutor<I, B>, worker: &Worker, mine: bool) {
+    /// The owner is done with the item, whichever thread has its place now.
+    pub(super) fn end_race(&self, chunk: &ChunkExecutor<I, B>, worker: &Worker, mine: bool) {
         let (spare, sent) = chunk.chunk().race().lock().end();
         self.signals.stray(unwind::discard(spare));
         let rivals = worker.here.set_race(None);
+        // A copy may still run. Its token is tripped, if the place is the owner's.
         if let Some(rivals) = rivals.filter(|_| sent && mine) {
             self.signals.stray(rivals.win(worker.here.racer()));
         }

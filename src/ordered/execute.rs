@@ -8,13 +8,14 @@ use crate::ordered::sched::{Host, ItemRunner, Sched, SchedGuard};
 use crate::ordered::worker::Worker;
 use crate::runtime::context::{self, Current};
 use crate::runtime::cost::PARTS;
+use crate::runtime::life::Scheduler;
 use crate::sync::{Arc, Instant, yield_now};
 use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
 
 impl<I, B> Sched<I, B> {
     /// The life of a leased thread.
-    pub(crate) fn work(
+    pub(super) fn work(
         &self,
         host: &dyn Host<I, B>,
         runner: &mut dyn ItemRunner<I, B>,
@@ -42,7 +43,7 @@ impl<I, B> Sched<I, B> {
     }
 
     /// Runs all items of a chunk that are left to it. Comes back with the state locked.
-    pub(crate) fn execute<'a>(
+    pub(super) fn execute<'a>(
         &'a self,
         host: &dyn Host<I, B>,
         runner: &mut dyn ItemRunner<I, B>,
@@ -85,7 +86,7 @@ impl<I, B> Sched<I, B> {
 
     /// Between two runs: offers this core to whom the consumer waits for, or to itself. Threads that
     /// wake one another are often put on one core, and would wait there for the end of a time slice.
-    pub(crate) fn give_way<'a>(&'a self, core: SchedGuard<'a, I, B>) -> SchedGuard<'a, I, B> {
+    pub(super) fn give_way<'a>(&'a self, core: SchedGuard<'a, I, B>) -> SchedGuard<'a, I, B> {
         if self.takes_part || !self.signals.is_consumer_waiting() {
             return core;
         }
@@ -96,7 +97,7 @@ impl<I, B> Sched<I, B> {
 
     /// Publishes out of the loop what is given for the claimed item.
     #[cold]
-    pub(crate) fn publish(
+    pub(super) fn publish(
         &self,
         chunk: &mut ChunkExecutor<I, B>,
         what: Result<B, Special<B>>,
@@ -115,7 +116,7 @@ impl<I, B> Sched<I, B> {
     /// Unordered stages: hands the chunk to the consumer. Before its first result is published, so
     /// that at any time a closure runs, or its result is in the consumer's reach.
     #[cold]
-    pub(crate) fn arrive(&self, arrival: &mut Option<ChunkReader<I, B>>) {
+    pub(super) fn arrive(&self, arrival: &mut Option<ChunkReader<I, B>>) {
         if let Some(taking) = arrival.take() {
             self.arrivals.push(taking);
         }
@@ -140,7 +141,7 @@ impl<I, B> Sched<I, B> {
 
     /// The consumer's thread runs what it finds: one chunk, as it is alone and must deliver, or all there
     /// is, as one of the `n`. `false`: there is nothing to run, and no other news.
-    pub(crate) fn work_here(
+    pub(super) fn work_here(
         &self,
         host: &dyn Host<I, B>,
         runner: &mut dyn ItemRunner<I, B>,
@@ -174,7 +175,7 @@ impl<I, B> Sched<I, B> {
 }
 
 /// What stands at the place of an item whose closure panicked.
-pub(crate) fn panicked<I, B>(
+pub(super) fn panicked<I, B>(
     host: &dyn Host<I, B>,
     seq: u64,
     payload: Payload,

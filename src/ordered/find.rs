@@ -20,7 +20,7 @@ const STALLED: Duration = Duration::from_micros(200);
 
 impl<I, B> Sched<I, B> {
     /// Finds a chunk to execute; `None` when there will be none any more.
-    pub(crate) fn find<'a>(
+    pub(super) fn find<'a>(
         &'a self,
         host: &dyn Host<I, B>,
         runner: &mut dyn ItemRunner<I, B>,
@@ -67,18 +67,17 @@ impl<I, B> Sched<I, B> {
     }
 
     /// Looks for a chunk everywhere, once; gives the core back if there is none.
-    pub(crate) fn seek<'a>(
+    pub(super) fn seek<'a>(
         &'a self,
         host: &dyn Host<I, B>,
         worker: &mut Worker,
         mut core: SchedGuard<'a, I, B>,
     ) -> Result<ChunkExecutor<I, B>, SchedGuard<'a, I, B>> {
         let me = worker.thread;
-        if !worker.permit && core.permits > 0 {
-            core.permits -= 1;
-            worker.permit = true;
+        if worker.permit.is_none() {
+            worker.permit = core.permits.take();
         }
-        if worker.permit {
+        if worker.permit.is_some() {
             let found = self
                 .take_waiting()
                 .or_else(|| self.rob_neighbour(worker, &mut core));
@@ -104,7 +103,7 @@ impl<I, B> Sched<I, B> {
                 worker.refused = PullRefusal::No;
             }
         }
-        if worker.permit {
+        if worker.permit.is_some() {
             // Who has just come out of the source may have left a chunk.
             let found = self
                 .take_waiting()
@@ -127,12 +126,12 @@ impl<I, B> Sched<I, B> {
         worker: &mut Worker,
         core: &mut SchedGuard<'_, I, B>,
     ) -> bool {
-        if worker.permit || !self.may_lend() {
+        if worker.permit.is_some() || !self.may_lend() {
             return false;
         }
         let work = !self.waiting.is_empty() || core.richest(worker.thread).is_some();
         // Who peeks at the source does so under the scheduler's lock, so this is somebody pulling.
-        if !work || core.lent || core.permits > 0 || host.is_source_free() {
+        if !work || core.permits.is_lent() || core.permits.is_any_free() || host.is_source_free() {
             worker.busy_since = None;
             return false;
         }
@@ -141,8 +140,7 @@ impl<I, B> Sched<I, B> {
             return false;
         }
         worker.busy_since = None;
-        core.lent = true;
-        worker.permit = true;
+        worker.permit = core.permits.lend();
         true
     }
 
@@ -169,7 +167,7 @@ impl<I, B> Sched<I, B> {
                 wake = self.call_watcher(&mut core);
             }
         }
-        if matches!(wake, Wake::Nobody) && core.permits > 0 && more(&core) {
+        if matches!(wake, Wake::Nobody) && core.permits.is_any_free() && more(&core) {
             wake = core.wake();
         }
         drop(core);
@@ -253,15 +251,14 @@ impl<I, B> Sched<I, B> {
         if !stuck && !self.signals.is_starving(open.first()) {
             return None;
         }
-        let borrow = !worker.permit;
-        if borrow && (!self.may_lend() || core.lent) {
+        let borrow = worker.permit.is_none();
+        if borrow && (!self.may_lend() || core.permits.is_lent()) {
             return None;
         }
         let mut chunk = chunk::seal(&open, &mut core.key)?;
         chunk.arrival = core.open.take().and_then(|open| open.arrival);
         if borrow {
-            core.lent = true;
-            worker.permit = true;
+            worker.permit = core.permits.lend();
         }
         worker.open = None;
         Some(chunk)

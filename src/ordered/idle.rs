@@ -10,7 +10,7 @@ const RELIEF: Duration = Duration::from_millis(20);
 
 impl<I, B> Sched<I, B> {
     /// Watches for a while, or sleeps until woken.
-    pub(crate) fn idle<'a>(
+    pub(super) fn idle<'a>(
         &'a self,
         host: &dyn Host<I, B>,
         worker: &mut Worker,
@@ -29,7 +29,7 @@ impl<I, B> Sched<I, B> {
         // Asked once: in between it may come to an end, and nobody would watch.
         let looked_after = core.is_looked_after();
         // Without a permit it would only see what the consumer sees between two naps.
-        let left_to_consumer = core.permits == 0 && looked_after;
+        let left_to_consumer = !core.permits.is_any_free() && looked_after;
         // Or if all `n` are long in closures. Who of them is done, and goes into the source, calls.
         let all = core.sight_of_all();
         let in_vain = all.is_some_and(|all| Progress::unmoved(&mut worker.all, all, LONGEST_NAP));
@@ -77,7 +77,7 @@ impl<I, B> Sched<I, B> {
         if self.signals.is_stopped() {
             return true;
         }
-        if core.permits == 0 {
+        if !core.permits.is_any_free() {
             return false; // whoever gives a permit back looks for more first
         }
         if !self.waiting.is_empty() || !self.copies.is_empty() {

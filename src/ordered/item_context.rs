@@ -1,4 +1,4 @@
-//! Where a thread of a stage is: in which item, and whether in the source.
+//! Where a thread of a stage is: in which item, or in the source; and the token that belongs to that.
 
 use crate::cancel::{CancelToken, Rivals};
 use crate::ordered::signals::{SOURCE, Signals};
@@ -6,22 +6,27 @@ use crate::runtime::context::{Current, Started};
 use crate::sync::{Arc, Instant};
 use std::cell::{Cell, RefCell};
 
-/// Where a worker is: in which item, and whether in the source.
-pub(crate) struct ItemContext {
+/// Where a worker is: in which item, or in the source.
+pub(super) struct ItemContext {
     signals: Arc<Signals>,
+    /// The `seq` of the running item, or `SOURCE`.
     seq: Cell<u64>,
-    /// When the item is to be over.
+    /// When the item's time is over.
     deadline: Cell<Option<Instant>>,
+    /// Hedged stages: the race that the item's token joins if it is asked for.
     rivals: RefCell<Option<Arc<Rivals>>>,
+    /// As which racer it has joined.
     racer: Cell<usize>,
-    /// Whether there is a token: read each item.
+    /// Whether there is a token. A flag, because it is read for each item.
     asked: Cell<bool>,
+    /// The item's token, once it was asked for.
     pub(super) token: RefCell<Option<CancelToken>>,
+    /// What was started in the item, and might be cut short.
     started: Started,
 }
 
 impl ItemContext {
-    pub(crate) fn new(signals: Arc<Signals>) -> Self {
+    pub(super) fn new(signals: Arc<Signals>) -> Self {
         ItemContext {
             signals,
             seq: Cell::new(0),
@@ -34,46 +39,48 @@ impl ItemContext {
         }
     }
 
-    /// No item, but the source is about to be called.
-    pub(crate) fn set_in_source(&self) {
+    /// The thread is about to call the source, so it is in no item.
+    pub(super) fn set_in_source(&self) {
         self.seq.set(SOURCE);
         self.deadline.set(None);
     }
 
     /// The item that is about to run.
     #[inline]
-    pub(crate) fn set_seq(&self, seq: u64) {
+    pub(super) fn set_seq(&self, seq: u64) {
         self.seq.set(seq);
     }
 
-    /// Its token is one of several that race for the same result; or is by itself again.
-    pub(crate) fn set_race(&self, rivals: Option<Arc<Rivals>>) -> Option<Arc<Rivals>> {
+    /// Hedged stages: the item's token will be one of several that race for the same result. `None`: it is
+    /// independent again.
+    pub(super) fn set_race(&self, rivals: Option<Arc<Rivals>>) -> Option<Arc<Rivals>> {
         if rivals.is_some() {
             self.racer.set(usize::MAX);
         }
         self.rivals.replace(rivals)
     }
 
-    /// As which of them; [`usize::MAX`] if nobody has asked for the token.
-    pub(crate) fn racer(&self) -> usize {
+    /// The racer that it has joined as; [`usize::MAX`] if the token was not asked for.
+    pub(super) fn racer(&self) -> usize {
         self.racer.get()
     }
 
-    /// Its token is to be tripped then.
-    pub(crate) fn set_deadline(&self, at: Option<Instant>) {
+    /// The item's token will be tripped at that time.
+    pub(super) fn set_deadline(&self, at: Option<Instant>) {
         self.deadline.set(at);
     }
 
-    /// The item has run; its token, if it asked for one, is no longer of interest. Whether what it gave is
-    /// no result, since something that it was made of was cut short.
+    /// The item has run, and its token, if it asked for one, is of no more interest. Returns whether its
+    /// result must not count, because something that it was made of was cut short.
     #[inline]
-    pub(crate) fn item_over(&self) -> bool {
+    pub(super) fn item_over(&self) -> bool {
         self.asked.get() && self.forget_token()
     }
 
-    /// The same for what has come out of the source: whether nobody had better have it.
+    /// The same for what has come out of the source. Returns whether it must not be used.
     #[cold]
-    pub(crate) fn forget_token(&self) -> bool {
+    pub(super) fn forget_token(&self) -> bool {
+        // Most items never ask for a token, so the work of forgetting one is in here, out of the loop.
         self.asked.set(false);
         if let Some(token) = self.token.take() {
             self.signals.forget_token_of_item(&token);
@@ -81,7 +88,8 @@ impl ItemContext {
         if !self.started.over() {
             return false;
         }
-        // Where only the token was tripped and everything is run, it is for the outer one to know.
+        // It counts only if the stage was cut off before this item. If only the token was tripped and
+        // everything runs to its end, the outer frame must know it.
         self.signals.cut_short();
         self.signals.cut() <= self.seq.get()
     }
@@ -89,9 +97,13 @@ impl ItemContext {
 
 impl Current for ItemContext {
     fn token(&self) -> CancelToken {
+        // Made when it is asked for: most items never ask, and pay one read of a flag.
+        // One token per item: a closure that asks again gets the same one.
         if let Some(token) = &*self.token.borrow() {
             return token.clone();
         }
+        // A token per item only where something ends a single item; otherwise a child of the stage's token.
+        // All are children of that.
         let rivals = self.rivals.borrow().clone();
         let token = match (rivals, self.deadline.get()) {
             (Some(rivals), at) => {
@@ -104,12 +116,16 @@ impl Current for ItemContext {
         };
         let seq = self.seq.get();
         self.signals.add_token_of_item(seq, &token);
-        // A failure before the push did not find the token, but has set the cut before it looked.
+        // First listed, then checked. A failure stores the cut before it looks through the list, so either it
+        // finds this token, or the cut is seen here.
         let in_vain = seq == SOURCE && (self.signals.is_cut() || self.signals.is_draining());
         if self.signals.cut() <= seq || in_vain {
-            self.signals.stray(token.trip(self.signals.why()));
+            // Too late: what it is for is no longer wanted.
+            self.signals
+                .stray(token.trip(self.signals.why().unwrap_or_default()));
         }
         *self.token.borrow_mut() = Some(token.clone());
+        // Read by `item_over`: from now on there is something to forget.
         self.asked.set(true);
         token
     }

@@ -1,8 +1,8 @@
-//! The hand-shakes in the form that users run, on the real machine: the light barriers are no
+//! The handshakes as users run them, on the real machine: the light barriers are no
 //! instruction at all, and the heavy one is the kernel's. Loom knows only fences; here two cores race
-//! over many small copies of the same parts, item by item at the same time, and no outcome must be
-//! one that the protocol rules out. Without the heavy barrier there are such outcomes, or this
-//! machine could not have shown them: each litmus is run without it too and must see one.
+//! over many small copies of the same parts, both at the same copy at the same time, and no outcome may be
+//! one that the protocol rules out. Without the heavy barrier such outcomes occur, unless this machine
+//! cannot show them: each litmus test also runs without it and must see one.
 //!
 //! The names and the parts are those of `models.rs`.
 
@@ -16,16 +16,16 @@ use crossbeam_utils::CachePadded;
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
-/// How many copies there are of the parts at once.
+/// How many copies of the parts there are at once.
 const COPIES: usize = 256;
-/// How long nothing must go wrong with the barrier; `FANFOLD_LITMUS=60` makes that a minute.
+/// How long each litmus runs with the barrier, without a wrong outcome; `FANFOLD_LITMUS=60` makes it a minute.
 const TIME: Duration = Duration::from_millis(300);
-/// A machine that has not shown the missing barrier by then cannot: its two cores may be one in truth.
-/// With `FANFOLD_LITMUS` that is a failure, else it is said only.
+/// A machine that has not shown the missing barrier by then cannot show it: its two cores may really be
+/// one. With `FANFOLD_LITMUS` that is a failure; otherwise it is only reported.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// So far are the two; each waits for the other before the next copy, but not for long: it may have
-/// been preempted.
+/// How far the two threads are. Each waits for the other before the next copy, but not for long: the
+/// other may have been preempted.
 struct Abreast([CachePadded<AtomicUsize>; 2]);
 
 impl Abreast {
@@ -37,7 +37,7 @@ impl Abreast {
             }
             spin_loop();
         }
-        // In turn the one and the other is a little late.
+        // Each is a little late in turn.
         for _ in 0..(at * 7 + side * 3) % 11 {
             spin_loop();
         }
@@ -54,7 +54,7 @@ impl Abreast {
     }
 }
 
-/// A round over all copies: how many of the outcomes are wrong.
+/// One round over all copies; returns how many outcomes are wrong.
 fn round<A, B, L, R>(
     bug: Option<&'static str>,
     make: impl Fn() -> (L, R),
@@ -86,7 +86,7 @@ where
     there.into_iter().zip(here).map(wrong).sum()
 }
 
-/// The left side has the light barrier, the right one the heavy.
+/// The left side has the light barrier, the right side the heavy one.
 fn litmus<A, B, L, R>(make: impl Fn() -> (L, R), right: impl Fn(A, B) -> bool)
 where
     L: FnOnce() -> A + Send + 'static,
@@ -122,7 +122,7 @@ where
     eprintln!("without the barrier: wrong in round {rounds}; with it: right in {all} rounds");
 }
 
-/// Nothing but the barriers.
+/// Only the barriers.
 #[test]
 #[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_store_and_load() {
@@ -181,7 +181,7 @@ fn litmus_cancel_and_start() {
                 (signals.cut() > 0, owning)
             }
         };
-        // Another thread has got no further.
+        // Another thread got no further.
         let consumer = move || {
             signals.say_cancelled(Cancelled::default());
             let cut_off = signals.is_cut_off();
@@ -231,7 +231,7 @@ fn litmus_claim_and_steal() {
         };
         (owner, thief)
     };
-    // The owner has run just what the thief has left.
+    // The owner ran exactly what the thief left.
     litmus(make, |ran, (stolen, ..)| {
         ran.len() as u64 == stolen.unwrap_or(3)
     });
@@ -249,7 +249,7 @@ fn litmus_fill_and_seal() {
             move || chunk::seal(&open, &mut LockProof::new()).map(|chunk| (chunk.len(), chunk));
         (puller, rescuer)
     };
-    // The rescuer has seen the item, or the puller that it was sealed.
+    // Either the rescuer saw the item, or the puller saw the seal.
     litmus(make, |(open, _), sealed| {
         !open || sealed.is_some_and(|(len, _)| len == 2)
     });
@@ -331,7 +331,7 @@ fn litmus_visit_and_revoke() {
         };
         (borrower, lender)
     };
-    // Who has taken it back sees all visits that there will ever be.
+    // The thread that revoked it sees every visit there will ever be.
     litmus(make, |(visited, _), (revoked, visits)| {
         !(revoked && visited) || visits == 1
     });

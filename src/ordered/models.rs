@@ -1,6 +1,6 @@
-//! Loom models of the hand-shakes, each on the engine's own parts and as small as it can be. Chunk by
+//! Loom models of the handshakes, each on the real parts and as small as it can be. Run by
 //! `ci/loom.sh`. Under loom both barriers are `fence(SeqCst)`; `FANFOLD_BUG=..` plants a
-//! bug that the models must catch (`ci/loom.sh` sees to it that they do).
+//! bug that the models must catch (`ci/loom.sh` checks that they do).
 
 use crate::error::Cancelled;
 use crate::ordered::attempts::{Attempts, OwnerFailure};
@@ -8,6 +8,7 @@ use crate::ordered::chunk::{self, Chunk, ChunkExecutor, Claim, LockProof, Specia
 use crate::ordered::signals::{ANY, lone};
 use crate::runtime::barrier::{Light, heavy};
 use crate::runtime::biased;
+use crate::runtime::life::Scheduler;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
 
@@ -106,8 +107,8 @@ fn loom_claim_and_steal() {
     });
 }
 
-/// Chunk / give up: an item's place is written once, by its owner or by the consumer that gave it up,
-/// and what was left of the chunk is run once, by its owner or by whoever got it.
+/// Run / give up: an item's place is written once, by its owner or by the consumer that gave it up, and
+/// the rest of the chunk is run once, by its owner or by the thread that got it.
 #[test]
 fn loom_run_and_give_up() {
     model(|| {
@@ -149,7 +150,7 @@ fn loom_run_and_give_up() {
         }
         owner.join().expect("no panic");
         ran.assert_once(2);
-        // Each place has been written, the given one by the consumer, and every other by the owner.
+        // Each place has been written: the one given up by the consumer, every other by the owner.
         let mut taken = 0;
         while taking.is_ready() {
             let special = taking.take_any().is_err();
@@ -161,8 +162,8 @@ fn loom_run_and_give_up() {
     });
 }
 
-/// Start / arm: a consumer that sleeps without a timer hears of the start of the item that it waits for;
-/// without an order, of the first that is started.
+/// Start / arm: a consumer that sleeps without a timer is notified when the item it waits for starts;
+/// without an order, when the first item starts.
 #[test]
 fn loom_start_and_arm() {
     for ordered in [true, false] {
@@ -206,7 +207,7 @@ fn loom_start_and_arm() {
 }
 
 /// Item / copy: whichever of the two fails or succeeds, and in whichever order, the place is written
-/// once; by a success if there is one, else by the item's own failure.
+/// once: by a success if there is one, otherwise by the item's own failure.
 #[test]
 fn loom_item_and_copy() {
     for (item_fails, copy_fails) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -215,7 +216,7 @@ fn loom_item_and_copy() {
             let (mut filling, mut taking) =
                 chunk::open::<Item, usize>(Arc::new(Chunk::new()), 0, 1);
             let _ = filling.cursor().push(0);
-            let mut owning = filling.close(&mut key.lock()).expect("nobody seals");
+            let mut owning = filling.close(&mut key.lock()).expect("no thread seals");
             let chunk = Arc::clone(owning.chunk());
             *chunk.race().lock() = Attempts::begin(1, 0, &Arc::default());
             chunk.race().lock().sent();
@@ -294,7 +295,7 @@ fn loom_fill_and_seal() {
                     }
                     Err(sealed) => sealed.settle(&mut core),
                 };
-                // What the rescuer did not get goes into a chunk of its own; so does what follows.
+                // Items that the rescuer did not get go into a chunk of their own, and so do those that follow.
                 for item in rest.into_iter().chain(pulled..3) {
                     ran.0[item].fetch_add(1, Ordering::Relaxed);
                 }
@@ -396,8 +397,8 @@ fn loom_pull_and_unwatch() {
     });
 }
 
-/// Cancel / claim: an item that is started is seen as claimed by who cancelled, so that its result
-/// is waited for. The first item of a chunk:
+/// Cancel / claim: the thread that cancels sees a started item as claimed, so that its result is waited
+/// for. The first item of a chunk:
 #[test]
 fn loom_cancel_and_start() {
     model(|| {
@@ -464,7 +465,7 @@ fn loom_cancel_and_go_on() {
     });
 }
 
-/// Sleep / fail: a cut that is lowered while the consumer says that it is awake stays in force.
+/// Sleep / fail: a cut that is lowered while the consumer marks itself awake stays in force.
 #[test]
 fn loom_awake_and_fail() {
     model(|| {
@@ -481,12 +482,12 @@ fn loom_awake_and_fail() {
     });
 }
 
-/// Several workers that find the consumer asleep: it is woken, and the word is clean afterwards.
+/// Several workers find the consumer asleep: it is woken, and its flags are clear afterwards.
 #[test]
 fn loom_two_wakers() {
     model(|| {
         let (signals, parker) = lone();
-        let _ = signals.set_yielded(1_000, Light::new()); // past the start, in which it is always waited for
+        let _ = signals.set_yielded(1_000, Light::new()); // past the start, when it always counts as waiting
         signals.sleep_for(ANY);
         let wakers = [0, 1].map(|seq| {
             let signals = Arc::clone(&signals);
@@ -501,7 +502,7 @@ fn loom_two_wakers() {
     });
 }
 
-/// Inline / take over: the borrower and whoever revokes are never with the value at once (loom sees to
+/// Inline / take over: the borrower and the revoking thread never hold the value at once (loom checks
 /// that), it is moved out whole, and the borrower stays out afterwards.
 #[test]
 fn loom_visit_and_revoke() {
@@ -529,13 +530,13 @@ fn loom_visit_and_revoke() {
         let count = borrower.join().expect("no panic");
         match revoked {
             Ok(value) => assert_eq!((value, seen), (count, count)),
-            // It came late, and the borrower was in its last visits; the value is leaked.
+            // The revoker came late, during the borrower's last visits; the value is leaked.
             Err(revoker) => assert_eq!(revoker.revoke().ok(), Some(count)),
         }
     });
 }
 
-/// Inside / sleep: a watcher that has found the borrower inside sleeps until that comes out. The flag is the
+/// Inside / sleep: a watcher that finds the borrower inside sleeps until the borrower leaves. The flag is the
 /// core's note.
 #[test]
 fn loom_visit_and_sleep() {
@@ -568,7 +569,7 @@ fn loom_visit_and_sleep() {
     });
 }
 
-/// Call / go on: a call is heard, or what it was made for is seen.
+/// Call / go on: either the call is heard, or its cause is seen.
 #[test]
 fn loom_call_and_go_on() {
     model(|| {

@@ -1,4 +1,5 @@
-//! A source that stays on the consumer's thread ([`Local`](crate::stage::Local)): the consumer pulls it, while it waits.
+//! A source that stays on the consumer's thread ([`Local`](crate::stage::Local)): the consumer pulls it while
+//! it waits for results.
 
 use crate::ordered::consumer::Consumer;
 use crate::ordered::item_context::ItemContext;
@@ -15,19 +16,24 @@ impl<S: Source, J: Job<S::Item>> Consumer<S, J>
 where
     S::Item: Send,
 {
-    /// Pulls a source that is this thread's, head first: stops as soon as something is ready.
+    /// Pulls a chunk from a source that belongs to this thread, and stops as soon as a result is ready.
     /// `false`: there was nothing to do.
     pub(super) fn pull_near(&mut self, shared: &Arc<OrderedStage<S, J>>) -> bool {
         let Some(near) = &mut self.near else {
             return false;
         };
+        // After a failure or a cancellation nothing is pulled; `end` also keeps an ended source from being
+        // asked again.
         if shared.signals.is_cut() || shared.core.lock().end.is_some() {
             return false;
         }
+        // The stop of a drain is noted here, as no worker comes to pull.
         if shared.signals.is_draining() {
+            // Nothing was pulled past this item, as only this thread pulls.
             shared.drained(&mut shared.core.lock(), self.pulled);
             return true;
         }
+        // No handshake for room: this thread is both the one that pulls and the one that makes room.
         let want = shared
             .cost
             .len_at(self.pulled)
@@ -35,9 +41,11 @@ where
         if want == 0 {
             return false;
         }
+        // A new one for each call, because the consumer may move to another thread in between.
         let here = Rc::new(ItemContext::new(Arc::clone(&shared.signals)));
         here.set_in_source();
         let in_source = context::in_source(Rc::clone(&here) as _, shared.signals.inside());
+        // From here on this thread is in user code. The frame ends waits in there when the stage ends.
         let mut filling = None;
         let mut over = None;
         let first = self.pulled;
@@ -54,30 +62,39 @@ where
                 }
             };
             self.pulled += 1;
+            // Only once there is an item: `close` relies on one.
             let filling = filling.get_or_insert_with(|| shared.open_shared(first, want));
             let mut cursor = filling.cursor();
             let watched = cursor.push(item);
+            // Sealed: a worker found this thread stuck in the source, and has taken what was pulled.
             if cursor.is_full() || cursor.is_sealed() {
                 break;
             }
+            // The consumer is here to take results, so it does not pull on when one is ready.
             let ready = self.cursor.is_ready();
             if ready || shared.signals.is_cut() || shared.signals.is_draining() {
                 break;
             }
+            // No thread watches over the items while this one is in the source, so one is called.
             if !watched {
                 shared.get_watched(shared);
             }
         }
+        // First outside of the source, as `is_interrupted` must be asked there.
         drop(in_source);
         over.take_if(|over| over.is_interrupted());
         let mut core = shared.core.lock();
+        // This thread has no permit, so the chunk goes to the next thread that looks for work.
         if let Some(chunk) = filling.and_then(|filling| shared.close(&mut core, filling)) {
             shared.waiting.push(chunk);
         }
+        // In the same critical section: the end, or the panic's place, comes right behind the last item.
         let failed = over.and_then(|over| shared.source_over(&mut core, self.pulled, over));
+        // After the push, under the lock: a sleeping worker is woken, or the first one is leased.
         let wake = core.wake();
         drop(core);
         shared.act(wake);
+        // Without any lock, because it runs hooks of the user's tokens.
         if let Some(seq) = failed {
             shared.signals.fail(seq);
         }

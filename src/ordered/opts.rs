@@ -1,4 +1,4 @@
-//! The options of stages that chunk a closure for each item.
+//! The options of stages that run a closure for each item.
 
 use crate::hedge::HedgePolicy;
 use std::time::Duration;
@@ -10,12 +10,12 @@ pub(crate) struct OrderedOpts {
     pub(crate) in_flight: Option<usize>,
     pub(crate) ordered: bool,
     pub(crate) eager: bool,
-    /// The consumer's thread is one of the `n`. Only for who takes no result before all are there:
-    /// while it runs an item it delivers nothing.
+    /// The consumer's thread is one of the `n`. Only for calls that need no result before all are there: the
+    /// consumer delivers nothing while it runs an item.
     pub(crate) takes_part: bool,
     pub(crate) item_timeout: Option<Duration>,
     pub(crate) hedge: Option<HedgePolicy>,
-    /// When what it is started in ends, its closures are told and nothing is left out: there is nobody who
-    /// could be told that something is missing.
+    /// If what the stage is started in ends, its closures are notified, and nothing is left out: the caller
+    /// could not learn that something is missing.
     pub(crate) runs_all: bool,
 }

@@ -1,5 +1,5 @@
-//! What whoever is in the source has to do with the others: it shows them what it has pulled, and sees to it that
-//! somebody looks after that. The pulling itself is in `puller.rs`.
+//! What a thread in the source has to do with the other threads: it shows them what it has pulled, and makes
+//! sure that a thread watches over that. The pulling itself is in `puller.rs`.
 
 use crate::ordered::chunk::{ChunkExecutor, ChunkWriter};
 use crate::ordered::core::{Core, OpenChunk};
@@ -11,36 +11,42 @@ use crate::sync::Arc;
 use crate::unwind::Payload;
 
 /// What a source answers.
-pub(crate) enum Pulled<I> {
+pub(super) enum Pulled<I> {
     Item(I),
     End,
     Panicked(Payload),
 }
 
 impl<I> Pulled<I> {
-    /// Whether this is no end: what the source waited for, it did not wait out, as nobody wants the stage's own
-    /// results for now. Asked outside of the source.
-    pub(crate) fn is_interrupted(&self) -> bool {
+    /// Whether this is not the end of the source: a wait in the source was interrupted, because the results
+    /// of this stage are not wanted for now. Must be asked outside of the source.
+    pub(super) fn is_interrupted(&self) -> bool {
         matches!(self, Pulled::End) && context::is_unwanted()
     }
 }
 
 impl<I, B> Sched<I, B> {
-    /// Puller: nobody looks after what it holds, so somebody is called to.
+    /// Puller: no thread watches over the items that it holds, so one is called. Part of the handshake pull /
+    /// watch.
     #[cold]
-    pub(crate) fn get_watched(&self, host: &dyn Host<I, B>) {
+    pub(super) fn get_watched(&self, host: &dyn Host<I, B>) {
         let mut core = self.core.lock();
+        // Asked again under the lock: the light barrier in `push` only shows that no thread watched then.
         let wake = if core.tell_puller() {
-            Wake::Nobody // the consumer has come back
+            Wake::Nobody // The consumer has come back, and watches.
         } else {
             self.call_watcher(&mut core)
         };
+        // Without the lock, as it may start a thread; and before this thread goes back into the source.
         drop(core);
         self.act(host, wake);
     }
 
-    /// Puller: goes into the source, where it may get stuck. Others' items are not to hang on that.
-    pub(crate) fn leave_watched(&self, core: &mut SchedGuard<'_, I, B>, me: usize) -> Wake {
+    /// Puller: about to enter the source, where it may get stuck. Makes sure that a thread watches if there
+    /// are items that must not wait for this one.
+    pub(super) fn leave_watched(&self, core: &mut SchedGuard<'_, I, B>, me: usize) -> Wake {
+        // With `batches == 0` no chunk of several items has been pulled yet, so pullers hold nothing that
+        // could get stuck with them; and `is_covered` means that the consumer watches.
         let watched = core.is_watched() || core.batches == 0 || core.is_covered();
         if watched || !self.is_something_unstarted(core, me) {
             return Wake::Nobody;
@@ -48,16 +54,19 @@ impl<I, B> Sched<I, B> {
         self.call_watcher(core)
     }
 
-    /// Whether there are items that a thread with nothing else to do could start, now or as soon as
-    /// somebody is found to be stuck; but for what that thread runs itself.
-    pub(crate) fn is_something_unstarted(&self, core: &Core<I, B>, but: usize) -> bool {
+    /// Whether there are items that an idle thread could start, now, or as soon as a thread is found to be
+    /// stuck. What the thread `but` runs itself does not count.
+    pub(super) fn is_something_unstarted(&self, core: &Core<I, B>, but: usize) -> bool {
         core.is_something_in_hand() || !self.waiting.is_empty() || core.richest(but).is_some()
     }
 
-    /// Opens a chunk that others may see while it is filled.
-    pub(crate) fn open_shared(&self, first: u64, want: usize) -> ChunkWriter<I, B> {
+    /// Opens a chunk that other threads may see while it is filled.
+    pub(super) fn open_shared(&self, first: u64, want: usize) -> ChunkWriter<I, B> {
+        // One critical section: the chunk gets its place in the order, and becomes visible to rescuers, at
+        // the same time.
         let mut core = self.core.lock();
         let (filling, arrival) = self.open(&mut core, first, want);
+        // Idle threads see by this that chunks of several items flow, which they may have to rescue.
         core.batches += 1;
         core.show(OpenChunk {
             chunk: Arc::clone(filling.chunk()),
@@ -66,35 +75,41 @@ impl<I, B> Sched<I, B> {
         filling
     }
 
-    /// Ends the filling of a shared run. `None`: a rescuer has it, with all its items.
-    pub(crate) fn close(
+    /// Ends the filling of a chunk that others could see. `None`: a rescuer has it, with all its items.
+    pub(super) fn close(
         &self,
         core: &mut SchedGuard<'_, I, B>,
         filling: ChunkWriter<I, B>,
     ) -> Option<ChunkExecutor<I, B>> {
+        // The last item pulled. If there is one that the rescuer has missed, it is this one.
         let last = filling.chunk().first() + filling.len() as u64 - 1;
         match filling.close(&mut core.key) {
             Ok(mut chunk) => {
+                // Rescuers look for the open chunk under this lock, so none of them finds it any more. In an
+                // unordered stage, the consumer's handle goes with the chunk to its owner.
                 chunk.arrival = core.open.take().and_then(|open| open.arrival);
                 Some(chunk)
             }
             Err(sealed) => {
+                // The handshake fill / seal: the rescuer took what it saw as `pulled`. An item that was just
+                // being stored is taken back, and goes into a chunk of one, at its own place in the order.
                 let item = sealed.settle(&mut core.key)?;
                 Some(self.single(core, last, item))
             }
         }
     }
 
-    /// The source has no more, for one reason or the other. `Some`: it panicked at this `seq`,
-    /// which is to be [failed](crate::ordered::signals::Signals::fail) once no lock is held.
+    /// The source yields nothing more. `Some`: it panicked at this `seq`, which the caller must
+    /// [fail](crate::ordered::signals::Signals::fail) once it holds no lock.
     #[must_use]
-    pub(crate) fn source_over(
+    pub(super) fn source_over(
         &self,
         core: &mut SchedGuard<'_, I, B>,
         seq: u64,
         over: Pulled<I>,
     ) -> Option<u64> {
         if let Pulled::Panicked(payload) = over {
+            // The panic gets a place in the order, behind all items that were pulled, and is raised there.
             self.source_panicked(core, seq, payload);
             Some(seq)
         } else {
@@ -103,15 +118,17 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// The source is asked for no more, as the stage drains.
-    pub(crate) fn drained(&self, core: &mut Core<I, B>, seq: u64) {
+    /// The source is asked for nothing more, because the stage drains.
+    pub(super) fn drained(&self, core: &mut Core<I, B>, seq: u64) {
         core.end = Some(seq);
         self.signals.set_drained();
     }
 
-    /// How many items to pull at once, the next one being `seq`; `None`: there is no room, and whoever makes some will
-    /// tell.
-    pub(crate) fn want(&self, worker: &mut Worker, seq: u64) -> Option<usize> {
+    /// How many items to pull at once, the first of which is `seq`. `None`: there is no room, and the
+    /// consumer wakes a worker when there is.
+    pub(super) fn want(&self, worker: &mut Worker, seq: u64) -> Option<usize> {
+        // The slow side of the handshake yield / room: ask, pass the heavy barrier, check the room again. The
+        // consumer yields the last item either before that check, or sees that room is asked for.
         let mut room = self.room(seq);
         if room == 0 {
             let wake_at = self.ask_for_room(seq);
@@ -120,13 +137,15 @@ impl<I, B> Sched<I, B> {
                 worker.refused = PullRefusal::Room { wake_at };
                 return None;
             }
+            // There is room after all. Taken back, or the consumer would wake a thread for nothing.
             self.signals.room_granted();
         }
         Some(self.cost.len_at(seq).min(room).min(worker.most))
     }
 
-    /// Who is about to leave the source puts down what it has pulled, or keeps it to run it, and says whom to wake.
-    pub(crate) fn pulled(
+    /// About to leave the source: hands over what it has pulled, or keeps it to run it, and returns which
+    /// thread to wake.
+    pub(super) fn pulled(
         &self,
         worker: &mut Worker,
         core: &mut SchedGuard<'_, I, B>,
@@ -134,13 +153,18 @@ impl<I, B> Sched<I, B> {
         ended: bool,
         chunk: &mut Option<ChunkExecutor<I, B>>,
     ) -> Wake {
+        // First, as the rest depends on it: a spare thread may have borrowed this thread's permit.
         worker.repay(core);
+        // A watcher sees by this that the source moves.
         core.pulls += 1;
+        // Whether there is something left for another thread to pull.
         let mut more = !ended && !self.signals.is_cut();
         if more && self.room(seq) == 0 {
             more = false;
-            if core.permits > 0 {
-                // Somebody idles, and would pull if there were room.
+            // While all permits are in use no idle thread could pull, and a worker that finishes its chunk
+            // asks for room itself.
+            if core.permits.is_any_free() {
+                // A thread idles, and would pull if there were room.
                 self.ask_for_room(seq);
                 if self.room(seq) > 0 {
                     self.signals.room_granted();
@@ -149,18 +173,22 @@ impl<I, B> Sched<I, B> {
             }
         }
         if let Some(owning) = chunk.take() {
-            if worker.permit {
+            // Thieves may look at the chunk from now on; of two items one is theirs to take.
+            if worker.permit.is_some() {
                 core.activate(worker.thread, &owning);
                 more |= owning.len() > 1;
                 *chunk = Some(owning);
             } else {
+                // Without a permit it may not run them. It leaves the chunk before it releases the source:
+                // see *Permits, and the spare thread* in `README.md`.
                 self.waiting.push(owning);
             }
         }
         if more { core.wake() } else { Wake::Nobody }
     }
 
-    /// Asks the consumer for a wake-up when there is room: for half a chunk, not for every item.
+    /// Asks the consumer for a wake-up when there is room for half a chunk or half the bound, not for every
+    /// item.
     fn ask_for_room(&self, seq: u64) -> u64 {
         let bound = self.bound();
         let wake_at = (seq + self.cost.worth_waking()).saturating_sub(bound);
@@ -168,7 +196,9 @@ impl<I, B> Sched<I, B> {
         wake_at
     }
 
-    pub(crate) fn call_watcher(&self, core: &mut SchedGuard<'_, I, B>) -> Wake {
+    /// Calls a thread to watch. It counts as watching from now on, before it is awake, so that pullers do not
+    /// call another one.
+    pub(super) fn call_watcher(&self, core: &mut SchedGuard<'_, I, B>) -> Wake {
         core.set_watched(true);
         core.call_watcher(self.spare)
     }

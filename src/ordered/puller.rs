@@ -1,4 +1,5 @@
-//! The side of the source: whoever is in it pulls runs, for itself or for others.
+//! The side of the source: the thread in it (the puller) pulls chunks, for itself or for others. `pull.rs`
+//! has what it does with the other threads.
 
 use crate::ordered::chunk::ChunkWriter;
 use crate::ordered::pull::Pulled;
@@ -11,12 +12,13 @@ use crate::sync::{Arc, Instant, MutexGuard, yield_now};
 use crate::unwind::catch;
 use std::rc::Rc;
 
-/// How often to try for the source before giving up, if pulls are short.
+/// How often a thread tries to get into the source before it gives up, if pulls are short.
 const SPINS: usize = 200;
-/// How many of these before the core is offered.
+/// After this many attempts it offers its core once.
 const TURNS: usize = 50;
 
-/// Pulls one item.
+/// Pulls one item. Its panic is caught here, under the source's lock, so that the lock and the `seq` stay
+/// whole.
 fn next<F: Iterator>(origin: &mut SourceSlot<F>) -> Pulled<F::Item> {
     match catch(|| origin.iter.as_mut()?.next()) {
         Ok(Some(item)) => {
@@ -34,11 +36,11 @@ fn next<F: Iterator>(origin: &mut SourceSlot<F>) -> Pulled<F::Item> {
     }
 }
 
-/// A larger source is not moved.
+/// A larger source is not moved out of its slot.
 const MOVABLE: usize = 256;
 
-/// A source in a local variable, for the time of a loop: the barriers in there would have it loaded
-/// and stored for each item where it is at home. Its drop brings it home.
+/// A source in a local variable for the duration of a loop. In its slot, the barriers of the loop would have
+/// it loaded and stored for each item. The drop brings it home, on unwind too.
 struct AtHand<'a, F> {
     home: &'a mut Option<F>,
     iter: Option<F>,
@@ -55,14 +57,19 @@ impl<S: Source, J: Job<S::Item>> OrderedStage<S, J>
 where
     S::Item: Send,
 {
-    pub(crate) fn visit(self: &Arc<Self>, worker: &mut Worker) -> Option<OwningOf<S, J>> {
+    /// Worker: enters the source if it is free, and pulls a chunk if there is room. The caller does not hold
+    /// the scheduler's lock: the source's lock comes before it in the order of locks, and the source may
+    /// block.
+    pub(super) fn visit(self: &Arc<Self>, worker: &mut Worker) -> Option<OwningOf<S, J>> {
+        // `try_lock`, not `lock`: the puller may be in there for an hour, and a thread that waited for it
+        // could not run what becomes ready meanwhile.
         let origin = self.origin.as_ref()?;
         let mut guard = origin.try_lock();
         if guard.is_none() && self.cost.is_pull_short() {
-            // It will be over in a moment, and going to sleep costs more than that.
+            // It will be over in a moment, and a sleep with its wake-up costs more than that.
             for turn in 1..=SPINS {
                 if turn % TURNS == 0 {
-                    yield_now(); // to whoever is in it, if it has been preempted
+                    yield_now(); // The puller may have been preempted, perhaps by this thread.
                 }
                 std::hint::spin_loop();
                 guard = origin.try_lock();
@@ -72,39 +79,51 @@ where
             }
         }
         let Some(origin) = guard else {
+            // For the last look before a sleep: a source that is busy now may be free by then.
             worker.refused = PullRefusal::Busy;
             return None;
         };
         self.pull(worker, origin)
     }
 
+    /// Pulls a chunk. Comes here with the source's lock, and leaves with neither lock.
     /// Pulls a chunk.
     fn pull<'a>(
         self: &'a Arc<Self>,
         worker: &mut Worker,
         mut origin: MutexGuard<'a, SourceSlot<S::Far>>,
     ) -> Option<OwningOf<S, J>> {
+        // If it gives nothing, then not because another thread was faster.
         worker.refused = PullRefusal::No;
-        // A chunk that was left by who had no permit may have come since this thread looked for one, and
-        // perhaps nobody else is there to run it: the consumer, taking part, may have left it and sleep.
+        // A chunk without an owner may have come since this thread looked for one: a puller without a permit
+        // leaves it there *before* it releases the source. If this thread went in and blocked now, perhaps no
+        // thread would be left to run that chunk; a consumer that takes part may have left it and sleep.
         if origin.ended || self.signals.is_cut() || !self.waiting.is_empty() {
             return None;
         }
         if self.signals.is_draining() {
             origin.ended = true;
+            // The source's lock is held, so no item is pulled after this `seq`.
             let seq = origin.seq;
             let mut core = self.core.lock();
             self.drained(&mut core, seq);
-            drop(origin); // as in `leave_source`
+            drop(origin); // The order is that of `leave_source`.
             drop(core);
+            // It may wait for exactly the item that will not come.
             self.signals.wake_consumer();
             return None;
         }
         let want = self.want(worker, origin.seq)?;
+        // From here on this thread may be stuck in user code, for any time. It holds the source's lock and no
+        // other.
         let began = Instant::now();
         worker.here.set_in_source();
+        // A closure that the source calls sees the source's token, and a wait in there ends when the stage
+        // does.
         let in_source = context::in_source(Rc::clone(&worker.here) as _, self.signals.inside());
         let first = origin.seq;
+        // A chunk of one item is not shown to other threads while it is filled: it is full at once, and
+        // nothing of it can get stuck in the source.
         let (chunk, failed, core) = match next(&mut origin) {
             Pulled::Item(item) if want == 1 => {
                 drop(in_source);
@@ -115,6 +134,7 @@ where
             Pulled::Item(item) => self.fill(&mut origin, in_source, first, item, want),
             over => {
                 drop(in_source);
+                // An interrupted source has not ended: it is asked again later.
                 origin.ended = !over.is_interrupted();
                 let mut core = self.core.lock();
                 let failed = (origin.ended)
@@ -123,18 +143,21 @@ where
                 (None, failed, core)
             }
         };
+        // The source's token, if it has asked for one, is of no more interest.
         worker.here.forget_token();
         let len = (origin.seq - first).max(1);
+        // An average over the chunk, for the cost model. It includes the time in which the source blocked.
         worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);
         let pulled = self.leave_source(worker, origin, core, chunk);
+        // Without any lock, because it runs hooks of the user's tokens.
         if let Some(seq) = failed {
             self.signals.fail(seq);
         }
         pulled
     }
 
-    /// Pulls more items after the first. Comes back with the state locked, with a chunk unless a
-    /// rescuer has taken all of it, and with the `seq` at which the source panicked, if it did.
+    /// Pulls more items after the first. Returns with the state locked. The chunk is `None` if a rescuer has
+    /// taken all of it, and the `seq` is where the source panicked, if it did.
     #[allow(clippy::type_complexity)]
     fn fill<'a>(
         self: &'a Arc<Self>,
@@ -144,13 +167,17 @@ where
         item: S::Item,
         want: usize,
     ) -> (Option<OwningOf<S, J>>, Option<u64>, GuardOf<'a, S, J>) {
+        // From here on a rescuer may take over what has been pulled.
         let mut filling = self.open_shared(first, want);
-        // One catch around the loop: nothing in it panics but the source.
+        // One `catch` around the whole loop, not one per item: nothing in it panics except the source.
+        // The item in `filling` at a panic has been pushed already, so no item is lost by the unwind.
         let pulled = catch(|| {
             if size_of::<S::Far>() > MOVABLE {
                 let iter = &mut origin.iter;
                 return self.fill_from(|| iter.as_mut()?.next(), &mut filling, item);
             }
+            // A copy of the source in registers. Only this thread uses it, because it holds the source's
+            // lock.
             let mut at_hand = AtHand {
                 iter: Some(origin.iter.take()?),
                 home: &mut origin.iter,
@@ -158,17 +185,21 @@ where
             self.fill_from(|| at_hand.iter.as_mut()?.next(), &mut filling, item)
         });
         let over = pulled.unwrap_or_else(|payload| Some(Pulled::Panicked(payload)));
+        // First outside of the source, as `is_interrupted` must be asked there.
         drop(in_source);
         let over = over.filter(|over| !over.is_interrupted());
         origin.ended = over.is_some();
+        // `pulled` counts each item that was added, also those that a rescuer has taken.
         origin.seq = first + filling.len() as u64;
+        // The source's lock is still held: the chunk becomes visible before another thread can pull what
+        // follows it.
         let mut core = self.core.lock();
         let chunk = self.close(&mut core, filling);
         let failed = over.and_then(|over| self.source_over(&mut core, origin.seq, over));
         (chunk, failed, core)
     }
 
-    /// The loop by itself, for the sake of its registers.
+    /// The loop alone, so that the compiler keeps its variables in registers.
     #[inline(never)]
     fn fill_from(
         self: &Arc<Self>,
@@ -178,10 +209,17 @@ where
     ) -> Option<Pulled<S::Item>> {
         let (signals, first) = (&*self.signals, filling.chunk().first());
         let mut cursor = filling.cursor();
+        // The first item was pulled before the chunk was opened; it may already be too late to pull more.
         let mut watched = cursor.push(item);
-        // A batch exists only while nobody starves.
+        // A loop of several items is worth its latency only while no thread waits for the first ones:
+        // `is_pull_over` says if the consumer sleeps for one of them. Its load pairs with the barrier in
+        // `push`.
         while !cursor.is_full() && !signals.is_pull_over(first) {
+            // `push` saw that the chunk is not `OPEN`: it was sealed, and the last item must be settled; or
+            // no thread watches, and one is called before this thread goes back into the source.
             if !watched {
+                // A rescuer has the items, so nothing more can be added. `close` brings back what it has
+                // missed.
                 if cursor.is_sealed() {
                     break;
                 }
@@ -189,12 +227,14 @@ where
             }
             match next() {
                 Some(item) => watched = cursor.push(item),
+                // Whether this is an end or an interruption is asked outside of the source.
                 None => return Some(Pulled::End),
             }
         }
         None
     }
 
+    /// Leaves the source. The chunk that it returns is for this thread to run.
     fn leave_source<'a>(
         self: &'a Arc<Self>,
         worker: &mut Worker,
@@ -202,11 +242,19 @@ where
         mut core: GuardOf<'a, S, J>,
         mut chunk: Option<OwningOf<S, J>>,
     ) -> Option<OwningOf<S, J>> {
+        // A copy: the slot is released before the last use.
         let ended = origin.ended;
+        // In the same critical section in which the chunk becomes visible, so that no sleeper misses it.
         let wake = self.pulled(worker, &mut core, origin.seq, ended, &mut chunk);
-        drop(origin); // who comes next sees what was left
+        // The source first, and while the scheduler's lock is held: a thread that goes to sleep tries the
+        // source's lock under the scheduler's (handshake idle / wake). So it finds the source free, or is on
+        // the list when `pulled` looks for a sleeper.
+        drop(origin);
         drop(core);
+        // Without locks, as it may start a thread.
         self.act(wake);
+        // A consumer may sleep for an item past the end. It looks at `end` under the lock that was just
+        // released.
         if ended {
             self.signals.wake_consumer();
         }

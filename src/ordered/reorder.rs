@@ -1,8 +1,8 @@
-//! The reorder buffer: what waits for its turn, by `seq`. Pure: no thread, no lock, no atomic.
+//! The reorder buffer: what waits for its turn, by `seq`. Pure: no thread, no lock, no atomic operation.
 //!
-//! Entries are runs, not items, so it is touched once a hand-over. Runs are registered when they
-//! are pulled, in the order of the source, so nearly all of them arrive in order and go to a queue;
-//! only what a thief splits off an older run is out of order and goes to the heap.
+//! Entries are chunks, not items, so it is used once per chunk. Chunks are registered when they are opened,
+//! in the order of the source, so nearly all of them arrive in order and go to a queue. Only what a thief
+//! splits off an older chunk is out of order, and goes to the heap.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,7 +13,7 @@ struct HeapEntry<T> {
     value: T,
 }
 
-// Only `seq` is compared, and the other way round: the heap's greatest is the earliest.
+// Only `seq` is compared, in reverse: the greatest entry of the heap is the earliest one.
 impl<T> PartialEq for HeapEntry<T> {
     fn eq(&self, other: &Self) -> bool {
         self.seq == other.seq
@@ -33,13 +33,13 @@ impl<T> Ord for HeapEntry<T> {
 
 /// Values by `seq`, each `seq` at most once.
 #[derive(Debug)]
-pub(crate) struct Reorder<T> {
+pub(super) struct Reorder<T> {
     in_order: VecDeque<HeapEntry<T>>,
     heap: BinaryHeap<HeapEntry<T>>,
 }
 
 impl<T> Reorder<T> {
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Reorder {
             in_order: VecDeque::new(),
             heap: BinaryHeap::new(),
@@ -47,8 +47,9 @@ impl<T> Reorder<T> {
     }
 
     /// Adds a value: O(1) in order, O(log len) otherwise.
-    pub(crate) fn push(&mut self, seq: u64, value: T) {
+    pub(super) fn push(&mut self, seq: u64, value: T) {
         let entry = HeapEntry { seq, value };
+        // Anything later than the last of the queue extends it, so the queue stays sorted without a search.
         if self.in_order.back().is_none_or(|last| last.seq < seq) {
             self.in_order.push_back(entry);
         } else {
@@ -56,8 +57,9 @@ impl<T> Reorder<T> {
         }
     }
 
-    /// Takes the value of this very `seq`, if it is the earliest.
-    pub(crate) fn pop(&mut self, seq: u64) -> Option<T> {
+    /// Takes the value with exactly this `seq`, if it is the earliest.
+    pub(super) fn pop(&mut self, seq: u64) -> Option<T> {
+        // Both are sorted, so only their first entries can have this `seq`.
         if self.in_order.front().is_some_and(|entry| entry.seq == seq) {
             self.in_order.pop_front().map(|entry| entry.value)
         } else if self.heap.peek().is_some_and(|entry| entry.seq == seq) {
@@ -67,8 +69,8 @@ impl<T> Reorder<T> {
         }
     }
 
-    /// Takes everything, in no order.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+    /// Takes everything, in no particular order.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.in_order
             .drain(..)
             .chain(self.heap.drain())
@@ -77,37 +79,4 @@ impl<T> Reorder<T> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::Reorder;
-    use quickcheck::quickcheck;
-
-    quickcheck! {
-        fn any_permutation_comes_out_in_order(keys: Vec<u8>) -> bool {
-            let order: Vec<u64> = {
-                let mut tagged: Vec<(u8, u64)> = keys.into_iter().zip(0..).collect();
-                tagged.sort_unstable();
-                tagged.into_iter().map(|(_, seq)| seq).collect()
-            };
-            let mut reorder = Reorder::new();
-            let mut next = 0;
-            for &seq in &order {
-                reorder.push(seq, seq * 10);
-                while let Some(value) = reorder.pop(next) {
-                    if value != next * 10 { return false; }
-                    next += 1;
-                }
-            }
-            next == order.len() as u64 && reorder.drain().count() == 0
-        }
-    }
-
-    #[test]
-    fn what_is_not_the_earliest_stays() {
-        let mut reorder = Reorder::new();
-        reorder.push(5, 'b');
-        reorder.push(2, 'a');
-        assert_eq!(reorder.pop(5), Some('b'));
-        assert_eq!(reorder.pop(0), None);
-        assert_eq!(reorder.pop(2), Some('a'));
-    }
-}
+mod tests;

@@ -7,9 +7,9 @@ use crate::par::job::Job;
 use crate::par::runner::JobRunner;
 use crate::unwind::{self, Payload, catch};
 
-/// Runs up to `count` items. What does not change meanwhile is in local variables, as the
-/// barriers would have anything else loaded anew for each item; and the loop is a function by
-/// itself, for the sake of its registers.
+/// Runs up to `count` items. What does not change is in local variables, because the barriers would have
+/// anything else loaded again for each item. The loop is a function of its own, so that the compiler keeps
+/// its variables in registers.
 #[inline(never)]
 fn loop_over<I, J: Job<I>>(
     runner: &mut JobRunner<'_, J, J::State>,
@@ -20,6 +20,8 @@ fn loop_over<I, J: Job<I>>(
 ) -> Claim {
     let (signals, job) = (&*sched.signals, runner.job);
     let first = chunk.first();
+    // Items at or past a cut are taken and dropped, and their places are published as discarded: the consumer
+    // waits for each place of a chunk that has an owner (claim / cut).
     while chunk.seq() >= signals.cut() {
         signals.stray(unwind::discard(chunk.cursor().0.take()));
         if sched.publish(chunk, Err(Special::Discarded)) == Claim::Contested {
@@ -29,35 +31,44 @@ fn loop_over<I, J: Job<I>>(
     let (mut cursor, arrival) = chunk.cursor();
     let stop = cursor.index().saturating_add(count);
     let mut arrives = arrival.is_some();
+    // The item at the cursor is claimed, and not past a cut as far as was seen.
     let mut item = cursor.take();
-    // Made where its panic is that of the item, which is dropped by it.
+    // Made here, where its panic counts as the item's panic. The unwind drops the item.
     let state = runner.state.get_or_insert_with(|| job.state());
     loop {
+        // Before the closure: `CancelToken::current` asks for it.
         let seq = first + cursor.index() as u64;
         here.set_seq(seq);
         let (batch, last) = job.run(state, item);
         let in_vain = here.item_over();
+        // The cut first: no item after this one is started from now on.
         if last {
             signals.fail(seq);
             break sched.publish(chunk, Err(Special::Last(batch)));
         }
+        // Published as discarded, not left out: the consumer waits for this place.
         if in_vain {
             signals.stray(unwind::discard(batch));
             break sched.publish(chunk, Err(Special::Discarded));
         }
+        // Unordered stages: before the first result is published, so that the consumer can always reach it.
         if arrives {
             sched.arrive(arrival);
             arrives = false;
         }
+        // One store for two facts: this result is ready, and the next item is claimed.
         let claim = cursor.publish(batch);
+        // Contested: `settle` decides under the lock, outside of this loop. In every case the consumer must
+        // learn of the result first.
         if claim == Claim::Contested || cursor.index() == stop {
             signals.published(seq);
             break claim;
         }
+        // One load instead of two for `waiting_for` and `cut`, right after the barrier in `publish`.
         if signals.is_alarmed(seq + 1) {
             signals.published(seq);
             if signals.cut() <= seq + 1 {
-                break claim; // what lies past a cut is dealt with where this begins
+                break claim; // What is past a cut is handled at the top, at the next call.
             }
         }
         item = cursor.take();

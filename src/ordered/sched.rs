@@ -14,17 +14,17 @@ use crate::ordered::signals::Signals;
 use crate::ordered::timing::{Copy, StageHedge, Timed};
 use crate::ordered::worker::Worker;
 use crate::runtime::cost::CostModel;
-use crate::runtime::lease::{Leases, Stop};
+use crate::runtime::lease::Leases;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Injector, Mutex, MutexGuard, steal};
 use crate::unwind::{self, Payload};
 use crossbeam_utils::CachePadded;
 
 /// The core, locked.
-pub(crate) type SchedGuard<'a, I, B> = MutexGuard<'a, Core<I, B>>;
+pub(super) type SchedGuard<'a, I, B> = MutexGuard<'a, Core<I, B>>;
 
 /// What a stage does itself, as it takes its source or its job.
-pub(crate) trait Host<I, B> {
+pub(super) trait Host<I, B> {
     /// Starts a thread of the stage. `false`: none can be started.
     fn lease(&self, thread: usize) -> bool;
 
@@ -42,7 +42,7 @@ pub(crate) trait Host<I, B> {
 }
 
 /// A job and one thread's state of it, which is made when it runs its first item.
-pub(crate) trait ItemRunner<I, B> {
+pub(super) trait ItemRunner<I, B> {
     /// Runs up to so many items of a chunk. `Err`: a closure panicked.
     fn run_items(
         &mut self,
@@ -60,42 +60,42 @@ pub(crate) trait ItemRunner<I, B> {
 }
 
 /// What is written while items flow (the core, the cost) has cache lines of its own: `signals` is read for each item.
-pub(crate) struct Sched<I, B> {
-    pub(crate) core: CachePadded<Mutex<Core<I, B>>>,
+pub(super) struct Sched<I, B> {
+    pub(super) core: CachePadded<Mutex<Core<I, B>>>,
     /// Whole runs that nobody owns yet.
-    pub(crate) waiting: Injector<ChunkExecutor<I, B>>,
+    pub(super) waiting: Injector<ChunkExecutor<I, B>>,
     /// Unordered stages: runs with something to take.
-    pub(crate) arrivals: Injector<ChunkReader<I, B>>,
-    pub(crate) cost: CachePadded<CostModel>,
-    pub(crate) signals: Arc<Signals>,
-    pub(crate) leases: Leases,
-    pub(crate) ordered: bool,
+    pub(super) arrivals: Injector<ChunkReader<I, B>>,
+    pub(super) cost: CachePadded<CostModel>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) leases: Leases,
+    pub(super) ordered: bool,
     /// Whether the items are timed one by one.
-    pub(crate) timed: Option<Timed<I>>,
+    pub(super) timed: Option<Timed<I>>,
     /// Hedged stages: items that are to run a second time.
-    pub(crate) copies: Injector<Copy<I, B>>,
+    pub(super) copies: Injector<Copy<I, B>>,
     /// Whether the workers pull the source; else the consumer does ([`Local`](crate::stage::Local)).
-    pub(crate) pulls: bool,
+    pub(super) pulls: bool,
     /// Whether the job has a state, which must exist `n` times and no more.
-    pub(crate) stateful: bool,
+    pub(super) stateful: bool,
     /// Whether the consumer may run items itself if they cost next to nothing.
-    pub(crate) may_inline: bool,
+    pub(super) may_inline: bool,
     /// Whether the consumer is one of the threads.
-    pub(crate) takes_part: bool,
+    pub(super) takes_part: bool,
     /// Whether a thread more than `n` may be leased, to run what a puller holds that is stuck.
-    pub(crate) spare: bool,
+    pub(super) spare: bool,
 }
 
 /// What a scheduler has to know of the source and of the job.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) pulls: bool,
-    pub(crate) stateful: bool,
-    pub(crate) may_inline: bool,
+pub(super) struct Shape {
+    pub(super) pulls: bool,
+    pub(super) stateful: bool,
+    pub(super) may_inline: bool,
 }
 
 impl<I, B> Sched<I, B> {
-    pub(crate) fn new(
+    pub(super) fn new(
         opts: &OrderedOpts,
         total: Option<usize>,
         shape: Shape,
@@ -132,7 +132,7 @@ impl<I, B> Sched<I, B> {
     }
 
     /// Does what a waker decided under the lock.
-    pub(crate) fn act(&self, host: &dyn Host<I, B>, wake: Wake) {
+    pub(super) fn act(&self, host: &dyn Host<I, B>, wake: Wake) {
         match wake {
             Wake::Nobody => {}
             Wake::Unpark(parker) => parker.unpark(),
@@ -146,13 +146,13 @@ impl<I, B> Sched<I, B> {
     }
 
     /// How many items may be in flight now; a copy takes the place of one.
-    pub(crate) fn bound(&self) -> u64 {
+    pub(super) fn bound(&self) -> u64 {
         let copies = self.hedge().map_or(0, StageHedge::copies);
         self.cost.bound().saturating_sub(copies as u64)
     }
 
     /// How many items may still be pulled, the next one being `seq`.
-    pub(crate) fn room(&self, seq: u64) -> usize {
+    pub(super) fn room(&self, seq: u64) -> usize {
         let bound = self.bound();
         let in_flight = seq - self.signals.yielded();
         usize::try_from(bound.saturating_sub(in_flight)).unwrap_or(usize::MAX)
@@ -160,7 +160,7 @@ impl<I, B> Sched<I, B> {
 
     /// Gives a chunk its place. In an unordered stage the consumer's handle comes back, to go to
     /// the consumer when there is something to take.
-    pub(crate) fn open(
+    pub(super) fn open(
         &self,
         core: &mut Core<I, B>,
         seq: u64,
@@ -180,7 +180,7 @@ impl<I, B> Sched<I, B> {
     }
 
     /// A closed chunk of one item.
-    pub(crate) fn single(&self, core: &mut Core<I, B>, seq: u64, item: I) -> ChunkExecutor<I, B> {
+    pub(super) fn single(&self, core: &mut Core<I, B>, seq: u64, item: I) -> ChunkExecutor<I, B> {
         let (mut filling, arrival) = self.open(core, seq, 1);
         let _ = filling.cursor().push(item);
         let Ok(mut owning) = filling.close(&mut core.key) else {
@@ -191,7 +191,7 @@ impl<I, B> Sched<I, B> {
     }
 
     /// The source panicked: that is what stands at the place of its next item.
-    pub(crate) fn source_panicked(&self, core: &mut Core<I, B>, seq: u64, payload: Payload) {
+    pub(super) fn source_panicked(&self, core: &mut Core<I, B>, seq: u64, payload: Payload) {
         core.end = Some(seq + 1);
         let (filling, arrival) = self.open(core, seq, 1);
         filling.panicked(payload, &mut core.key);
@@ -201,7 +201,7 @@ impl<I, B> Sched<I, B> {
     }
 
     /// Steals from what `victim` has not started.
-    pub(crate) fn split(
+    pub(super) fn split(
         &self,
         core: &mut SchedGuard<'_, I, B>,
         victim: &Chunk<I, B>,
@@ -220,31 +220,25 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// Nothing more is started, nor yielded.
-    pub(crate) fn stop(&self) {
-        self.signals.stop();
-        self.signals.over(self.leases.held());
-    }
-
     /// Takes a whole chunk that nobody owns.
-    pub(crate) fn take_waiting(&self) -> Option<ChunkExecutor<I, B>> {
+    pub(super) fn take_waiting(&self) -> Option<ChunkExecutor<I, B>> {
         steal(&self.waiting)
     }
 
     /// Whether the permit of a thread that is stuck in the source may be lent: not where that is the consumer, which
     /// has none, nor where a state belongs to it.
-    pub(crate) fn may_lend(&self) -> bool {
+    pub(super) fn may_lend(&self) -> bool {
         self.pulls && !self.stateful
     }
 
     /// What a hedged stage has for that.
-    pub(crate) fn hedge(&self) -> Option<&StageHedge<I>> {
+    pub(super) fn hedge(&self) -> Option<&StageHedge<I>> {
         self.timed.as_ref()?.hedge.as_ref()
     }
 
     /// Drops all that is left, each thing by itself; the first panic comes back.
-    pub(crate) fn dispose(self) -> Option<Payload> {
-        let mut panic = self.signals.take_stray();
+    pub(super) fn dispose(self) -> Option<Payload> {
+        let mut panic = None;
         let mut core = self.core.into_inner().into_inner();
         while let Some(copy) = steal(&self.copies) {
             unwind::first(&mut panic, unwind::discard(copy));

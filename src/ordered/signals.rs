@@ -1,78 +1,90 @@
-//! What the threads of one stage tell one another: a few words that are read once an item and
-//! written seldom, and the ways to stop.
+//! What the threads of one stage signal to one another: a few words that are read once per item and written
+//! seldom, and the ways to stop.
 //!
 //! | word | written by | read by | meaning |
 //! | --- | --- | --- | --- |
-//! | `cut` | who fails, cancels or drops | workers | items at or past it are not started |
-//! | `waiting_for` | the consumer, before it sleeps | workers | the `seq` it sleeps for |
-//! | `alarm` | the same | workers and pullers, each item | the earliest item whose start is to be preceded by a look at the two |
-//! | `yielded` | the consumer, each item | pullers | how many items have been handed over |
-//! | `wake_at` | a puller without room | the consumer, each item | from which `yielded` on to wake a worker |
-//! | `untimed` | the consumer, before it sleeps | workers of a timed stage, each item | whether its sleep has no limit that holds for what starts now |
+//! | `cut` | a thread that fails, cancels or drops | workers | items at or past it are not started |
+//! | `waiting_for` | the consumer, before it sleeps | workers | the `seq` that it sleeps for |
+//! | `alarm` | the writers of these two | workers and pullers, for each item | below this `seq` neither of the two concerns an item |
+//! | `yielded` | the consumer, for each item | pullers | how many items have been handed over |
+//! | `wake_at` | a puller without room | the consumer, for each item | the `yielded` from which on to wake a worker |
+//! | `untimed` | the consumer, before it sleeps | workers of a timed stage, for each item | whether its sleep has no limit that fits an item that starts now |
 //!
-//! Each store that is followed by a load of the other side's word has a barrier in between, light
-//! on the side that passes each item and heavy on the other (see [`barrier`](crate::runtime::barrier)).
-//! Everything is `Relaxed` otherwise: what these words guard is published by the chunk's own counters
-//! or by the scheduler's lock.
+//! A store that is followed by a load of the other side's word has a barrier in between: light on the side
+//! that passes for each item, heavy on the other (see [`barrier`](crate::runtime::barrier)). Everything else
+//! is `Relaxed`: what these words guard is published by the chunk's own counters, or by the scheduler's lock.
 
-use crate::cancel::{CancelToken, Why};
+use crate::cancel::CancelToken;
 use crate::error::Cancelled;
 use crate::runtime::barrier::{Light, heavy};
 use crate::runtime::biased::OwnerWords;
-use crate::runtime::context::{Inherited, Interrupt, Interrupts};
+use crate::runtime::context::{Interrupt, Interrupts};
 use crate::runtime::lease::Stop;
-use crate::runtime::registry::{Alive, HeldThreads};
+use crate::runtime::life::{Life, Scheduler};
+use crate::runtime::registry::Alive;
 #[cfg(test)]
 use crate::sync::Parker;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, bug, fence};
-use crate::unwind::{self, Payload};
 use crossbeam_utils::CachePadded;
+use std::ops::Deref;
 
-/// The consumer sleeps for no item.
-pub(crate) const NOBODY: u64 = u64::MAX;
-/// The consumer sleeps for whichever item comes first.
-pub(crate) const ANY: u64 = u64::MAX - 1;
-/// It has been woken, and has not come yet.
+/// In `waiting_for`: the consumer does not sleep.
+pub(super) const NOBODY: u64 = u64::MAX;
+/// The consumer sleeps for any item.
+pub(super) const ANY: u64 = u64::MAX - 1;
+/// The consumer has been woken, and has not come yet.
 const CALLED: u64 = u64::MAX - 2;
-/// So many results make a start: until then the consumer is waited on even if it does not sleep.
+/// How many results make a start: until then workers make way for the consumer even if it does not sleep.
 const START: u64 = 16;
-/// Nobody waits for room.
+/// In `wake_at`: no puller waits for room.
 const NEVER: u64 = u64::MAX;
-/// In the place of an item's `seq`: a call of the source, which nobody wants once anything has failed.
+/// Instead of an item's `seq`: a call of the source, which is not wanted any more once anything has failed.
 pub(super) const SOURCE: u64 = u64::MAX - 1;
 
+/// The words that change seldom, together on one cache line: a worker that reads several of them per item
+/// loads one line.
 #[derive(Debug)]
 struct SignalWords {
+    /// The smaller of `cut` and what `waiting_for` asks for; `u64::MAX`: none. One load per item instead of
+    /// two.
     alarm: AtomicU64,
+    /// Only lowered, and `u64::MAX` until then.
     cut: AtomicU64,
+    /// A `seq`, `NOBODY`, `ANY` or `CALLED`.
     waiting_for: AtomicU64,
+    /// A count of yielded items, or `NEVER`.
     wake_at: AtomicU64,
+    /// The consumer takes a nap, from which a puller without room wakes it.
     napping: AtomicBool,
     untimed: AtomicBool,
 }
 
-/// The part of a stage that knows nothing of its types.
-pub(crate) struct Signals {
+/// The part of a stage that does not depend on its types.
+pub(super) struct Signals {
     words: CachePadded<SignalWords>,
+    /// On its own cache line, because the consumer stores it for each item.
     yielded: CachePadded<AtomicU64>,
+    life: Life,
+    /// Nothing more is yielded: all threads leave.
     stopped: AtomicBool,
-    cancelled: Why,
-    draining: Why,
-    drained: AtomicBool,
     consumer: Unparker,
-    workers: Mutex<Vec<Unparker>>,
-    /// The first panic that has no item's place to be raised at.
-    stray: Mutex<Option<Payload>>,
-    /// The stage's own token, and those of running items that asked for one.
-    token: CancelToken,
+    /// The stage yields everything: if what it was started in ends, its items are only warned.
+    runs_all: bool,
+    /// The tokens of running items that have asked for one.
     items: Mutex<Vec<(u64, CancelToken)>>,
-    /// What a thread of this stage waits for while it is in the source.
+    /// What threads of this stage wait for while they are in the source.
     inside: Arc<Interrupts>,
-    /// What it was started in, if it is to hear of the end of that.
-    inherited: Mutex<Option<Inherited>>,
     /// How to call a consumer that runs items itself.
     inline: Mutex<Option<Arc<OwnerWords>>>,
-    alive: Mutex<Option<Alive>>,
+}
+
+impl Deref for Signals {
+    type Target = Life;
+
+    #[inline]
+    fn deref(&self) -> &Life {
+        &self.life
+    }
 }
 
 impl std::fmt::Debug for Signals {
@@ -85,7 +97,7 @@ impl std::fmt::Debug for Signals {
 }
 
 impl Signals {
-    pub(crate) fn new(consumer: Unparker, alive: Alive) -> Self {
+    pub(super) fn new(consumer: Unparker, runs_all: bool, alive: Alive) -> Self {
         Signals {
             words: CachePadded::new(SignalWords {
                 alarm: AtomicU64::new(u64::MAX),
@@ -96,141 +108,85 @@ impl Signals {
                 untimed: AtomicBool::new(false),
             }),
             yielded: CachePadded::new(AtomicU64::new(0)),
+            life: Life::new(Some(alive)),
             stopped: AtomicBool::new(false),
-            cancelled: Why::new(),
-            draining: Why::new(),
-            drained: AtomicBool::new(false),
             consumer,
-            workers: Mutex::new(Vec::new()),
-            stray: Mutex::new(None),
-            token: CancelToken::new(),
+            runs_all,
             items: Mutex::new(Vec::new()),
             inside: Arc::default(),
-            inherited: Mutex::new(None),
             inline: Mutex::new(None),
-            alive: Mutex::new(Some(alive)),
         }
     }
 
-    /// Who has claimed item `next`, or pulled what precedes it, and passed the light barrier: whether
-    /// [`cut`](Self::cut) and [`published`](Self::published) have something to say about it. One
-    /// load for both, as both are about to say something very seldom.
+    /// For a thread that has claimed item `next`, or has pulled what comes before it, and has passed the
+    /// light barrier: whether [`cut`](Self::cut) or [`published`](Self::published) may concern it. One load
+    /// instead of two, because both concern an item very seldom.
     #[inline]
-    pub(crate) fn is_alarmed(&self, next: u64) -> bool {
+    pub(super) fn is_alarmed(&self, next: u64) -> bool {
         self.words.alarm.load(Ordering::Relaxed) <= next
     }
 
     // ---- the end of admission
 
-    /// Items at or past this `seq` are not to be started.
+    /// Items at or past this `seq` must not be started.
     #[inline]
-    pub(crate) fn cut(&self) -> u64 {
+    pub(super) fn cut(&self) -> u64 {
         self.words.cut.load(Ordering::Relaxed)
     }
 
+    /// Lowers `cut`, and with it `alarm`, by which workers learn of it.
     fn lower_cut(&self, seq: u64) {
+        // First `cut`, then `alarm`, with a fence in between. A worker that sees the alarm then finds the
+        // cut; and if a consumer that wakes up has undone the second step, it sees the first one (`awake`).
         self.words.cut.fetch_min(seq, Ordering::Relaxed);
         fence(Ordering::SeqCst); // pairs with the one in `awake`
         self.words.alarm.fetch_min(seq, Ordering::Release);
     }
 
-    /// Whether nothing new is to be pulled.
+    /// Whether nothing more must be pulled.
     #[inline]
-    pub(crate) fn is_cut(&self) -> bool {
+    pub(super) fn is_cut(&self) -> bool {
         self.cut() != u64::MAX
     }
 
-    /// Item `seq` failed: nothing after it counts.
-    pub(crate) fn fail(&self, seq: u64) {
+    /// Item `seq` has failed: nothing after it counts.
+    pub(super) fn fail(&self, seq: u64) {
+        // The cut before the tokens: an item that asks for its token later finds the cut
+        // (`ItemContext::token`).
         self.lower_cut(seq + 1);
+        // Only items after it: those before it are still wanted, and decide which error comes out.
         self.trip_items_past(seq, Cancelled::default());
+        // Nothing that is pulled from now on will be run, so the puller need not wait in there.
         self.inside.interrupt();
     }
 
-    /// Nothing new is started; what runs is finished and yielded.
-    pub(crate) fn cancel(&self, why: Cancelled) {
-        self.say_cancelled(why);
-        self.warn(why);
-        self.inside.interrupt();
-        self.call_consumer();
-        self.consumer.unpark();
-    }
-
-    /// What a cancellation is to the items; nobody is told.
-    pub(crate) fn say_cancelled(&self, why: Cancelled) {
+    /// Marks the stage as cancelled for its items. Wakes no thread.
+    pub(super) fn say_cancelled(&self, why: Cancelled) {
+        // The cut first: a thread that sees the reason relies on the cut being there.
         self.lower_cut(0);
-        self.cancelled.set(why);
+        self.set_cancelled(why);
     }
 
-    /// Trips the token of all that runs and will run, and no more.
-    pub(crate) fn warn(&self, why: Cancelled) {
-        self.stray(self.token.trip(why));
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.get().is_some()
-    }
-
-    /// Consumer: the same; and what has been started before the cancellation is seen to have been.
-    pub(crate) fn is_cut_off(&self) -> bool {
+    /// Consumer: whether the stage is cancelled. Behind the heavy barrier in here, everything that was
+    /// started before the cancellation is seen as started. The slow side of the handshake claim / cut.
+    pub(super) fn is_cut_off(&self) -> bool {
         let cancelled = self.is_cancelled();
+        // The consumer passes the barrier, and not the thread that cancels: the consumer may see the
+        // cancellation before that thread has got to a barrier.
         if cancelled {
             heavy(); // pairs with the light ones in `ExecCursor::publish` and `ChunkExecutor::start`
         }
         cancelled
     }
 
-    /// The source is asked for no more; everything that was pulled is run and yielded. Who is in the source
-    /// hears of it by the token there, and sees it when he comes out, like everybody who comes to pull.
-    pub(crate) fn drain(&self, why: Cancelled) {
-        self.draining.set(why);
-        fence(Ordering::SeqCst); // pairs with the one in `awake`
-        self.words.alarm.fetch_min(0, Ordering::Release);
-        self.trip_items_past(SOURCE - 1, why);
-    }
-
-    #[inline]
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get().is_some()
-    }
-
-    /// That was the reason why the source was asked for no more. Under the scheduler's lock.
-    pub(crate) fn set_drained(&self) {
-        self.drained.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_drained(&self) -> bool {
-        self.drained.load(Ordering::Relaxed)
-    }
-
-    /// Why it ended before its source did.
-    pub(crate) fn why(&self) -> Cancelled {
-        let why = self.cancelled.get().or_else(|| self.draining.get());
-        why.unwrap_or_default()
-    }
-
-    pub(crate) fn inherit(&self, from: Inherited) {
-        *self.inherited.lock() = Some(from);
-    }
-
-    /// It is over, and hears no more of what it was started in.
-    pub(crate) fn disinherit(&self) {
-        let inherited = self.inherited.lock().take();
-        drop(inherited);
-    }
-
-    /// It was cut short, and whoever uses it is not told so by what it yields.
-    pub(crate) fn cut_short(&self) {
-        if let Some(inherited) = &*self.inherited.lock() {
-            inherited.cut_short();
-        }
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
+    /// Whether the threads must leave. Checked after each park.
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
+    /// Trips the tokens of the running items after `seq`.
     fn trip_items_past(&self, seq: u64, why: Cancelled) {
+        // Copied, because hooks of the user's run in `trip`, and must not run under the lock.
         let past: Vec<CancelToken> = {
             let items = self.items.lock();
             let past = items.iter().filter(|(other, _)| *other > seq);
@@ -241,96 +197,113 @@ impl Signals {
         }
     }
 
-    /// Item `seq`, which runs, has asked for a token.
+    /// The running item `seq` has asked for a token.
     pub(super) fn add_token_of_item(&self, seq: u64, token: &CancelToken) {
         self.items.lock().push((seq, token.clone()));
     }
 
+    /// The item of this token is over.
     pub(super) fn forget_token_of_item(&self, token: &CancelToken) {
         self.items.lock().retain(|(_, other)| !other.is(token));
     }
 
-    /// What is to be interrupted with this stage's source.
-    pub(crate) fn inside(&self) -> &Arc<Interrupts> {
+    /// What must be interrupted with this stage's source.
+    pub(super) fn inside(&self) -> &Arc<Interrupts> {
         &self.inside
     }
 
     // ---- publish / sleep
 
-    /// What the consumer sleeps for, for who has seen an [alarm](Self::is_alarmed).
+    /// What the consumer sleeps for. To be asked by a thread that has seen an [alarm](Self::is_alarmed).
     fn waiting_for(&self) -> u64 {
         fence(Ordering::Acquire); // pairs with the release of `alarm` in `sleep_for`
         self.words.waiting_for.load(Ordering::Relaxed)
     }
 
-    /// Worker: item `seq` has been published, and there is an [alarm](Self::is_alarmed). Wakes the
-    /// consumer if it sleeps for this very item.
+    /// Worker: item `seq` has been published, and there is an [alarm](Self::is_alarmed). Wakes the consumer
+    /// if it sleeps for exactly this item, or for any.
     #[cold]
-    pub(crate) fn published(&self, seq: u64) {
+    pub(super) fn published(&self, seq: u64) {
+        // Exactly, and not "at least": a later item does not help an ordered consumer, and an earlier one it
+        // has already.
         let waiting_for = self.waiting_for();
         if waiting_for == seq || waiting_for == ANY {
             self.wake(waiting_for);
         }
     }
 
-    /// Worker of a timed stage: item `seq` has been started, and the light barrier passed. Wakes the
-    /// consumer if it sleeps for that and has set no timer for it.
+    /// Worker of a timed stage: item `seq` has been started, and the light barrier was passed. Wakes the
+    /// consumer if it sleeps for this item and has set no timer for it.
     #[inline]
-    pub(crate) fn started(&self, seq: u64) {
+    pub(super) fn started(&self, seq: u64) {
+        // The alarm for a sleep is `seq + 1`: it is meant for the check after item `seq` is published.
         if self.is_alarmed(seq + 1) {
             self.wake_for_start(seq);
         }
     }
 
+    /// The rare part of `started`.
     #[cold]
     fn wake_for_start(&self, seq: u64) {
         let waiting_for = self.waiting_for();
         let waits = waiting_for == ANY || waiting_for == seq;
+        // Start / arm: a consumer with a timer that is early enough need not be woken for a start.
         if waits && self.words.untimed.load(Ordering::Relaxed) {
             self.wake(waiting_for);
         }
     }
 
-    /// Consumer of a timed stage, before it looks at what runs and then sleeps: whether it has no timer
-    /// for what starts from now on.
-    pub(crate) fn set_untimed(&self, untimed: bool) {
+    /// Consumer of a timed stage: records whether it has no timer for items that start from now on.
+    pub(super) fn set_untimed(&self, untimed: bool) {
         self.words.untimed.store(untimed, Ordering::Relaxed);
     }
 
-    /// Consumer: is going to sleep for this `seq`; must look once more.
-    pub(crate) fn sleep_for(&self, seq: u64) {
+    /// Consumer: announces that it is going to sleep for this `seq`. It must look once more before it does.
+    /// The slow side of publish / sleep, pull / watch and start / arm.
+    pub(super) fn sleep_for(&self, seq: u64) {
+        // `waiting_for` before `alarm`, which is stored with Release: a worker that sees the alarm sees what
+        // the consumer waits for.
         self.words.waiting_for.store(seq, Ordering::Relaxed);
+        // A worker checks with the `seq` of its *next* item, hence the 1.
         let alarm = if seq == ANY { 0 } else { seq + 1 };
         self.words.alarm.fetch_min(alarm, Ordering::Release);
         heavy(); // pairs with the light ones in `ExecCursor::publish` and `WriteCursor::push`
     }
 
-    /// Consumer: is awake.
-    pub(crate) fn awake(&self) {
+    /// Consumer: no longer sleeps.
+    pub(super) fn awake(&self) {
         self.words.waiting_for.store(NOBODY, Ordering::Relaxed);
+        // Back to the value of a stage whose consumer is awake: only the cut alarms.
         self.words.alarm.store(self.cut(), Ordering::Release);
         if bug("cut_is_forgotten_on_waking") {
             return;
         }
-        // Somebody may have lowered both since `cut` was read, and the store has undone half of it.
+        // Another thread may have lowered both words since `cut` was read here, and the store has undone the
+        // half of it.
         fence(Ordering::SeqCst); // pairs with the one in `lower_cut`
+        // So `cut` is read once more behind the fence. Either this load sees what that thread has stored, or
+        // that thread lowers `alarm` after the store above. The same holds for `drain`.
         let alarm = if self.is_draining() { 0 } else { self.cut() };
         self.words.alarm.fetch_min(alarm, Ordering::Release);
     }
 
-    /// Wakes the consumer if it sleeps. The caller has just changed something under the scheduler's lock,
-    /// and the consumer looks at that under the same lock after it has said that it sleeps.
+    /// Wakes the consumer if it sleeps. The caller has just changed something under the scheduler's lock. The
+    /// consumer looks at that under the same lock, after it has announced its sleep.
     #[cold]
-    pub(crate) fn wake_consumer(&self) {
+    pub(super) fn wake_consumer(&self) {
+        // Relaxed, without a barrier: the announcement was made under the lock (`Cursor::announce`). If it
+        // came before the caller's critical section, it is visible here; if it came after, the consumer's
+        // last look sees the change.
         let waiting_for = self.words.waiting_for.load(Ordering::Relaxed);
         if !matches!(waiting_for, NOBODY | CALLED) {
             self.wake(waiting_for);
         }
     }
 
-    /// Wakes the consumer from this very sleep. One of several workers does it; and if it has woken
-    /// by itself meanwhile, it has looked again, and what it says now is not ours to take back.
+    /// Wakes the consumer from exactly this sleep. One of several workers does so. If the consumer has woken
+    /// by itself meanwhile, it has looked again, and what it has stored since must not be overwritten.
     fn wake(&self, from: u64) {
+        // `CALLED` says that it is on its way, so no other worker pays for a second wake-up.
         let word = &self.words.waiting_for;
         if bug("late_waker_overwrites") {
             word.store(CALLED, Ordering::Relaxed);
@@ -342,267 +315,179 @@ impl Signals {
         }
     }
 
-    /// Consumer: takes a bounded nap, from which a worker without room may wake it.
-    pub(crate) fn set_napping(&self, napping: bool) {
+    /// Consumer: takes a limited nap, from which a puller without room may wake it.
+    pub(super) fn set_napping(&self, napping: bool) {
         self.words.napping.store(napping, Ordering::Relaxed);
     }
 
-    // ---- pull / starve
+    // ---- pull / watch
 
-    /// Puller: holds unstarted items from `first` on and is about to enter the source again.
-    /// Whether it had better not: nothing more is wanted, or the consumer sleeps for what it holds.
+    /// Puller: it holds unstarted items from `first` on, and is about to enter the source again. Whether it
+    /// must not: nothing more is wanted, or the consumer sleeps for an item that it holds.
     #[inline]
-    pub(crate) fn is_pull_over(&self, first: u64) -> bool {
+    pub(super) fn is_pull_over(&self, first: u64) -> bool {
         // The light barrier that pairs with the heavy one in `sleep_for` is in `WriteCursor::push`.
+        // `MAX - 1` is above every `seq`, so this asks whether there is an alarm for any item. Three
+        // questions follow only then.
         self.is_alarmed(u64::MAX - 1)
             && (self.is_cut() || self.is_draining() || self.is_starving(first))
     }
 
-    /// Whether the consumer sleeps for an item from `first` on.
+    /// Whether the consumer sleeps for an item at or past `first`.
     #[cold]
-    pub(crate) fn is_starving(&self, first: u64) -> bool {
+    pub(super) fn is_starving(&self, first: u64) -> bool {
         let waiting_for = self.waiting_for();
         !matches!(waiting_for, NOBODY | CALLED) && waiting_for >= first
     }
 
-    /// Whether the consumer has nothing to do but to wait, or is on its way back from that: then a
-    /// worker between two runs offers its core, on which the consumer, or the worker whose item it
-    /// waits for, may have been queued for a whole time slice.
-    pub(crate) fn is_consumer_waiting(&self) -> bool {
+    /// Whether the consumer can only wait, or is on its way back from that. Then a worker that ends a chunk
+    /// offers its core: the consumer, or the worker whose item it waits for, may have been queued on that
+    /// core for a whole time slice.
+    pub(super) fn is_consumer_waiting(&self) -> bool {
         self.words.waiting_for.load(Ordering::Relaxed) != NOBODY || self.yielded() < START
     }
 
-    // ---- yield / wait for room
+    // ---- yield / room
 
-    pub(crate) fn yielded(&self) -> u64 {
+    /// How many items the consumer has taken. May be a little behind, which only makes the room smaller.
+    pub(super) fn yielded(&self) -> u64 {
         self.yielded.load(Ordering::Relaxed)
     }
 
-    /// Consumer: so many items have been taken. Whether a worker is to be woken for room.
+    /// Consumer: this many items have been taken. Returns whether a worker must be woken for room. The fast
+    /// side of yield / room.
     #[inline]
     #[must_use]
-    pub(crate) fn set_yielded(&self, count: u64, light: Light) -> bool {
+    pub(super) fn set_yielded(&self, count: u64, light: Light) -> bool {
         self.yielded.store(count, Ordering::Relaxed);
         light.pass(); // pairs with the heavy one in `wait_for_room`
         self.words.wake_at.load(Ordering::Relaxed) <= count
     }
 
-    /// How far it is after a time in which it has run items itself. Under the scheduler's lock.
-    pub(crate) fn yielded_inline(&self, count: u64) {
+    /// How many items the consumer has taken after a time in which it ran items itself. Called under the
+    /// scheduler's lock.
+    pub(super) fn yielded_inline(&self, count: u64) {
+        // No check of `wake_at`: no worker pulls meanwhile, and one is woken when they do again.
         self.yielded.store(count, Ordering::Relaxed);
     }
 
-    /// The consumer runs items itself, and is to be called like this; or does no longer.
-    pub(crate) fn set_inline(&self, words: Option<Arc<OwnerWords>>) {
+    /// The consumer runs items itself from now on, and can be called by these words; or does so no longer.
+    pub(super) fn set_inline(&self, words: Option<Arc<OwnerWords>>) {
         *self.inline.lock() = words;
     }
 
-    /// Asks a consumer that runs items itself to look up.
-    pub(crate) fn call_consumer(&self) {
+    /// Asks a consumer that runs items itself to stop before its next item.
+    pub(super) fn call_consumer(&self) {
         if let Some(words) = &*self.inline.lock() {
             words.call();
         }
     }
 
     /// Wakes the consumer from any sleep or nap.
-    pub(crate) fn rouse(&self) {
+    pub(super) fn rouse(&self) {
         self.wake_consumer();
         if self.words.napping.load(Ordering::Relaxed) {
             self.consumer.unpark();
         }
     }
 
-    /// Puller: found no room; must look once more.
-    pub(crate) fn wait_for_room(&self, wake_at: u64) {
+    /// Puller: it has found no room, and asks for a wake-up. It must check once more. The slow side of yield
+    /// / room.
+    pub(super) fn wait_for_room(&self, wake_at: u64) {
         self.words.wake_at.store(wake_at, Ordering::Relaxed);
         if !bug("no_barrier_before_room") {
             heavy(); // pairs with the light one in `set_yielded`
         }
+        // A nap has a limit of its own, but would hold up the source until then.
         if self.words.napping.load(Ordering::Relaxed) {
             self.consumer.unpark();
         }
     }
 
     /// Whether a puller waits for room.
-    pub(crate) fn is_room_wanted(&self) -> bool {
+    pub(super) fn is_room_wanted(&self) -> bool {
         self.words.wake_at.load(Ordering::Relaxed) != NEVER
     }
 
-    /// Room is there, or on its way: whoever asked is to be woken or has looked again.
-    pub(crate) fn room_granted(&self) {
+    /// There is room, or there will be: the puller that asked for it is being woken, or has checked again.
+    pub(super) fn room_granted(&self) {
         self.words.wake_at.store(NEVER, Ordering::Relaxed);
     }
+}
 
-    // ---- threads and panics
-
-    /// The stage's own token.
-    pub(crate) fn token(&self) -> &CancelToken {
-        &self.token
+impl Scheduler for Signals {
+    fn life(&self) -> &Life {
+        &self.life
     }
 
-    /// A worker says how to wake it. `stop` after this wakes it, `stop` before is seen by it.
-    pub(crate) fn register(&self, worker: Unparker) {
-        self.workers.lock().push(worker);
+    /// Nothing new is started; what runs is finished and yielded.
+    fn cancel(&self, why: Cancelled) {
+        // The cut and the reason first, so that each thread that is woken below sees them.
+        self.say_cancelled(why);
+        self.trip(why);
+        // The thread in the source may wait in there, for an inner stage, say.
+        self.inside.interrupt();
+        // It runs items without a look at `cut`, so it must be called.
+        self.call_consumer();
+        // It may sleep for an item that will never come. Workers that sleep are woken later, by `stop`.
+        self.consumer.unpark();
     }
 
-    /// The stage has said its last word, though threads may hold something of it.
-    pub(crate) fn over(&self, held: Arc<dyn HeldThreads>) {
-        if let Some(alive) = &*self.alive.lock() {
-            alive.over(held);
+    /// The source is asked for nothing more; everything that was pulled is run and yielded. A thread in the
+    /// source learns of it by the token in there, and checks when it comes out, as does each thread that
+    /// comes to pull.
+    fn drain(&self, why: Cancelled) {
+        self.set_draining(why);
+        // As in `lower_cut`: first the reason, then the alarm, by which a puller between two items notices
+        // it.
+        fence(Ordering::SeqCst); // pairs with the one in `awake`
+        self.words.alarm.fetch_min(0, Ordering::Release);
+        // `SOURCE - 1`: only the tokens of calls of the source, none of an item.
+        self.trip_items_past(SOURCE - 1, why);
+    }
+
+    fn outer_ended(&self, why: Cancelled) {
+        // A stage that cannot report a cancellation runs all its items. They may ask their tokens.
+        if self.runs_all {
+            self.trip(why);
+        } else {
+            self.cancel(why);
         }
-    }
-
-    /// Keeps a panic that has no item's place; the consumer raises the first when the stage ends.
-    pub(crate) fn stray(&self, panic: Option<Payload>) {
-        if panic.is_some() {
-            let lost = unwind::keep(&mut self.stray.lock(), panic);
-            lost.into_iter().for_each(unwind::bury); // not under the lock
-        }
-    }
-
-    pub(crate) fn take_stray(&self) -> Option<Payload> {
-        self.stray.lock().take()
     }
 }
 
 impl Stop for Signals {
     fn stop(&self) {
+        // The flags before any wake-up, as a woken thread checks them next.
         self.lower_cut(0);
         self.stopped.store(true, Ordering::SeqCst);
-        self.warn(Cancelled::default());
+        self.trip(Cancelled::default());
         self.inside.interrupt();
         self.consumer.unpark();
-        for worker in &*self.workers.lock() {
-            worker.unpark();
-        }
+        // Last the workers: all must leave, also those that sleep.
+        self.unpark_threads();
     }
 
     fn joined(&self) {
-        drop(self.alive.lock().take());
+        self.life.joined();
     }
 }
 
-/// Nobody wants what the consumer waits for: it is in the source of another stage, which has ended. The
-/// stage may be lent, so it stays as it is.
+/// What the consumer waits for is no longer wanted: it is inside the source of an outer stage, which has
+/// ended. This stage may be lent, so it stays as it is.
 impl Interrupt for Signals {
     fn interrupt(&self) {
         self.consumer.unpark();
     }
 }
 
-/// Of a stage that has nothing else, with what its consumer would sleep on.
+/// For a stage that has nothing else, with the parker that its consumer would sleep on.
 #[cfg(test)]
-pub(crate) fn lone() -> (Arc<Signals>, Parker) {
+pub(super) fn lone() -> (Arc<Signals>, Parker) {
     let parker = Parker::new();
-    let signals = Signals::new(parker.unparker().clone(), Alive::new("a test"));
+    let signals = Signals::new(parker.unparker().clone(), false, Alive::new("a test"));
     (Arc::new(signals), parker)
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::ordered::item_context::ItemContext;
-    use crate::runtime::context::Current;
-
-    #[test]
-    fn a_puller_stops_for_a_consumer_that_sleeps_for_what_it_holds() {
-        let (signals, _parker) = lone();
-        assert!(!signals.is_starving(0) && !signals.is_pull_over(0));
-        signals.sleep_for(5);
-        assert!(signals.is_starving(5) && signals.is_pull_over(5));
-        assert!(signals.is_starving(4), "it has pulled that one too");
-        assert!(!signals.is_starving(6) && !signals.is_pull_over(6));
-        signals.published(4);
-        assert!(signals.is_starving(5), "it was another item");
-        signals.published(5);
-        assert!(!signals.is_starving(5), "it is on its way");
-        signals.awake();
-        assert!(!signals.is_starving(0) && !signals.is_pull_over(0));
-        signals.sleep_for(ANY);
-        assert!(signals.is_starving(1_000_000) && signals.is_pull_over(1_000_000));
-        signals.published(1);
-        assert!(!signals.is_starving(0));
-        signals.awake();
-        signals.fail(9);
-        assert!(signals.is_pull_over(0), "nothing more is wanted");
-    }
-
-    #[test]
-    fn the_consumer_is_waited_on_at_the_start_and_while_it_sleeps() {
-        let (signals, _parker) = lone();
-        assert!(signals.is_consumer_waiting());
-        assert!(!signals.set_yielded(START - 1, Light::new()));
-        assert!(signals.is_consumer_waiting());
-        assert!(!signals.set_yielded(START, Light::new()));
-        assert!(!signals.is_consumer_waiting());
-        signals.sleep_for(START);
-        assert!(signals.is_consumer_waiting());
-        signals.published(START);
-        assert!(signals.is_consumer_waiting(), "and while it wakes up");
-        signals.awake();
-        assert!(!signals.is_consumer_waiting());
-    }
-
-    #[test]
-    fn who_waits_for_room_is_to_be_woken_from_then_on() {
-        let (signals, _parker) = lone();
-        assert!(!signals.is_room_wanted());
-        signals.wait_for_room(7);
-        assert!(signals.is_room_wanted());
-        assert!(!signals.set_yielded(6, Light::new()));
-        assert!(signals.set_yielded(7, Light::new()) && signals.set_yielded(8, Light::new()));
-        signals.room_granted();
-        assert!(!signals.is_room_wanted() && !signals.set_yielded(9, Light::new()));
-    }
-
-    /// Each of these parks returns, or the test hangs.
-    #[test]
-    fn the_consumer_is_woken_from_sleeps_and_naps() {
-        let (signals, parker) = lone();
-        signals.sleep_for(3);
-        signals.published(3);
-        parker.park();
-        signals.awake();
-        signals.sleep_for(4);
-        signals.wake_consumer();
-        parker.park();
-        signals.awake();
-        signals.sleep_for(4);
-        signals.rouse();
-        parker.park();
-        signals.awake();
-        signals.set_napping(true);
-        signals.rouse();
-        parker.park();
-        signals.wait_for_room(1);
-        parker.park();
-        signals.cancel(Cancelled::default());
-        parker.park();
-        assert!(signals.is_cancelled() && !signals.is_stopped());
-        signals.stop();
-        parker.park();
-        assert!(signals.is_stopped());
-    }
-
-    #[test]
-    fn only_the_tokens_of_items_behind_a_failure_are_tripped() {
-        let (signals, _parker) = lone();
-        let here = ItemContext::new(Arc::clone(&signals));
-        let tokens = [2, 3, 4].map(|seq| {
-            here.set_seq(seq);
-            let token = here.token();
-            here.token.take(); // as if each were another worker's
-            token
-        });
-        signals.fail(3);
-        assert_eq!(
-            tokens.each_ref().map(CancelToken::is_cancelled),
-            [false, false, true]
-        );
-        here.set_seq(4);
-        assert!(here.token().is_cancelled(), "it comes too late");
-        here.item_over();
-        assert_eq!(signals.items.lock().len(), 3);
-        assert!(!signals.token().is_cancelled());
-    }
-}
+mod tests;

@@ -1,7 +1,6 @@
-//! How a stage starts: its options become a scheduler, its source goes to the workers or stays here, and it hears
-//! of its tokens and of what it is started in.
+//! How a stage starts: its options become a scheduler, its source goes to the workers or stays here, and from
+//! then on it reacts to its tokens and to the end of what it is started in.
 
-use crate::cancel::CancelHook;
 use crate::config::Workers;
 use crate::ordered::consumer::Consumer;
 use crate::ordered::cursor::Cursor;
@@ -14,22 +13,19 @@ use crate::ordered::timing::{CloneItem, StageHedge};
 use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::barrier;
-use crate::runtime::context::Link;
-use crate::runtime::lease::Stop;
 use crate::runtime::plan::{Common, ExactPlan, Plan};
-use crate::runtime::pool::Pool;
-use crate::runtime::registry::Alive;
 use crate::runtime::scope::StartPermit;
+use crate::runtime::session::Session;
 use crate::size_hint;
 use crate::sync::{Arc, Parker};
 
-/// What a [`Stage`](crate::Stage) is that runs a closure for each item of one source: what the `par_..` adaptors
-/// make.
+/// The plan of a [`Stage`](crate::Stage) that runs a closure for each item of one source: what the `par_..`
+/// adaptors make.
 pub struct Par<S: Source, J> {
     pub(crate) source: S,
     pub(crate) job: J,
     pub(crate) opts: OrderedOpts,
-    /// Hedged stages: how to clone an item.
+    /// Hedged stages: clones an item.
     pub(crate) clone: Option<CloneItem<S::Item>>,
 }
 
@@ -77,7 +73,7 @@ where
     }
 
     fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Consumer<S, J>>> {
-        begin(self, &common, start_permit)
+        begin(self, common, start_permit)
     }
 }
 
@@ -91,12 +87,13 @@ where
 
 fn begin<S: Source, J: Job<S::Item>>(
     plan: Par<S, J>,
-    common: &Common,
+    common: Common,
     start_permit: StartPermit,
 ) -> Option<Box<Consumer<S, J>>>
 where
     S::Item: Send,
 {
+    // Registers the process for the heavy barrier, before any thread of the stage exists.
     barrier::prepare();
     let Par {
         source,
@@ -104,64 +101,42 @@ where
         opts,
         clone,
     } = plan;
+    // A bound on the items, and what the cost model expects. A source may be wrong about it.
     let hint = size_hint::honest(source.hint());
     let parker = Parker::new();
-    let alive = Alive::new(common.name_or("a stage without a name"));
-    let signals = Arc::new(Signals::new(parker.unparker().clone(), alive));
-    let (cx, link) = (
-        start_permit.cx(),
-        (!common.detached).then(|| start_permit.link()).flatten(),
-    );
-    let may_inline = link.is_none() && inline::is_allowed(&opts, common);
-    let pool = common.pool.clone().unwrap_or_else(Pool::global);
-    let join_guard = start_permit.join_guard(pool, Arc::clone(&signals) as Arc<dyn Stop>)?;
+    // Before `common` is consumed below.
+    let inlines = inline::is_allowed(&opts, &common);
+    let cx = start_permit.cx();
+    // The session comes first. It makes the stage stoppable, and if the scope is over, nothing else has been
+    // started yet.
+    let session = Session::start(start_permit, common, "a stage without a name", |alive| {
+        Signals::new(parker.unparker().clone(), opts.runs_all, alive)
+    })?;
+    let signals = Arc::clone(session.control());
+    // Known only now: a linked stage must notice the end of its frame, and a consumer inside a blocked source
+    // could not.
+    let may_inline = inlines && !signals.is_linked();
+    // The source may itself be a stage, and gets the context in which it may borrow.
     let (far, near) = match source.place(cx) {
         Ok(far) => (Some(far), None),
         Err(near) => (None, Some(near)),
     };
     debug_assert_eq!(near.is_some(), S::LOCAL);
+    // What the scheduler must know of the types, as values: its code does not depend on them.
     let shape = Shape {
         pulls: !S::LOCAL,
         stateful: J::STATEFUL,
         may_inline: may_inline && !J::STATEFUL && !J::CATCHES,
     };
+    // Both or neither: a stage can be hedged only if its items can be cloned.
     let hedge = opts.hedge.clone().zip(clone);
     let hedge = hedge.map(|(policy, clone)| StageHedge::new(policy, clone));
-    let leases = join_guard.leases().clone();
-    let sched = Sched::new(&opts, hint.1, shape, hedge, Arc::clone(&signals), leases);
+    let leases = session.leases().clone();
+    let sched = Sched::new(&opts, hint.1, shape, hedge, signals, leases);
     let shared = Arc::new(OrderedStage::<S, J>::new(sched, job, far));
-    let hooks = listen(&opts, common, link, &signals);
-    let cursor = Cursor::new(parker, join_guard, hooks, opts.eager);
+    let cursor = Cursor::new(parker, session, opts.eager);
     let mut consumer = Box::new(Consumer::new(shared, near, cursor, hint));
+    // Leases the first thread, so it comes when everything that a thread uses is there.
     consumer.join_in(opts.takes_part);
     Some(consumer)
-}
-
-/// Hears of what it is started in, and of its tokens.
-fn listen(
-    opts: &OrderedOpts,
-    common: &Common,
-    link: Option<Link>,
-    signals: &Arc<Signals>,
-) -> Vec<CancelHook> {
-    if let Some(link) = link {
-        let (outer, whole) = (Arc::clone(signals), opts.runs_all);
-        let inherited = link.on_trip(move |why| {
-            if whole {
-                outer.warn(why);
-            } else {
-                outer.cancel(why);
-            }
-        });
-        signals.inherit(inherited);
-    }
-    let cancels = common.tokens.iter().map(|token| {
-        let signals = Arc::clone(signals);
-        token.on_trip(move |why| signals.cancel(why))
-    });
-    let drains = common.drains.iter().map(|token| {
-        let signals = Arc::clone(signals);
-        token.on_trip(move |why| signals.drain(why))
-    });
-    cancels.chain(drains).collect()
 }

@@ -57,7 +57,7 @@ enum Ran {
 
 impl<I, B> Sched<I, B> {
     /// [`execute`](Self::execute) for a timed stage.
-    pub(crate) fn execute_timed<'a>(
+    pub(super) fn execute_timed<'a>(
         &'a self,
         host: &dyn Host<I, B>,
         runner: &mut dyn ItemRunner<I, B>,
@@ -190,7 +190,7 @@ impl<I, B> Sched<I, B> {
     }
 
     /// What was split off a chunk whose owner is stuck goes to whoever has time.
-    pub(crate) fn pass_on(&self, core: &mut Core<I, B>, rest: Option<ChunkExecutor<I, B>>) -> Wake {
+    pub(super) fn pass_on(&self, core: &mut Core<I, B>, rest: Option<ChunkExecutor<I, B>>) -> Wake {
         match rest {
             Some(rest) => {
                 self.waiting.push(rest);
@@ -233,7 +233,7 @@ impl<I, B> Sched<I, B> {
 
     /// Consumer: gives up what it waits for and is overdue, has run again what is slow, and sets when to look
     /// again. Whether anything was given up.
-    pub(crate) fn look_at_clocks<'a>(
+    pub(super) fn look_at_clocks<'a>(
         &self,
         host: &dyn Host<I, B>,
         runs: impl Iterator<Item = &'a ChunkReader<I, B>>,

@@ -2,55 +2,56 @@
 
 use crate::ordered::core::{CONSUMER, Core, Inline, Progress};
 use crate::ordered::item_context::ItemContext;
+use crate::ordered::permits::Permit;
 use crate::sync::{Instant, Parker};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// The naps of whoever watches: from this, doubled up to that.
-pub(crate) const NAP: Duration = Duration::from_micros(50);
-pub(crate) const LONGEST_NAP: Duration = Duration::from_millis(1);
+pub(super) const NAP: Duration = Duration::from_micros(50);
+pub(super) const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// An owner or a puller that has not moved for so long is stuck, or was preempted.
-pub(crate) const STUCK: Duration = Duration::from_micros(40);
+pub(super) const STUCK: Duration = Duration::from_micros(40);
 
 /// One thread of a stage.
-pub(crate) struct Worker {
-    pub(crate) thread: usize,
-    pub(crate) parker: Parker,
-    pub(crate) permit: bool,
-    pub(crate) here: Rc<ItemContext>,
-    pub(crate) nap: Duration,
+pub(super) struct Worker {
+    pub(super) thread: usize,
+    pub(super) parker: Parker,
+    pub(super) permit: Option<Permit>,
+    pub(super) here: Rc<ItemContext>,
+    pub(super) nap: Duration,
     /// How many items it may pull at once.
-    pub(crate) most: usize,
+    pub(super) most: usize,
     /// Why the source gave nothing, for the last look before sleep.
-    pub(crate) refused: PullRefusal,
+    pub(super) refused: PullRefusal,
     /// The time that an item of the last pull took in the source, in nanoseconds.
-    pub(crate) pull: Option<f32>,
+    pub(super) pull: Option<f32>,
     /// What was seen of the open chunk, of another's run, of all runs, and of the neighbour, and when.
-    pub(crate) open: Option<Progress>,
-    pub(crate) rich: Option<Progress>,
-    pub(crate) all: Option<Progress>,
-    pub(crate) neighbour: Option<Progress>,
-    pub(crate) next_neighbour: usize,
+    pub(super) open: Option<Progress>,
+    pub(super) rich: Option<Progress>,
+    pub(super) all: Option<Progress>,
+    pub(super) neighbour: Option<Progress>,
+    pub(super) next_neighbour: usize,
     /// Since when somebody has been in the source while there was something to run.
-    pub(crate) busy_since: Option<Instant>,
-    pub(crate) batches: u64,
+    pub(super) busy_since: Option<Instant>,
+    pub(super) batches: u64,
     /// What was last seen of a consumer that runs items itself.
-    pub(crate) seen: Option<WatchPoint>,
+    pub(super) seen: Option<WatchPoint>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PullRefusal {
+pub(super) enum PullRefusal {
     No,
     Busy,
     Room { wake_at: u64 },
 }
 
 impl Worker {
-    pub(crate) fn new(thread: usize, here: Rc<ItemContext>) -> Self {
+    pub(super) fn new(thread: usize, here: Rc<ItemContext>) -> Self {
         Worker {
             thread,
             parker: Parker::new(),
-            permit: false,
+            permit: None,
             here,
             nap: NAP,
             // Who is alone has nobody to run the rest while it is in the source.
@@ -68,22 +69,18 @@ impl Worker {
         }
     }
 
-    /// Comes out of the source: if a spare thread has borrowed this one's permit, it has none now,
-    /// but for one that somebody has given back since.
-    pub(crate) fn repay<I, B>(&mut self, core: &mut Core<I, B>) {
-        if std::mem::take(&mut core.lent) {
-            self.permit = core.permits > 0;
-            core.permits -= usize::from(self.permit);
-        }
+    /// Comes out of the source.
+    pub(super) fn repay<I, B>(&mut self, core: &mut Core<I, B>) {
+        core.permits.repay(&mut self.permit);
     }
 
     /// Gives the permit back.
-    pub(crate) fn release<I, B>(&mut self, core: &mut Core<I, B>) {
-        core.permits += usize::from(std::mem::take(&mut self.permit));
+    pub(super) fn release<I, B>(&mut self, core: &mut Core<I, B>) {
+        core.permits.give_back(self.permit.take());
     }
 
     /// Neither works nor watches any more.
-    pub(crate) fn leave<I, B>(&mut self, core: &mut Core<I, B>) {
+    pub(super) fn leave<I, B>(&mut self, core: &mut Core<I, B>) {
         self.release(core);
         core.resign(self.thread); // nothing is left to look after
     }
@@ -91,8 +88,8 @@ impl Worker {
 
 /// What a watcher saw of a consumer that runs items itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WatchPoint {
-    pub(crate) state: Inline,
-    pub(crate) count: u64,
-    pub(crate) at: Instant,
+pub(super) struct WatchPoint {
+    pub(super) state: Inline,
+    pub(super) count: u64,
+    pub(super) at: Instant,
 }

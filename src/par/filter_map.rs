@@ -1,4 +1,4 @@
-//! `par_filter_map`: one output an item, or none.
+//! `par_filter_map`: at most one output per item.
 
 use crate::par::job::{Job, sealed::Sealed};
 

@@ -1,4 +1,4 @@
-//! `par_flat_map`: many outputs an item, collected by the worker.
+//! `par_flat_map`: many outputs per item, collected by the worker.
 
 use crate::par::job::{Job, sealed::Sealed};
 
@@ -32,13 +32,13 @@ where
     }
 
     fn outputs((_, most): (usize, Option<usize>)) -> (usize, Option<usize>) {
-        // No item, no output; but an item may give any number of them.
+        // No item gives no output; one item may give any number of them.
         (0, most.filter(|most| *most == 0))
     }
 }
 
 fn collect<I: Iterator>(outputs: I) -> Vec<I::Item> {
-    // A hint of more than any memory holds is a lie, which `Vec` would believe.
+    // `Vec` would trust a hint of more than fits into memory, which must be wrong.
     let most = isize::MAX as usize / size_of::<I::Item>().max(1);
     if outputs.size_hint().0 > most {
         outputs.fold(Vec::new(), |mut all, output| {

@@ -1,4 +1,4 @@
-//! `par_map_ordered_init`: a state for each worker.
+//! `par_map_ordered_init`: a state per worker.
 
 use crate::par::job::{Job, One, OneToOne, sealed::Sealed};
 

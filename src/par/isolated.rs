@@ -1,4 +1,4 @@
-//! `.isolate()`: a panic is a value at its item's place.
+//! `.isolate()`: a panic becomes a value at its item's position.
 
 use crate::error::ItemError;
 use crate::par::job::{Job, OneToOne, sealed::Sealed};
@@ -45,7 +45,7 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
     }
 }
 
-/// What an item gave: its outputs, or why there are none.
+/// The result of an item: its outputs, or why there are none.
 #[derive(Debug)]
 pub enum IsolatedBatch<B> {
     /// Its outputs.
@@ -57,7 +57,7 @@ pub enum IsolatedBatch<B> {
 /// The outputs of an [`IsolatedBatch`].
 #[derive(Debug)]
 pub enum IsolatedOutputs<B> {
-    /// Those of the item.
+    /// The outputs of the item.
     Good(B),
     /// Its failure, once.
     Bad(Option<ItemError>),

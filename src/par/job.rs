@@ -1,4 +1,4 @@
-//! What a worker does with an item: the only thing in which the adaptors differ.
+//! What a worker does with an item: the only difference between the adaptors.
 
 use crate::error::ItemError;
 
@@ -8,22 +8,22 @@ use crate::error::ItemError;
     note = "the closure of a stage must be `Send + Sync` and take the items of its source"
 )]
 pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
-    /// What the stage yields.
+    /// The type that the stage yields.
     type Output: Send;
 
-    /// What one item gives: none, one or many outputs.
+    /// The outputs of one item: none, one or many.
     #[doc(hidden)]
     type Batch: IntoIterator<Item = Self::Output, IntoIter: Send> + Send;
 
-    /// What a worker keeps from item to item. It may be `!Send`: it stays on its thread.
+    /// The state that a worker keeps between items. It may be `!Send`: it stays on its thread.
     #[doc(hidden)]
     type State;
 
-    /// Whether `State` is the user's, so that there must be one a worker and no more.
+    /// Whether `State` is the user's, so that there must be exactly one per worker.
     #[doc(hidden)]
     const STATEFUL: bool = false;
 
-    /// Whether a closure's panic is a value.
+    /// Whether a closure's panic becomes a value.
     #[doc(hidden)]
     const CATCHES: bool = false;
 
@@ -31,27 +31,27 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
     #[doc(hidden)]
     fn state(&self) -> Self::State;
 
-    /// Runs one item. `true`: nothing after this item counts.
+    /// Runs one item. The flag is `true` if nothing after this item counts.
     #[doc(hidden)]
     fn run(&self, state: &mut Self::State, item: I) -> (Self::Batch, bool);
 
-    /// What stands at the place of an item whose closure panicked; `Err`: the panic itself.
+    /// The batch in place of an item whose closure panicked; `Err` raises the panic itself.
     #[doc(hidden)]
     fn failed(&self, why: ItemError) -> Result<Self::Batch, ItemError> {
         Err(why)
     }
 
-    /// How many outputs the rest of the input can give, by how many items are left.
+    /// How many outputs the remaining `items` can give.
     #[doc(hidden)]
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {
         (0, items.1)
     }
 }
 
-/// A job that gives exactly one output an item, so that a stage knows its length.
+/// A job that gives exactly one output per item, so that a stage knows its length.
 pub trait OneToOne: sealed::Sealed {}
 
-/// The batch of such a job: one output, without a tag.
+/// The batch of a one-to-one job: one output, without a tag.
 #[derive(Debug)]
 pub struct One<O>(pub(crate) O);
 
@@ -66,7 +66,7 @@ impl<O> IntoIterator for One<O> {
 }
 
 pub(crate) mod sealed {
-    /// Keeps `Job` and `OneToOne` ours.
+    /// Seals `Job` and `OneToOne`.
     #[allow(unnameable_types)]
     pub trait Sealed {}
 }

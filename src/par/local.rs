@@ -5,12 +5,12 @@ use crate::runtime::scope::ScopeContext;
 
 /// A source that only the consumer's thread pulls; made by [`local`](crate::Fanfold::local).
 ///
-/// It is not an `Iterator` itself: `std`'s adaptors go before `.local()`, a stage after it.
+/// It is not an `Iterator`: the adaptors of `std` go before `.local()`, a stage after it.
 #[derive(Clone, Debug)]
 #[must_use = "a source is lazy: put a stage behind it"]
 pub struct Local<S> {
     inner: S,
-    /// If the source is a stage: how it learns in what context it starts.
+    /// If the source is a stage, tells it the context in which it starts.
     enter: Option<fn(&mut S, ScopeContext)>,
 }
 

@@ -1,4 +1,4 @@
-//! `par_map_ordered` and `par_map_unordered`: one output an item.
+//! `par_map_ordered` and `par_map_unordered`: one output per item.
 
 use crate::par::job::{Job, One, OneToOne, sealed::Sealed};
 

@@ -1,9 +1,9 @@
-//! A job as one thread runs it.
+//! Runs a job on one thread.
 
 use crate::par::job::Job;
 use crate::unwind::{self, Payload, catch};
 
-/// A job, and one thread's state of it, which is made when it runs its first item.
+/// A job and its state on one thread, which is made at the first item.
 pub(crate) struct JobRunner<'a, J, T> {
     pub(crate) job: &'a J,
     pub(crate) state: Option<T>,
@@ -14,7 +14,7 @@ impl<'a, J, T> JobRunner<'a, J, T> {
         JobRunner { job, state: None }
     }
 
-    /// Runs one item. `true`: nothing after this item counts.
+    /// Runs one item. The flag is `true` if nothing after this item counts.
     pub(crate) fn run_one<I>(&mut self, item: I) -> Result<(J::Batch, bool), Payload>
     where
         J: Job<I, State = T>,
@@ -23,7 +23,7 @@ impl<'a, J, T> JobRunner<'a, J, T> {
         catch(|| job.run(state.get_or_insert_with(|| job.state()), item))
     }
 
-    /// Drops the state; it may panic.
+    /// Drops the state and returns the panic, if that panics.
     pub(crate) fn drop_state(&mut self) -> Option<Payload> {
         unwind::discard(self.state.take())
     }

@@ -1,4 +1,4 @@
-//! What a stage pulls from, and who pulls it.
+//! The sources of stages, and which thread pulls them.
 
 use crate::runtime::scope::ScopeContext;
 
@@ -11,7 +11,7 @@ use crate::runtime::scope::ScopeContext;
     note = "or put `.local()` before this call: then the consumer's own thread pulls the source"
 )]
 pub trait Source: Sized {
-    /// What it yields.
+    /// The type of the items.
     type Item;
 
     /// The iterator that workers pull.
@@ -22,12 +22,12 @@ pub trait Source: Sized {
     #[doc(hidden)]
     type Near: Iterator<Item = Self::Item>;
 
-    /// Whether the consumer pulls it: so that a stage is not built with what only the other kind needs.
+    /// Whether the consumer pulls it, so that a stage omits what only the other kind needs.
     #[doc(hidden)]
     const LOCAL: bool = false;
 
-    /// Becomes one or the other, within what `cx` names. `ScopeContext` cannot be made outside the crate,
-    /// so neither can this be called there.
+    /// Becomes one of the two iterators, in the context `cx`. As `ScopeContext` cannot be made outside
+    /// the crate, this cannot be called there.
     #[doc(hidden)]
     fn place(self, cx: ScopeContext) -> Result<Self::Far, Self::Near>;
 
@@ -36,8 +36,8 @@ pub trait Source: Sized {
     fn hint(&self) -> (usize, Option<usize>);
 }
 
-/// The iterator that is not there: a source is pulled by workers or by the consumer.
-#[allow(unreachable_pub)] // it stands in the signature of a public trait
+/// The iterator of the kind that a source is not: workers pull it, or the consumer does.
+#[allow(unreachable_pub)] // part of the signature of a public trait
 pub type Nothing<T> = std::iter::Map<std::iter::Empty<()>, fn(()) -> T>;
 
 #[diagnostic::do_not_recommend]

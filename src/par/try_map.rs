@@ -36,7 +36,7 @@ where
     }
 
     fn outputs((least, most): (usize, Option<usize>)) -> (usize, Option<usize>) {
-        // Whatever is left, the first of it gives an output.
+        // If any items are left, the first one gives an output.
         (least.min(1), most)
     }
 }

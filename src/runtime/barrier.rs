@@ -1,19 +1,20 @@
-//! The asymmetric barrier: free for who passes often, dear for who passes seldom.
+//! The asymmetric barrier: free for the side that passes it often, expensive for the side that passes it
+//! seldom.
 //!
-//! Each hand-shake of the engine (see `README.md` beside this file) is Dekker's: one side stores A
-//! and then loads B, the other stores B and then loads A, and at least one of them must see the
-//! other's store. Between its store and its load each side needs a full barrier. The side that
-//! passes once an item cannot pay one (6 to 10 ns), so it only keeps the *compiler* from reordering
-//! ([`Light`]), and the side that is about to sleep or to steal makes the kernel run a full barrier
-//! on every core that runs a thread of this process ([`heavy`]). Whatever the fast side was doing at
-//! that moment, its store is either before that barrier, and then visible to the slow side's load,
-//! or after it, and then its own load is too and sees the slow side's store.
+//! Nearly every handshake of the ordered scheduler (see `ordered/README.md`) is Dekker's: one side stores A
+//! and then loads B, the other side stores B and then loads A, and at least one of them must see the other's
+//! store. Each side needs a full barrier between its store and its load. The side that passes once per item
+//! cannot pay for one (6 to 10 ns). So it only keeps the *compiler* from reordering ([`Light`]), and the side
+//! that is about to sleep or to steal makes the kernel run a full barrier on every core that runs a thread of
+//! this process ([`heavy`]). Whatever the fast side was doing at that moment, its store comes either before
+//! that barrier, and then the slow side's load sees it; or after it, and then its own load comes after it
+//! too, and sees the slow side's store.
 //!
 //! On Linux the heavy barrier is `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, on Windows
-//! `FlushProcessWriteBuffers`. Where neither exists, or registration fails, and under loom or
-//! `--cfg fanfold_fence` (for `ThreadSanitizer`, which knows no fences of the kernel), both sides are
-//! `fence(SeqCst)`. A fence on the fast side and a kernel barrier on the slow one are correct
-//! together too, so the switch from one form to the other needs no hand-shake of its own.
+//! `FlushProcessWriteBuffers`. Where neither exists, or registration fails, and under loom or `--cfg
+//! fanfold_fence` (for `ThreadSanitizer`, which does not know the kernel's fences), both sides use
+//! `fence(SeqCst)`. A fence on the fast side and a kernel barrier on the slow side are correct together too,
+//! so the switch from one form to the other needs no handshake of its own.
 #![allow(unsafe_code)]
 
 use crate::sync::{Ordering, bug, compiler_fence, fence};
@@ -41,7 +42,7 @@ mod kernel {
     static FORM: AtomicU8 = AtomicU8::new(UNKNOWN);
 
     fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: the call takes three integers and touches no memory of ours.
+        // SAFETY: the call takes three integers and touches no memory of this process.
         let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
         answer == 0
     }
@@ -52,6 +53,7 @@ mod kernel {
     }
 
     pub(super) fn prepare() {
+        // Several threads may register at the same time, which is harmless: each gets the same answer.
         if FORM.load(Ordering::Relaxed) == UNKNOWN {
             let form = if membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) {
                 ASYMMETRIC
@@ -63,7 +65,8 @@ mod kernel {
     }
 
     pub(super) fn barrier() {
-        // Registered once a process; a failure now would be a bug of ours and unsound to ignore.
+        // The process is registered. A failure now would be a bug in this crate, and it would be unsound to
+        // ignore it.
         let done = membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
         assert!(done, "membarrier failed after it had been registered");
     }
@@ -71,8 +74,8 @@ mod kernel {
 
 #[cfg(all(windows, not(any(loom, fanfold_fence))))]
 mod kernel {
-    // By hand: for one function without arguments and without a result, `windows-sys` and `windows-link` would stand
-    // in the lock file of each program that uses this crate, on every system.
+    // Declared by hand. For one function without arguments and without a result, `windows-sys` and
+    // `windows-link` would appear in the lock file of each program that uses this crate, on every system.
     //
     // SAFETY: the signature is that of processthreadsapi.h, and the call has no precondition.
     #[link(name = "kernel32", kind = "raw-dylib")]
@@ -91,13 +94,13 @@ mod kernel {
     }
 }
 
-/// Registers the process with the kernel; to be called before a stage starts.
+/// Registers the process with the kernel. Must be called before a stage starts.
 pub(crate) fn prepare() {
     kernel::prepare();
 }
 
-/// The barrier of the side that passes often. A value, so that a loop has it in a register: to ask
-/// for the process's form each time would cost as much as all else that the loop does for an item.
+/// The barrier of the side that passes often. A value, so that a loop keeps it in a register: asking for the
+/// process's form each time would cost as much as everything else that the loop does per item.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Light {
     symmetric: bool,
@@ -110,7 +113,7 @@ impl Light {
         }
     }
 
-    /// The same where it costs nothing.
+    /// The same barrier, if it costs nothing on this machine.
     pub(crate) fn free(self) -> Option<Free> {
         (cfg!(loom) || !self.symmetric).then_some(Free(()))
     }
@@ -148,7 +151,7 @@ impl Free {
 
 /// The barrier of the side that is about to sleep or to steal.
 pub(crate) fn heavy() {
-    // Planted: the models must catch it.
+    // A planted bug, which the models must catch.
     if bug("no_heavy_barrier") {
         return;
     }

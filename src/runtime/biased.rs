@@ -1,27 +1,29 @@
-//! A value that its borrower visits without a lock and without a read-modify-write, and that can be
-//! taken back from it at any time: the fifth hand-shake.
+//! A value that its borrower visits without a lock and without a read-modify-write operation, and that can be
+//! taken back from it at any time: the handshake inline / take over of `ordered/README.md`.
 //!
-//! A stage whose items cost a few nanoseconds lends its source to the consumer, which pulls item by
-//! item. Even a lock that nobody else wants costs more than such an item; so the borrower only says
-//! where it is, and whoever takes the value back asks the whole process for a barrier instead.
+//! A stage whose items cost a few nanoseconds lends its source to the consumer, which pulls item by item.
+//! Even an uncontended lock costs more than such an item. So the borrower only records where it is, and the
+//! thread that takes the value back asks the kernel for a barrier in the whole process instead.
 //!
 //! | side | steps |
 //! | --- | --- |
-//! | borrower, each visit ([`Visits::visit`]) | count `entered`, free barrier, load `called`; if it is set, take that back; else use the value and count `left` |
+//! | borrower, each visit ([`Visits::visit`]) | store `entered`, free barrier, load `called`; if it is set, take the first store back; otherwise use the value and store `left` |
 //! | lender ([`Revoker::revoke`]) | store `called`, heavy barrier, load `entered` and `left` |
 //!
-//! Whoever revokes and finds the borrower outside has the value from then on: a borrower that comes
-//! later sees `called` and stays out. If it is inside (or just about to find that it must not be), the
-//! revoker stands, and is to be revoked again later; the borrower gets no further than to its next visit.
-//! Whoever does not want to try again sleeps: as the borrower looks at `called` also when it comes out, behind
-//! the same barrier ([`Visits::is_called`]), a call that found it inside is heard there, at the latest.
-//! `called` is taken back only by who holds the [`Revoker`], so never after a revocation.
+//! If the lender finds the borrower outside, the lender has the value from then on: a borrower that comes
+//! later sees `called` and stays out. If the borrower is inside (or about to find that it may not enter), the
+//! lender keeps its [`Revoker`] and must try again later. The borrower gets no further than to its next
+//! visit.
 //!
-//! What the borrower says are three counts of visits: those that it has begun, those from which it came out,
-//! and those with whose value it is done. Which of them differ says where it is, and others can see whether
-//! it moves; and to say it takes no more than three stores of one number that the loop counts anyway.
-//! A borrower may move from thread to thread between two visits; whatever
-//! moves it orders them.
+//! A lender that does not want to try again may sleep. The borrower also checks `called` when it comes out,
+//! behind the same barrier ([`Visits::is_called`]), so it sees a call that found it inside at that point at
+//! the latest. Only the holder of the [`Revoker`] clears `called`, so it is never cleared after a successful
+//! revocation.
+//!
+//! The borrower records three counts of visits: those it has begun, those it has come out of, and those whose
+//! value it is done with. Which of them differ says where the borrower is, and other threads can see whether
+//! it moves. Recording this takes no more than three stores of one number that the loop counts anyway. A
+//! borrower may move from thread to thread between two visits; whatever moves it orders the visits.
 #![allow(unsafe_code)]
 
 use crate::runtime::barrier::{Free, heavy};
@@ -31,42 +33,46 @@ use std::mem::MaybeUninit;
 /// Where a borrower is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OwnerPlace {
-    /// Neither here nor there: yielding, or not even called.
+    /// Neither inside nor running: with its user, or not called at all.
     Away,
     /// With the value.
     Inside,
-    /// It runs what it has got.
+    /// Running what it took out of the value.
     Running,
 }
 
-/// What the two sides tell one another.
+/// What the two sides share.
 #[derive(Debug)]
 pub(crate) struct OwnerWords {
-    /// How many visits the borrower has begun, has ended, and is done with.
+    /// How many visits the borrower has begun, has come out of, and is done with.
     entered: AtomicU64,
     left: AtomicU64,
     done: AtomicU64,
+    /// The lender wants the borrower to stop before its next visit.
     called: AtomicBool,
-    /// On its thread: whose consumer that is besides.
+    /// The number of the stage whose consumer the borrower's thread also is (`context.rs`).
     outer: AtomicU64,
 }
 
 impl OwnerWords {
-    /// Asks the borrower to look up before its next visit, and after the one that it is in.
+    /// Asks the borrower to stop before its next visit, or after the one it is in.
     pub(crate) fn call(&self) {
+        // The caller has stored its reason before this. With the two fences, either the borrower that clears
+        // `called` sees the reason afterwards, or this store comes after the clearing and the call stands.
         fence(Ordering::SeqCst); // pairs with the one in `Revoker::go_on`
         self.called.store(true, Ordering::Relaxed);
     }
 
-    /// Borrower: stays out. Not computed from the count that it is at, which then is one register in its loop.
+    /// Borrower: stays outside. The count is loaded again instead of computed from the current one, so that
+    /// the loop needs only one register for it.
     #[inline(always)]
-    #[allow(clippy::inline_always)] // to call it would cost registers as well
+    #[allow(clippy::inline_always)] // a call would cost registers as well
     fn not_entered(&self) {
         let left = self.left.load(Ordering::Relaxed);
         self.entered.store(left, Ordering::Release);
     }
 
-    /// Borrower: with the values of how many visits it is done.
+    /// Borrower: the number of visits that it is done with.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
@@ -80,11 +86,12 @@ impl OwnerWords {
         self.outer.load(Ordering::Relaxed)
     }
 
-    /// How far the borrower is, and where. While it moves that may be where it has just been; once it has
-    /// been called, and cannot get inside any more, it is inside as long as this says so, or knocks in vain.
+    /// How far the borrower is, and where. While it moves, this may be where it has just been. Once it has
+    /// been called and cannot enter any more, `Inside` means that it is inside, or has just found that it
+    /// must stay out.
     pub(crate) fn seen(&self) -> (u64, OwnerPlace) {
-        // In the order opposite to the stores, with the releases of which these pair. So who is seen to
-        // have entered is not seen to be running something older.
+        // In the order opposite to the borrower's stores; the loads pair with their releases. So a borrower
+        // that is seen as having entered a visit is not seen as running the result of an older one.
         let done = self.done.load(Ordering::Acquire);
         let left = self.left.load(Ordering::Acquire);
         let entered = self.entered.load(Ordering::Acquire);
@@ -99,19 +106,21 @@ impl OwnerWords {
     }
 }
 
+/// A value on loan, and the words of the two sides.
 #[derive(Debug)]
 struct Lent<F> {
     words: Arc<OwnerWords>,
     value: UnsafeCell<MaybeUninit<F>>,
 }
 
-// SAFETY: the value is touched by who has revoked the revoker, or by the borrower within a visit that has
-// not been revoked: one at a time, by the protocol above. It moves between threads, nothing is shared.
+// SAFETY: the value is touched by the lender once it has revoked, or by the borrower within a visit that has
+// not been revoked: by one thread at a time, by the protocol above. It moves between threads and is never
+// shared.
 unsafe impl<F: Send> Sync for Lent<F> {}
-// SAFETY: it owns the value, which is `Send`, and nothing else that is not.
+// SAFETY: it owns the value, which is `Send`, and nothing else that is not `Send`.
 unsafe impl<F: Send> Send for Lent<F> {}
 
-/// The lender's side. A value whose revoker is dropped is leaked.
+/// The lender's side. If it is dropped without a revocation, the value is leaked.
 #[derive(Debug)]
 pub(crate) struct Revoker<F> {
     lent: Arc<Lent<F>>,
@@ -124,7 +133,7 @@ pub(crate) struct Owner<F> {
     free: Free,
 }
 
-/// Lends a value to somebody who has been inside `count` times before.
+/// Lends a value to a borrower that has made `count` visits before.
 pub(crate) fn lend<F>(value: F, count: u64, free: Free) -> (Revoker<F>, Owner<F>) {
     let words = Arc::new(OwnerWords {
         entered: AtomicU64::new(count),
@@ -133,6 +142,7 @@ pub(crate) fn lend<F>(value: F, count: u64, free: Free) -> (Revoker<F>, Owner<F>
         called: AtomicBool::new(false),
         outer: AtomicU64::new(0),
     });
+    // In a `MaybeUninit`, because neither side drops it: the value is moved out once, or leaked.
     let lent = Arc::new(Lent {
         words,
         value: UnsafeCell::new(MaybeUninit::new(value)),
@@ -148,50 +158,54 @@ impl<F> Revoker<F> {
         &self.lent.words
     }
 
-    /// The borrower may go on. Whoever calls it stores something before that, and the borrower looks
-    /// at that after this.
+    /// Lets the borrower continue. The caller must check afterwards whether there is still a reason for a
+    /// call: a thread that has stored its reason before its call is seen here, or its call is seen by the
+    /// borrower.
     pub(crate) fn go_on(&mut self) {
         self.lent.words.called.store(false, Ordering::Relaxed);
-        // A planted bug, which the models must catch: a call between the two is lost.
+        // A planted bug, which the models must catch: a call between the two steps is lost.
         if bug("no_fence_in_go_on") {
             return;
         }
         fence(Ordering::SeqCst); // pairs with the one in `OwnerWords::call`
     }
 
-    /// Takes the value back. `Err`: the borrower is with it just now; it has been called.
+    /// Takes the value back. `Err`: the borrower is inside just now. It has been called.
     pub(crate) fn revoke(self) -> Result<F, Self> {
         self.lent.words.call();
         heavy(); // pairs with the light one in `visit`
+        // Every store that the borrower made before the barrier is visible now, and every load that it makes
+        // after the barrier sees `called`.
         if self.lent.words.seen().1 == OwnerPlace::Inside {
             return Err(self);
         }
         Ok(self.lent.value.with_mut(|value| {
-            // SAFETY: the borrower is outside, and behind the barrier it sees `called` before it
-            // touches the value; nobody takes that back, as the revoker is consumed. So the value, which
-            // is whole whenever the borrower is outside, is moved out once.
+            // SAFETY: the borrower is outside, and behind the barrier it sees `called` before it touches the
+            // value. Nothing clears `called`, because the revoker is consumed. The value is whole whenever
+            // the borrower is outside, so it is moved out whole, and once.
             unsafe { value.cast::<F>().read() }
         }))
     }
 }
 
-/// A larger value is used where it lies.
+/// A larger value is used in place.
 const SMALL: usize = 64;
 
-/// A borrower in a loop of visits: what does not change is in registers, and so is a small value. Only
-/// between two visits is it at home, as a copy of its bytes, and the one in the registers is dead until
-/// the next visit has begun.
+/// A borrower in a loop of visits. What does not change is in registers, and so is a small value. Its home
+/// then gets a copy of its bytes after each visit, and the bytes in the registers are dead until the next
+/// visit has begun.
 #[derive(Debug)]
 pub(crate) struct Visits<'a, F> {
     words: &'a OwnerWords,
     home: &'a UnsafeCell<MaybeUninit<F>>,
-    /// If it is small and there has been a visit.
+    /// The value, if it is small and there has been a visit.
     copy: MaybeUninit<F>,
     copied: bool,
     free: Free,
 }
 
-/// Is inside. Its drop, which may be an unwinding, brings the value home and says so.
+/// The borrower is inside. The drop, which may be an unwind, brings the value home and records that the
+/// borrower is outside.
 struct InsideGuard<'a, 'b, F> {
     visits: &'b mut Visits<'a, F>,
     visit: u64,
@@ -201,6 +215,7 @@ impl<F> Drop for InsideGuard<'_, '_, F> {
     #[inline(always)]
     #[allow(clippy::inline_always)] // some stores
     fn drop(&mut self) {
+        // First the value, then the count: a lender that sees the count finds the whole value at home.
         if size_of::<F>() <= SMALL {
             let copy = &raw const self.visits.copy;
             self.visits.home.with_mut(|home| {
@@ -208,17 +223,20 @@ impl<F> Drop for InsideGuard<'_, '_, F> {
                 unsafe { copy.copy_to_nonoverlapping(home, 1) }
             });
         }
-        // Release, for who revokes and loads it with Acquire.
+        // Release, for a lender that loads it with Acquire.
         let left = &self.visits.words.left;
         left.store(self.visit, Ordering::Release);
     }
 }
 
 impl<F> Visits<'_, F> {
-    /// The `visit`th visit, of which the first is 1; afterwards it runs. `None`: it has been called.
+    /// Makes visit number `visit`, the first of which is 1. Afterwards the borrower counts as running.
+    /// `None`: it has been called, and has not entered.
     #[inline(always)]
     #[allow(clippy::inline_always)] // into a loop of a few nanoseconds
     pub(crate) fn visit<R>(&mut self, visit: u64, f: impl FnOnce(&mut F) -> R) -> Option<R> {
+        // Relaxed is enough: the barrier orders it before the load of `called`, and `left` publishes what is
+        // done inside.
         self.words.entered.store(visit, Ordering::Relaxed);
         self.free.pass(); // pairs with the heavy one in `revoke`
         if self.words.called.load(Ordering::Relaxed) {
@@ -231,11 +249,13 @@ impl<F> Visits<'_, F> {
         };
         if size_of::<F>() > SMALL {
             return Some(inside.visits.home.with_mut(|home| {
-                // SAFETY: this is the only hand, and the revoker had not been revoked behind the barrier:
-                // whoever revokes it from now on sees that it is inside, and stays out. It holds a value then.
+                // SAFETY: there is only one borrower, and behind the barrier the value had not been revoked.
+                // A thread that revokes from now on sees that the borrower is inside, and leaves the value
+                // alone. So the value is there.
                 f(unsafe { &mut *home.cast::<F>() })
             }));
         }
+        // Once per loop, and not before the first visit has begun: until then the lender may take the value.
         if !inside.visits.copied {
             inside.visits.copied = true;
             let copy = &raw mut inside.visits.copy;
@@ -244,12 +264,13 @@ impl<F> Visits<'_, F> {
                 unsafe { copy.copy_from_nonoverlapping(home, 1) }
             });
         }
-        // SAFETY: as above; and these are the bytes of the value at home, as only this hand has
-        // changed it since they were copied.
+        // SAFETY: as above. These are the bytes of the value at home: only this borrower has changed it since
+        // they were copied.
         Some(f(unsafe { inside.visits.copy.assume_init_mut() }))
     }
 
-    /// After a visit, which may have been long: whether it has been called meanwhile.
+    /// After a visit, which may have been long: whether the borrower has been called meanwhile. This is the
+    /// fast side of the handshake inside / sleep.
     #[inline(always)]
     #[allow(clippy::inline_always)] // a load
     pub(crate) fn is_called(&self) -> bool {
@@ -259,7 +280,7 @@ impl<F> Visits<'_, F> {
         self.words.called.load(Ordering::Relaxed)
     }
 
-    /// It is done with what it got in the `visit`th visit.
+    /// Records that the borrower is done with what it got in this visit.
     #[inline(always)]
     #[allow(clippy::inline_always)] // a store
     pub(crate) fn leave(&self, visit: u64) {
@@ -268,6 +289,7 @@ impl<F> Visits<'_, F> {
 }
 
 impl<F> Owner<F> {
+    /// Begins a loop of visits. `&mut`, so that there is only one at a time.
     #[inline]
     pub(crate) fn visits(&mut self) -> Visits<'_, F> {
         Visits {
@@ -283,102 +305,18 @@ impl<F> Owner<F> {
         &self.lent.words
     }
 
-    /// Ends the revoker from this side. `None`: it is not this hand's revoker.
+    /// Ends the loan from the borrower's side. `None`: `revoker` belongs to another loan.
     pub(crate) fn give_back(self, revoker: Revoker<F>) -> Option<F> {
         let Revoker { lent } = revoker;
         if !Arc::ptr_eq(&self.lent, &lent) {
             return None;
         }
         Some(self.lent.value.with_mut(|value| {
-            // SAFETY: both sides end here, so nobody else touches it, and it is whole.
+            // SAFETY: both sides end here, so no other thread touches the value, and it is whole.
             unsafe { value.cast::<F>().read() }
         }))
     }
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::runtime::barrier::{Light, prepare};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    /// With a value of so many bytes and a text.
-    fn check<const N: usize>() {
-        prepare();
-        let Some(free) = Light::new().free() else {
-            return; // with fences nothing is lent
-        };
-        let value = || (String::from("lent"), [7_u8; N]);
-        let (revoker, mut hand) = lend(value(), 5, free);
-        assert!(Arc::ptr_eq(revoker.words(), hand.words()));
-        let words = Arc::clone(revoker.words());
-        assert_eq!(words.seen(), (5, OwnerPlace::Away));
-        let mut revoker = Some(revoker);
-
-        // Inside it cannot be taken.
-        let mut visits = hand.visits();
-        let inside = visits.visit(6, |(text, _)| {
-            assert_eq!(words.seen(), (5, OwnerPlace::Inside));
-            revoker = revoker.take().and_then(|revoker| revoker.revoke().err());
-            text.push('!');
-            text.len()
-        });
-        assert_eq!((inside, revoker.is_some()), (Some(5), true));
-        assert_eq!(words.seen(), (6, OwnerPlace::Running));
-        visits.leave(6);
-        assert_eq!(words.seen(), (6, OwnerPlace::Away));
-
-        // It has been called by that, and may go on.
-        assert_eq!(visits.visit(7, |_| ()), None);
-        assert_eq!(words.seen(), (6, OwnerPlace::Away));
-        let mut revoker = revoker.unwrap();
-        revoker.go_on();
-        let grown = visits.visit(7, |(text, _)| {
-            text.push('?');
-            text.len()
-        });
-        assert_eq!(grown, Some(6));
-        let second = visits.visit(8, |(text, _)| text.len());
-        assert_eq!(second, Some(6));
-
-        // What panics inside is home again, and says so.
-        let thrown = catch_unwind(AssertUnwindSafe(|| {
-            visits.visit(9, |(text, _)| -> () {
-                text.push('.');
-                panic!("inside")
-            })
-        }));
-        assert!(thrown.is_err());
-        assert_eq!(words.seen(), (9, OwnerPlace::Running));
-
-        // While it runs what it has got the value can be taken.
-        let (text, bytes) = revoker.revoke().expect("it is outside");
-        assert_eq!((&text[..], bytes), ("lent!?.", [7; N]));
-        assert_eq!(visits.visit(10, |_| ()), None);
-
-        let (revoker, hand) = lend(value(), 0, free);
-        assert_eq!(hand.give_back(revoker), Some(value()));
-    }
-
-    #[test]
-    fn what_is_copied_into_registers_is_with_one_of_the_two() {
-        check::<8>();
-    }
-
-    #[test]
-    fn what_is_used_where_it_lies_is_with_one_of_the_two() {
-        check::<SMALL>();
-    }
-
-    #[test]
-    fn nobody_gives_back_another_hands_loan() {
-        prepare();
-        if let Some(free) = Light::new().free() {
-            let ((revoker, mine), (other, others)) = (lend(1, 0, free), lend(2, 0, free));
-            assert_eq!(
-                (mine.give_back(other), others.give_back(revoker)),
-                (None, None)
-            );
-        }
-    }
-}
+mod tests;

@@ -1,42 +1,45 @@
-//! What a thread is in the middle of: whose closure or source it runs, which token that has, and what is
-//! to hear of its end.
+//! What a thread is in the middle of: whose closure or source it runs, which token belongs to that, and what
+//! must be notified when it ends.
 //!
 //! # Frames
 //!
-//! Each thread has a stack of *frames*. Whoever is about to run a piece of the user's code pushes one: a
-//! *closure* (also a task of a group, a replica, a sink), or a *source* whose `next()` is called, with
-//! the [`Interrupts`] of whoever wants its items. The innermost frame answers [`CancelToken::current`].
+//! Each thread has a stack of *frames*. Before a thread runs a piece of the user's code, it pushes one: for a
+//! *closure* (or a task of a group, a replica, a sink), or for a *source* whose `next()` is called, with the
+//! [`Interrupts`] of the stage that wants its items. The innermost frame answers [`CancelToken::current`].
 //!
-//! # Who hears of whom
+//! # How an end is passed on
 //!
-//! What starts in the middle of something is a part of it, and hears of its end in one of two ways:
+//! What starts inside a frame is a part of it, and reacts to its end in one of two ways:
 //!
 //! - *By a link.* A stage, hedge or the like that starts inside a closure hangs a hook on a child of the
-//!   closure's token ([`link`]). The frame holds that child, and drops it when the closure returns. So
-//!   what the closure returns lives on, and what is still in it by then was dropped with its variables.
-//! - *By an interruption.* An iterator that is asked inside a source may have been lent to it (`by_ref`),
-//!   and may live on behind it. So it is not cancelled; but its *wait* ends ([`tell_outer`],
-//!   [`is_unwanted`]): it answers `None` once, loses nothing, and goes on when somebody else asks it. If it
-//!   was not lent, it is dropped with the source. Calls that run to their end inside the source (a
-//!   terminal call, a group, a hedge) cannot live on, and have a link.
+//!   closure's token ([`link`]). The frame holds that child, and drops it when the closure returns. So a
+//!   stage that the closure returns lives on, and a stage that it does not return was dropped with the
+//!   closure's variables.
+//! - *By an interruption.* An iterator that is asked inside a source may have been lent to it (`by_ref`), and
+//!   may live on after it. So it is not cancelled, but its *wait* ends ([`tell_outer`], [`is_unwanted`]): it
+//!   answers `None` once, loses nothing, and continues when it is asked again. If it was not lent, it is
+//!   dropped with the source. Calls that run to their end inside the source (a terminal call, a group, a
+//!   hedge) cannot live on, and have a link.
 //!
-//! Whoever was cut short like that, and could not say so, tells the frame ([`Inherited::cut_short`],
-//! [`tell_cut`]): what the closure makes of it is then not taken for a result.
+//! What was cut short like that, and cannot show it by what it yields, reports it to the frame
+//! ([`Inherited::cut_short`], [`tell_cut`]). What the closure makes of it is then not taken for a result.
 //!
 //! # The wait
 //!
-//! A thread that waits inside a source enters itself with each [`Interrupts`] around it, looks whether one of
-//! them is over, and sleeps. Who ends one says so in it, and then wakes all that have entered; who
-//! enters later finds it over. Both under the lock of the `Interrupts`, and a wake-up that comes before the sleep
-//! is kept by the sleeper. So no wait outlasts the end of who wants it. Nothing is noted in what
-//! waits: a wake-up that finds another wait is a look in vain.
+//! A thread that waits inside a source registers with each [`Interrupts`] around it, checks whether one of
+//! them is over, and sleeps. A thread that ends one marks it as over, and then wakes everything that has
+//! registered. A thread that registers later finds it over. Both happen under the lock of the `Interrupts`,
+//! and a wake-up that comes before the sleep is kept by the sleeper. So no wait outlasts the end of what
+//! wants its answer. Nothing is recorded in the thing that waits, so a wake-up that hits a later wait only
+//! causes a look in vain.
 //!
 //! # Closures that the consumer runs itself
 //!
-//! They take a few nanoseconds ([`inline`](crate::ordered::inline)), so a frame is too dear for each of them.
-//! The thread only notes the number of the stage, and who asks for the token looks up whether a closure of
-//! it runs. Such a stage is under no token, so while its consumer is in a closure nobody can trip its own:
-//! where there is a frame around it, that is the one to ask.
+//! They take a few nanoseconds ([`inline`](crate::ordered::inline)), so a frame for each of them is too
+//! expensive. The thread only notes the number of the stage, and a thread that asks for its token looks up
+//! whether a closure of that stage runs. Such a stage has no token of the user's, so while its consumer is in
+//! a closure, no other thread can trip the stage's own token. If there is a frame around it, that frame is
+//! the one to ask.
 
 use crate::cancel::{CancelHook, CancelToken};
 use crate::error::Cancelled;
@@ -50,33 +53,36 @@ use std::rc::Rc;
 
 // ---- frames
 
-/// What knows the token of what a thread runs.
+/// Knows the token of what a thread runs.
 pub(crate) trait Current {
     fn token(&self) -> CancelToken;
 
-    /// What was started in it.
+    /// What was started in the frame.
     fn started(&self) -> &Started;
 }
 
 /// What was started in a closure or in a source, as far as the frame has to know.
 #[derive(Default)]
 pub(crate) struct Started {
-    /// The token on which what was started hangs its hooks, and whether any of it was cut short.
+    /// The token on which the things started here hang their hooks, and whether any of them was cut short.
     link: RefCell<Option<(CancelToken, Arc<AtomicBool>)>>,
+    /// The same for waits that this thread itself has reported ([`tell_cut`]).
     cut: Cell<bool>,
 }
 
 impl Started {
     fn link(&self, token: impl FnOnce() -> CancelToken) -> Link {
+        // One child for everything that starts in this frame. It is made only when something starts.
         let mut link = self.link.borrow_mut();
         let fresh = || (token().child(), Arc::new(AtomicBool::new(false)));
         let (token, cut) = link.get_or_insert_with(fresh).clone();
         Link { token, cut }
     }
 
-    /// The closure has returned: what was started in it and is still there is on its own. Whether some of it
-    /// was cut short and could not say so.
+    /// The closure has returned: what was started in it and still exists is independent from now on. Returns
+    /// whether any of it was cut short without showing it.
     pub(crate) fn over(&self) -> bool {
+        // Dropping the token also ends all links that hang on it.
         let link = self.link.take();
         // Acquire pairs with the release in `Inherited::cut_short`.
         let linked = link.is_some_and(|(_, cut)| cut.load(Ordering::Acquire));
@@ -84,7 +90,7 @@ impl Started {
     }
 }
 
-/// A frame whose token is there from the start.
+/// A frame whose token exists from the start.
 pub(crate) struct Plain {
     token: CancelToken,
     started: Started,
@@ -114,7 +120,7 @@ impl Current for Plain {
     }
 }
 
-/// A frame for one call after the other, each with a token of its own that is made when it is asked for.
+/// A frame for one call after another. Each call has its own token, which is made when it is asked for.
 pub(crate) struct PerCall {
     stage: CancelToken,
     call: RefCell<Option<CancelToken>>,
@@ -131,8 +137,10 @@ impl PerCall {
         })
     }
 
-    /// The call is over: whether what it gave is no result, since something that it was made of was cut short.
+    /// The call is over. Returns whether its result must not count, because something that it was made of was
+    /// cut short.
     pub(crate) fn call_over(&self) -> bool {
+        // Without a token there is no link, so nothing that started in the call was cut short.
         self.call.borrow().is_some() && {
             drop(self.call.take());
             self.started.over()
@@ -151,11 +159,12 @@ impl Current for PerCall {
     }
 }
 
+/// One piece of the user's code that this thread runs.
 struct Frame {
     current: Rc<dyn Current>,
-    /// `None`: a closure.
+    /// `None`: the frame is a closure.
     source: Option<Arc<Interrupts>>,
-    /// What is around the source is none of the affair of who waits in it.
+    /// The waits inside do not react to the ends of the frames around this one.
     shields: bool,
 }
 
@@ -163,18 +172,18 @@ thread_local! {
     static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A frame: dropping it leaves. Frames are dropped in the reverse order of their making.
+/// A frame; dropping it pops it. Frames are dropped in the reverse order of their creation.
 #[must_use = "dropping it leaves at once"]
 #[derive(Debug)]
 pub(crate) struct FrameGuard {
-    // Not in a closure that the consumer runs itself, either.
+    // Within the frame the thread is in no closure that a consumer runs itself, either.
     _inline: InlineOf,
-    // It is of this thread.
+    // It belongs to this thread.
     _thread: PhantomData<*const ()>,
 }
 
 fn push(frame: Frame) -> FrameGuard {
-    // Where the thread is so near its end that it has no memory of its own any more, this does nothing.
+    // A thread that is so near its end that it has no thread-locals any more has no frames.
     let _ = FRAMES.try_with(|frames| frames.borrow_mut().push(frame));
     FrameGuard {
         _inline: InlineOf::none(),
@@ -200,8 +209,8 @@ pub(crate) fn in_source(current: Rc<dyn Current>, inside: &Arc<Interrupts>) -> F
     })
 }
 
-/// The thread is in a source that belongs to others too: the end of what is around it is not to be heard in
-/// there.
+/// The thread is in a source that other readers share. Waits inside must not react to the end of what is
+/// around this thread, because the other readers may still want the item.
 pub(crate) fn in_shared_source(current: Rc<dyn Current>, inside: &Arc<Interrupts>) -> FrameGuard {
     push(Frame {
         current,
@@ -212,12 +221,12 @@ pub(crate) fn in_shared_source(current: Rc<dyn Current>, inside: &Arc<Interrupts
 
 impl Drop for FrameGuard {
     fn drop(&mut self) {
-        // Returned, so that it is dropped after the borrow has ended.
+        // Returned from the closure, so that the frame is dropped after the borrow has ended.
         let _left = FRAMES.try_with(|frames| frames.borrow_mut().pop());
     }
 }
 
-/// The innermost frame.
+/// What the innermost frame belongs to.
 fn innermost() -> Option<Rc<dyn Current>> {
     let current = |frame: &Frame| Rc::clone(&frame.current);
     FRAMES
@@ -225,13 +234,13 @@ fn innermost() -> Option<Rc<dyn Current>> {
         .ok()?
 }
 
-/// Whether this thread is in anything at all: then [`CancelToken::current`] is its token.
+/// Whether this thread is in any frame. Then [`CancelToken::current`] is the token of that.
 pub(crate) fn is_inside() -> bool {
     let frames = FRAMES.try_with(|frames| !frames.borrow().is_empty());
     frames.unwrap_or(false) || inline_token().is_some()
 }
 
-/// Whether this thread is in a source, and not in a closure.
+/// Whether the innermost frame is a source, not a closure.
 fn is_in_source() -> bool {
     let is_source = |frame: &Frame| frame.source.is_some();
     FRAMES
@@ -241,17 +250,18 @@ fn is_in_source() -> bool {
 
 impl CancelToken {
     /// Returns the token of what this thread is in the middle of.
+    /// Returns the token of what this thread is in the middle of.
     ///
-    /// Inside a closure of a stage it is the running item's: tripped when the stage fails at an earlier item,
-    /// is dropped or is cancelled, when the item's time is over, or when the item loses a hedge. Inside a
-    /// source's `next()` that a stage, a read-ahead or a merge pulls, it is tripped when nothing more is
-    /// wanted of the source. In a task of a [`group`](crate::group()) it is the group's, in a replica of a
-    /// hedge the replica's.
+    /// In a closure of a stage this is the running item's token. It is tripped when the stage fails at an
+    /// earlier item, is dropped or is cancelled, when the item's time is over, or when the item loses a
+    /// hedge. In a source's `next()` that a stage, a read-ahead or a merge pulls, it is tripped when nothing
+    /// more is wanted from the source. In a task of a [`group`](crate::group()) it is the group's token, in a
+    /// replica of a hedge the replica's.
     ///
-    /// What starts in the middle of something is a part of it: of several stages, groups and so on around
-    /// this thread it is the innermost one's, and that is tripped with those around it. Outside of all of
-    /// them it is a fresh token that nobody trips, so a function that asks for it works everywhere. It
-    /// is known on the thread that runs the closure only: to pass it on, clone it.
+    /// What starts inside something else is a part of it. If several stages, groups and so on surround this
+    /// thread, the token is that of the innermost one, and it is tripped with those around it. Outside of all
+    /// of them it is a fresh token that nothing trips, so a function that asks for it works everywhere. Only
+    /// the thread that runs the closure knows the token: to pass it on, clone it.
     ///
     /// # Examples
     ///
@@ -270,7 +280,7 @@ impl CancelToken {
     /// assert_eq!(fetch("/a"), Ok("what /a says".to_string())); // here, outside of any stage
     /// ```
     pub fn current() -> Self {
-        // Cloned out first: what the frame does may come back here.
+        // The frame is cloned out first, because its code may come back here.
         match innermost() {
             Some(current) => current.token(),
             None => inline_token().unwrap_or_default(),
@@ -287,21 +297,21 @@ pub(crate) struct Link {
     cut: Arc<AtomicBool>,
 }
 
-/// The link to what this thread is in the middle of, for what starts here and does not live on behind it
-/// unless a closure returns it. `None`: there is nothing around it.
+/// The link to what this thread is in the middle of, for something that starts here and cannot live on after
+/// it unless a closure returns it. `None`: there is nothing around it.
 pub(crate) fn link() -> Option<Link> {
     let current = innermost()?;
     Some(current.started().link(|| current.token()))
 }
 
-/// The same for an iterator that is asked for its first item: inside a source it may have been lent, and has
+/// The same for an iterator that is asked for its first item. Inside a source it may have been lent, and has
 /// [no link](self).
 pub(crate) fn link_of_iterator() -> Option<Link> {
     if is_in_source() { None } else { link() }
 }
 
 impl Link {
-    /// Calls `f` if what is around ends before the closure returns.
+    /// Calls `f` if what is around this thread ends before the closure returns.
     pub(crate) fn on_trip(self, f: impl FnOnce(Cancelled) + Send + 'static) -> Inherited {
         Inherited {
             _hook: self.token.on_trip(f),
@@ -310,7 +320,7 @@ impl Link {
     }
 }
 
-/// That something was started inside something else.
+/// Something was started inside something else, and this is its link.
 #[derive(Debug)]
 pub(crate) struct Inherited {
     _hook: CancelHook,
@@ -318,13 +328,13 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// It was cut short, and whoever uses it is not told so by what it yields.
+    /// It was cut short, and its user cannot see that from what it yields.
     pub(crate) fn cut_short(&self) {
         self.cut.store(true, Ordering::Release); // pairs with the load in `Started::over`
     }
 }
 
-/// What this thread is in the middle of does not get all that it has asked for.
+/// Reports to the innermost frame that a wait inside it ended without the answer.
 pub(crate) fn tell_cut() {
     if let Some(current) = innermost() {
         current.started().cut.set(true);
@@ -333,7 +343,7 @@ pub(crate) fn tell_cut() {
 
 // ---- waits inside sources
 
-/// What can be woken, from any thread, because nobody wants its items any more.
+/// Something that can be woken, from any thread, because its items are no longer wanted.
 pub(crate) trait Interrupt: Send + Sync {
     fn interrupt(&self);
 }
@@ -355,25 +365,27 @@ impl std::fmt::Debug for Interrupts {
 }
 
 impl Interrupts {
-    /// Nobody wants the source's items any more.
+    /// The items of the source are no longer wanted.
     pub(crate) fn interrupt(&self) {
         let list = {
             let mut waiting = self.0.lock();
+            // Marked and taken in one critical section: a thread that registers afterwards sees the mark, and
+            // one that has registered before is in the list.
             waiting.over = true;
             std::mem::take(&mut waiting.list)
         };
-        // Not under the lock: what is interrupted may have an inside of its own.
+        // Without the lock, because what is interrupted may itself contain other waits.
         for inner in list.iter().filter_map(Weak::upgrade) {
             inner.interrupt();
         }
     }
 
-    /// Whether that has been said.
+    /// Whether `interrupt` has been called.
     pub(crate) fn is_over(&self) -> bool {
         self.0.lock().over
     }
 
-    /// `false`: it is over.
+    /// Registers something that is about to wait. `false`: the source's items are no longer wanted.
     fn enter(&self, inner: &Arc<impl Interrupt + 'static>) -> bool {
         let mut waiting = self.0.lock();
         if waiting.over {
@@ -382,6 +394,8 @@ impl Interrupts {
         let known = |entry: &Weak<dyn Interrupt>| {
             std::ptr::addr_eq(Weak::as_ptr(entry), Arc::as_ptr(inner))
         };
+        // One source may see many waits, so dead entries are removed here, and one that comes again is not
+        // listed twice.
         waiting.list.retain(|entry| entry.strong_count() > 0);
         if !waiting.list.iter().any(known) {
             let inner: Weak<dyn Interrupt> = Arc::downgrade(inner) as _;
@@ -391,8 +405,8 @@ impl Interrupts {
     }
 }
 
-/// Calls `f` with each source that this thread is in, from the innermost on, as far as their ends are to be
-/// heard here, until it says so.
+/// Calls `f` with each source that this thread is in, from the innermost one outwards, until it returns
+/// `true` or a frame shields the wait from those around it.
 fn any_source(mut f: impl FnMut(&Interrupts) -> bool) -> bool {
     let search = |frames: &RefCell<Vec<Frame>>| {
         for frame in frames.borrow().iter().rev() {
@@ -408,14 +422,14 @@ fn any_source(mut f: impl FnMut(&Interrupts) -> bool) -> bool {
     FRAMES.try_with(search).unwrap_or(false)
 }
 
-/// Whether this thread is in a source whose items nobody wants any more: then whatever it waits for in there
-/// is not waited for.
+/// Whether this thread is in a source whose items are no longer wanted. Then nothing that it waits for in
+/// there is awaited.
 pub(crate) fn is_unwanted() -> bool {
     any_source(Interrupts::is_over)
 }
 
-/// Before a sleep: the end of whoever wants the items of a source that this thread is in is to wake
-/// `inner`. It may be woken before this returns.
+/// Before a sleep: makes the end of every source around this thread wake `inner`. That may happen before this
+/// returns.
 pub(crate) fn tell_outer(inner: &Arc<impl Interrupt + 'static>) {
     let over = any_source(|inside| !inside.enter(inner));
     if over {
@@ -426,17 +440,20 @@ pub(crate) fn tell_outer(inner: &Arc<impl Interrupt + 'static>) {
 // ---- closures that the consumer runs itself: see the head of this file
 
 thread_local! {
-    /// Whose consumer this thread is, the innermost if there are several.
+    /// The number of the stage whose consumer this thread is, the innermost one if there are several; 0:
+    /// none.
     static INLINE: Cell<u64> = const { Cell::new(0) };
 }
 
 type InlineStages = BTreeMap<u64, (CancelToken, Arc<OwnerWords>)>;
 static INLINE_STAGES: fixed::Mutex<InlineStages> = fixed::Mutex::new(BTreeMap::new());
 
-/// The token of the stage in whose closure this thread is, if its consumer runs it.
+/// The token of the stage in whose closure this thread is, if the stage's consumer runs it.
 fn inline_token() -> Option<CancelToken> {
     let mut stage = INLINE.get();
     while stage != 0 {
+        // From the innermost stage outwards: a consumer that is not in a closure may be called by one that
+        // is.
         let stages = INLINE_STAGES.lock();
         let (token, words) = stages.get(&stage)?;
         if words.seen().1 == OwnerPlace::Running {
@@ -463,10 +480,11 @@ impl InlineStage {
         InlineStage { id, words }
     }
 
-    /// Until the guard is dropped, this thread is its consumer.
+    /// Makes this thread the stage's consumer until the guard is dropped.
     #[inline]
     pub(crate) fn enter(&self) -> InlineOf {
         let before = InlineOf(INLINE.replace(self.id));
+        // In the stage's own words, where `inline_token` finds the next one.
         self.words.set_outer(before.0);
         before
     }
@@ -474,16 +492,16 @@ impl InlineStage {
 
 impl Drop for InlineStage {
     fn drop(&mut self) {
-        let _token = INLINE_STAGES.lock().remove(&self.id); // dropped without the lock
+        let _token = INLINE_STAGES.lock().remove(&self.id); // Dropped without the lock.
     }
 }
 
-/// Whose consumer the thread was before. Its drop says so again.
+/// Which stage's consumer the thread was before. The drop restores it.
 #[derive(Debug)]
 pub(crate) struct InlineOf(u64);
 
 impl InlineOf {
-    /// From now on it is nobody's, as far as that counts.
+    /// Within the guard this thread is the consumer of no stage.
     pub(crate) fn none() -> Self {
         InlineOf(INLINE.replace(0))
     }
@@ -497,164 +515,4 @@ impl Drop for InlineOf {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::sync::AtomicUsize;
-    use std::thread;
-
-    #[test]
-    fn current_is_the_innermost() {
-        struct Fixed(CancelToken, Started);
-
-        impl Current for Fixed {
-            fn token(&self) -> CancelToken {
-                // A frame may do the same in turn: nothing is borrowed.
-                drop(in_closure(Plain::new(CancelToken::new())));
-                self.0.clone()
-            }
-
-            fn started(&self) -> &Started {
-                &self.1
-            }
-        }
-
-        let fixed = |token: &CancelToken| Rc::new(Fixed(token.clone(), Started::default()));
-        let same = CancelToken::is;
-        let (outer, inner) = (CancelToken::new(), CancelToken::new());
-        let provider = fixed(&outer);
-        let entered = in_closure(provider.clone());
-        assert!(same(&CancelToken::current(), &outer));
-        {
-            let _entered = in_closure(fixed(&inner));
-            assert!(same(&CancelToken::current(), &inner));
-            assert!(thread::scope(|scope| {
-                let elsewhere = scope.spawn(|| !same(&CancelToken::current(), &inner));
-                elsewhere.join().unwrap()
-            }));
-        }
-        assert!(same(&CancelToken::current(), &outer));
-        drop(entered);
-        assert_eq!(Rc::strong_count(&provider), 1);
-        assert!(!same(&CancelToken::current(), &outer));
-        outer.cancel();
-        assert!(!CancelToken::current().is_cancelled());
-    }
-
-    #[test]
-    fn current_works_while_the_thread_ends() {
-        struct Last(CancelToken);
-        impl Drop for Last {
-            fn drop(&mut self) {
-                if !CancelToken::current().is_cancelled() {
-                    self.0.cancel();
-                }
-            }
-        }
-        thread_local! {
-            static EARLY: RefCell<Option<Last>> = const { RefCell::new(None) };
-        }
-        let ended = CancelToken::new();
-        let tell = ended.clone();
-        thread::spawn(move || {
-            EARLY.set(Some(Last(tell)));
-            drop(CancelToken::current());
-            EARLY.with_borrow(|_| ());
-        })
-        .join()
-        .unwrap();
-        assert!(ended.is_cancelled());
-    }
-
-    #[derive(Default)]
-    struct Inner(AtomicUsize);
-
-    impl Interrupt for Inner {
-        fn interrupt(&self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn each_that_is_there_is_interrupted_once_and_what_is_gone_takes_no_place() {
-        let inside = Interrupts::default();
-        let waits: Vec<Arc<Inner>> = (0..3).map(|_| Arc::default()).collect();
-        let gone = Arc::new(Inner::default());
-        assert!(inside.enter(&gone));
-        drop(gone);
-        for inner in waits.iter().chain(&waits) {
-            assert!(inside.enter(inner));
-        }
-        assert_eq!(inside.0.lock().list.len(), 3);
-        inside.interrupt();
-        inside.interrupt();
-        assert!(inside.is_over() && !inside.enter(&waits[0]));
-        assert!(inside.0.lock().list.is_empty());
-        for inner in waits {
-            assert_eq!(inner.0.load(Ordering::Relaxed), 1);
-        }
-    }
-
-    fn frame() -> Rc<Plain> {
-        Plain::new(CancelToken::new())
-    }
-
-    #[test]
-    fn all_sources_around_a_wait_end_it_up_to_a_closure_or_a_shield() {
-        let insides: Vec<Arc<Interrupts>> = (0..4).map(|_| Arc::default()).collect();
-        let _a = in_source(frame(), &insides[0]);
-        let _b = in_closure(frame());
-        assert!(!is_in_source());
-        let _c = in_source(frame(), &insides[1]);
-        let _d = in_source(frame(), &insides[2]);
-        assert!(is_in_source() && !is_unwanted());
-        let wait = Arc::new(Inner::default());
-        tell_outer(&wait);
-        insides[0].interrupt();
-        assert!(!is_unwanted(), "behind a closure");
-        insides[1].interrupt();
-        assert!(is_unwanted());
-        assert_eq!(wait.0.load(Ordering::Relaxed), 1);
-        tell_outer(&wait);
-        assert_eq!(wait.0.load(Ordering::Relaxed), 2, "it comes too late");
-        {
-            let _e = in_shared_source(frame(), &insides[3]);
-            assert!(!is_unwanted(), "behind a shield");
-            insides[3].interrupt();
-            assert!(is_unwanted());
-        }
-    }
-
-    #[test]
-    fn a_link_ends_with_its_closure() {
-        assert!(link().is_none() && link_of_iterator().is_none());
-        let token = CancelToken::new();
-        let (told, count) = (Arc::new(Inner::default()), |told: &Inner| {
-            told.0.load(Ordering::Relaxed)
-        });
-        let hook = || {
-            let told = Arc::clone(&told);
-            move |_| told.interrupt()
-        };
-        let current = Plain::new(token.clone());
-        let entered = in_closure(Rc::clone(&current) as _);
-        let first = link_of_iterator().expect("a closure").on_trip(hook());
-        drop(entered);
-        assert!(!current.over());
-        drop(first);
-        let entered = in_closure(Rc::clone(&current) as _);
-        let second = link().expect("a closure").on_trip(hook());
-        token.cancel();
-        assert_eq!(count(&told), 1, "the second alone");
-        second.cut_short();
-        assert!(current.over(), "it was cut short");
-        assert!(!current.over());
-        tell_cut();
-        assert!(current.over());
-        let born_late = link().expect("a closure").on_trip(hook());
-        assert_eq!(count(&told), 2);
-        drop((born_late, entered));
-        let _in_source = in_source(current, &Arc::default());
-        assert!(link_of_iterator().is_none(), "it may be lent");
-        assert!(link().is_some());
-    }
-}
+mod tests;

@@ -1,81 +1,74 @@
-//! How a stage is told to stop: what all of its threads look at, and who is woken for it.
+//! How a stage is stopped: the flag that all of its threads check, and the threads that are woken for it.
 //!
-//! | call | from then on | who is told |
+//! | call | from then on | who is notified |
 //! | --- | --- | --- |
-//! | [`cancel`](Control::cancel) | nothing is pulled or started; what is done may be taken | everybody |
-//! | [`drain`](Control::drain) | nothing is pulled; what has been pulled is run | who is in a source |
-//! | [`stop`](Stop::stop) | nothing is pulled or started, and nothing more is taken | everybody |
+//! | [`cancel`](Scheduler::cancel) | nothing is pulled or started; what is done may be taken | all threads |
+//! | [`drain`](Scheduler::drain) | nothing is pulled; what has been pulled is run | threads in a source, the consumer |
+//! | [`stop`](Stop::stop) | nothing is pulled or started, and nothing more is taken | all threads |
 //!
-//! What is said is said before anybody is woken, so whoever is woken sees it.
+//! The flag is always set before any thread is woken, so a thread that is woken sees it.
 
-use crate::cancel::{CancelToken, Why};
+use crate::cancel::CancelToken;
 use crate::error::Cancelled;
-use crate::runtime::context::{Inherited, Interrupts};
+use crate::runtime::context::Interrupts;
 use crate::runtime::event::Event;
 use crate::runtime::lease::Stop;
-use crate::runtime::registry::{Alive, HeldThreads};
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Unparker};
-use crate::unwind::{self, Payload};
+use crate::runtime::life::{Life, Scheduler};
+use crate::runtime::registry::Alive;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use std::ops::Deref;
 
-/// What all threads of a stage look at before they go on.
+/// What every thread of a stage checks before it continues.
 pub(crate) struct Control {
+    life: Life,
+    /// Nothing is pulled or started any more.
     stopped: AtomicBool,
-    cancelled: Why,
-    draining: Why,
-    /// A source was taken for ended because of that.
-    drained: AtomicBool,
-    /// That of the closures.
-    token: CancelToken,
-    /// That of the sources: a child of it.
+    /// The token that the sources see: a child of the closures' token, so that it can be tripped alone.
     source: CancelToken,
-    /// What waits in the sources.
+    /// One per source: what waits inside it, to be woken when the stage stops.
     insides: Mutex<Vec<Arc<Interrupts>>>,
-    /// Threads that may sleep.
-    threads: Mutex<Vec<Unparker>>,
+    /// Notified of results, and of the end.
     consumer: Arc<Event>,
-    inherited: Mutex<Option<Inherited>>,
-    alive: Mutex<Option<Alive>>,
-    /// The first panic that belongs to no item.
-    stray: Mutex<Option<Payload>>,
+}
+
+impl Deref for Control {
+    type Target = Life;
+
+    fn deref(&self) -> &Life {
+        &self.life
+    }
 }
 
 impl Control {
     pub(crate) fn new(consumer: &Arc<Event>, alive: Option<Alive>) -> Self {
-        let token = CancelToken::new();
+        let life = Life::new(alive);
         Control {
             stopped: AtomicBool::new(false),
-            cancelled: Why::new(),
-            draining: Why::new(),
-            drained: AtomicBool::new(false),
-            source: token.child(),
-            token,
+            source: life.token().child(),
+            life,
             insides: Mutex::default(),
-            threads: Mutex::default(),
             consumer: Arc::clone(consumer),
-            inherited: Mutex::default(),
-            alive: Mutex::new(alive),
-            stray: Mutex::default(),
         }
     }
 
     // ---- to stop it
 
-    pub(crate) fn cancel(&self, why: Cancelled) {
-        self.cancelled.set(why);
-        self.halt(why);
-    }
-
-    /// A closure has failed: the same, but for the reason.
+    /// A closure has failed. Like a cancellation, but the stage has no reason to report.
     pub(crate) fn fail(&self) {
         self.halt(Cancelled::default());
     }
 
+    /// Stops everything. A thread that is in user code is asked to return by its token, and is not waited
+    /// for.
     fn halt(&self, why: Cancelled) {
+        // First the flag: each thread that is woken below checks it next, and would otherwise sleep again.
         self.forbid();
-        for thread in &*self.threads.lock() {
-            thread.unpark();
-        }
-        self.stray(self.token.trip(why));
+        // Workers without work sleep on their parkers.
+        self.unpark_threads();
+        // Closures, and sources by their child token, are asked to give up early.
+        self.trip(why);
+        // A copy, because an interruption runs code of inner stages, and none of that may run under this
+        // lock. A source that is added meanwhile sees the flag (`add_source`).
         let insides = self.insides.lock().clone();
         for inside in insides {
             inside.interrupt();
@@ -83,107 +76,70 @@ impl Control {
         self.consumer.notify();
     }
 
-    /// Nothing is to be pulled or started; whoever says so has others told later.
+    /// From now on nothing may be pulled or started. The caller wakes the threads later.
     pub(crate) fn forbid(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn drain(&self, why: Cancelled) {
-        self.draining.set(why);
-        self.stray(self.source.trip(why));
-        self.consumer.notify();
-    }
-
     // ---- to see it
 
-    /// Whether nothing is to be pulled or started.
+    /// Whether nothing may be pulled or started any more.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get().is_some()
-    }
-
-    /// Before a pull: whether the source is to be taken for ended.
+    /// Called before a pull: whether the source is to be treated as ended.
     pub(crate) fn ends_source(&self) -> bool {
         let ends = self.is_draining();
+        // Noted only here: a stage whose source ends by itself before this has not been cut short by the
+        // drain.
         if ends {
-            self.drained.store(true, Ordering::Relaxed); // whoever asks has joined, or has a lock in common
+            self.set_drained();
         }
         ends
     }
 
-    pub(crate) fn is_drained(&self) -> bool {
-        self.drained.load(Ordering::Relaxed)
-    }
+    // ---- what is notified
 
-    /// Why it ended before its sources did, if it did so for a reason.
-    pub(super) fn why(&self) -> Option<Cancelled> {
-        self.cancelled.get().or_else(|| self.draining.get())
-    }
-
-    // ---- who is told
-
-    pub(crate) fn token(&self) -> &CancelToken {
-        &self.token
-    }
-
+    /// The token that the sources see.
     pub(crate) fn source_token(&self) -> &CancelToken {
         &self.source
     }
 
-    /// What waits in a source is interrupted with the stage.
+    /// Adds a source. What waits inside it will be interrupted when the stage stops.
     pub(crate) fn add_source(&self) -> Arc<Interrupts> {
         let inside = Arc::<Interrupts>::default();
         self.insides.lock().push(Arc::clone(&inside));
+        // After the push. Either `halt` finds the entry in the list, or this sees the flag that `halt` has
+        // set before it looked there.
         if self.is_stopped() {
-            inside.interrupt(); // whoever stopped it may have been there before
+            inside.interrupt();
         }
         inside
-    }
-
-    /// A thread says how to wake it. A stop after this wakes it, and one before is seen by it.
-    pub(crate) fn register(&self, thread: Unparker) {
-        self.threads.lock().push(thread);
-    }
-
-    pub(super) fn inherit(&self, from: Option<Inherited>) {
-        let former = std::mem::replace(&mut *self.inherited.lock(), from);
-        drop(former); // not under the lock: a hook may be running
-    }
-
-    /// It was cut short, and whoever uses it is not told so by what it yields.
-    pub(super) fn cut_short(&self) {
-        if let Some(inherited) = &*self.inherited.lock() {
-            inherited.cut_short();
-        }
-    }
-
-    /// It has said its last word, though threads may hold something of it.
-    pub(super) fn over(&self, held: Arc<dyn HeldThreads>) {
-        if let Some(alive) = &*self.alive.lock() {
-            alive.over(held);
-        }
     }
 
     /// Something has been made visible to the consumer.
     pub(crate) fn notify(&self) {
         self.consumer.notify();
     }
+}
 
-    // ---- panics
-
-    /// Keeps a panic that belongs to no item; the first is raised when the stage ends.
-    pub(crate) fn stray(&self, panic: Option<Payload>) {
-        if panic.is_some() {
-            let lost = unwind::keep(&mut self.stray.lock(), panic);
-            lost.into_iter().for_each(unwind::bury); // not under the lock: it may come back here
-        }
+impl Scheduler for Control {
+    fn life(&self) -> &Life {
+        &self.life
     }
 
-    pub(crate) fn take_stray(&self) -> Option<Payload> {
-        self.stray.lock().take()
+    fn cancel(&self, why: Cancelled) {
+        self.set_cancelled(why);
+        self.halt(why);
+    }
+
+    fn drain(&self, why: Cancelled) {
+        self.set_draining(why);
+        // The sources' token alone: what has been pulled is still wanted, so closures must not be asked to
+        // give up.
+        self.stray(self.source.trip(why));
+        self.consumer.notify();
     }
 }
 
@@ -193,6 +149,6 @@ impl Stop for Control {
     }
 
     fn joined(&self) {
-        drop(self.alive.lock().take());
+        self.life.joined();
     }
 }

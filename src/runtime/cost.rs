@@ -1,64 +1,65 @@
-//! What an item costs, and what follows from it: how long a run may be and how far a stage may
-//! pull ahead when its user names no bound.
+//! What an item costs, and what follows from it: how long a chunk may be, and how far a stage may pull ahead
+//! if its user names no bound.
 //!
-//! A run should last about [`RUN`]: long enough that its lock, its wake-ups and its clock readings
-//! vanish, short enough that nobody waits for it. Its length starts at one item (work of unknown
-//! cost is fanned out item by item) and at most doubles from run to run.
+//! A chunk should last about [`RUN`]: long enough that its lock, its wake-ups and its clock readings do not
+//! matter, short enough that no thread waits long for it. Its length starts at one item, because work of
+//! unknown cost is spread item by item, and at most doubles from chunk to chunk.
 //!
-//! The estimate must not be fooled by the odd item of a thousand times the usual cost, nor by a
-//! worker that was preempted in mid-run: a run is timed in up to four parts, and the second
-//! smallest of their averages counts, so that one bad part in four changes nothing. Of a run that was
-//! cut short by a thief, the part that is left is the bad one: it counts for twice what is known at most.
+//! The estimate must not be fooled by a rare item of a thousand times the usual cost, nor by a worker that
+//! was preempted in the middle of a chunk. So a chunk is timed in up to four parts, and the second smallest
+//! of their averages counts: one bad part in four changes nothing. If a thief has shortened the chunk, the
+//! part that is left is biased towards slow items, so its average is capped at twice the current estimate.
 
 use crate::sync::fixed::OnceLock;
 use crate::sync::{AtomicU32, AtomicUsize, Instant, Ordering};
 use std::time::Duration;
 
-/// How long a run should last.
+/// How long a chunk should last.
 const RUN: Duration = Duration::from_micros(400);
-/// A pull as short as this is waited for.
+/// A pull that is shorter than this is waited for.
 const SHORT_PULL: Duration = Duration::from_micros(10);
-/// How much work of all workers the default bound covers.
+/// How much work of all workers together the default bound covers.
 const AHEAD: Duration = Duration::from_millis(4);
-/// No run is longer than this, in items and in bytes of slots.
+/// No chunk is longer than this, in items and in bytes of slots.
 const MAX_LEN: usize = 1024;
 const MAX_BYTES: usize = 64 * 1024;
-/// The default bound is at least so many items a worker, and at most so many; of wide stages as many as
-/// fit into so many bytes, or their results would run into it while the consumer naps.
+/// The default bound is at least and at most this many items per worker. In a wide stage it is at most what
+/// fits into these bytes, but never less than the share of two workers. It grows with the width because the
+/// results would otherwise run into it while the consumer naps.
 const MIN_AHEAD: usize = 16;
 const MAX_AHEAD: usize = 32_768;
 const MAX_AHEAD_BYTES: usize = 16 << 20;
 
-/// Work that costs less than this many nanoseconds an item is not worth a second thread, and work that
-/// costs more than that is. In between a stage stays as it is.
+/// In nanoseconds per item. Work that costs less than `TINY` is not worth a second thread, and work that
+/// costs more than `PAYS` is. In between, a stage stays as it is.
 const TINY: f32 = 40.0;
 const PAYS: f32 = 60.0;
-/// So many tiny items in a row are believed.
+/// How many tiny items in a row are believed.
 const EVIDENCE: usize = 64;
-/// A few items that cost more than this together, and none of them little, settle it the other way.
+/// If a few items cost more than this together, and each of them at least [`PAYS`], the work clearly pays.
 const CLEAR: f32 = 25_000.0;
 
-/// The first [`Backoff`]; doubled up to the longest when one soon follows another.
+/// The first [`Backoff`]. It is doubled, up to the longest, if one soon follows another.
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
-/// Into how many parts a run is divided for timing.
+/// Into how many parts a chunk is divided for timing.
 pub(crate) const PARTS: usize = 4;
 
-/// In nanoseconds; more than some centuries are as many as there can be.
+/// In nanoseconds. Times of some centuries and more become the largest value.
 pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The running estimate of one stage. All loads and stores are `Relaxed`: workers may overwrite
-/// each other's news, and the next run brings newer ones.
+/// The running estimate of one stage. All loads and stores are `Relaxed`: workers may overwrite one another's
+/// results, and the next chunk brings newer ones.
 #[derive(Debug)]
 pub(crate) struct CostModel {
-    /// Nanoseconds an item spends in its closure, as the bits of an `f32`; 0: unknown.
+    /// Nanoseconds per item in the closure, as the bits of an `f32`; 0: unknown.
     work: AtomicU32,
-    /// The same for the time that it takes to pull one from the source.
+    /// The same for the time that a pull from the source takes.
     pull: AtomicU32,
-    /// How long the next run may be.
+    /// How long the next chunk may be.
     len: AtomicUsize,
     /// How many items in a row were [tiny](TINY).
     tiny: AtomicUsize,
@@ -66,7 +67,7 @@ pub(crate) struct CostModel {
     max_ahead: usize,
     width: usize,
     named_bound: Option<usize>,
-    /// How many items the source says that it has.
+    /// How many items the source says it has.
     total: Option<u64>,
     /// What it takes to [read the clock](clock).
     clock: f32,
@@ -75,7 +76,7 @@ pub(crate) struct CostModel {
 impl CostModel {
     pub(crate) fn new(width: usize, named_bound: Option<usize>, slot_bytes: usize) -> Self {
         let by_bytes = MAX_BYTES / slot_bytes.max(1);
-        // One run must not take the whole of a small bound.
+        // One chunk must not use up a small bound.
         let by_bound = named_bound.map_or(MAX_LEN, |bound| bound / width.saturating_mul(2));
         CostModel {
             work: AtomicU32::new(0),
@@ -94,26 +95,26 @@ impl CostModel {
         }
     }
 
-    /// So many items are expected. It may be a lie; runs are only cut a little differently then.
+    /// How many items are expected. If that is wrong, chunks only have slightly different lengths.
     pub(crate) fn expecting(mut self, total: Option<usize>) -> Self {
         self.total = total.map(|total| total as u64);
         self
     }
 
-    /// Lets no run be longer than one item: nobody else could take over what a puller holds.
+    /// Makes every chunk one item long: no other thread could take over what a puller holds.
     pub(crate) fn one_by_one(mut self) -> Self {
         self.max_len = 1;
         self
     }
 
-    /// How many items the next run may have.
+    /// How many items the next chunk may have.
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// The same for a run that begins at `seq`. Near the end, where that is known, a worker gets no
-    /// more than its share of what is left (guided self-scheduling, Polychronopoulos and Kuck 1987),
-    /// so that none is left alone with a long run.
+    /// The same for a chunk that begins at `seq`. Near the end, if that is known, a worker gets no more than
+    /// its share of what is left (guided self-scheduling, Polychronopoulos and Kuck 1987), so that no worker
+    /// is left alone with a long chunk.
     pub(crate) fn len_at(&self, seq: u64) -> usize {
         match self.total.map_or(0, |total| total.saturating_sub(seq)) {
             0 => self.len(),
@@ -121,7 +122,7 @@ impl CostModel {
         }
     }
 
-    /// Whether somebody who is in the source will be out of it in some microseconds, as far as is known.
+    /// Whether a thread that is in the source will leave it within microseconds, as far as is known.
     pub(crate) fn is_pull_short(&self) -> bool {
         let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));
         pull > 0.0 && pull * (self.len() as f32) < SHORT_PULL.as_nanos() as f32
@@ -143,9 +144,9 @@ impl CostModel {
         bound as u64
     }
 
-    /// How much room a worker without any is to be woken for: not for every item. Where the user has
-    /// named a bound, half a run, so that the bound is made use of; else half of the bound, so that a
-    /// stage before a slower one sleeps and works in long stretches.
+    /// For how much room a worker is woken: not for every item. If the user has named a bound, half a chunk,
+    /// so that the bound is used fully. Otherwise half of the bound, so that a stage before a slower one
+    /// sleeps and works in long stretches.
     pub(crate) fn worth_waking(&self) -> u64 {
         let bound = self.bound();
         let worth = match self.named_bound {
@@ -155,23 +156,23 @@ impl CostModel {
         worth.max(1)
     }
 
-    /// The estimated time of `items` items in their closures; `None` while it is unknown.
+    /// The estimated time of this many items in their closures. `None`: unknown.
     pub(crate) fn estimate(&self, items: usize) -> Option<Duration> {
         let work = f32::from_bits(self.work.load(Ordering::Relaxed));
         (work > 0.0).then(|| Duration::from_nanos((work * items as f32) as u64))
     }
 
-    /// Whether work does not pay, as far as is known.
+    /// Whether a second thread does not pay, as far as is known.
     pub(crate) fn is_tiny(&self) -> bool {
         self.tiny.load(Ordering::Relaxed) >= EVIDENCE
     }
 
-    /// Whether so many items in so long a time may have been work that pays.
+    /// Whether work of which this many items took this long may be worth a second thread.
     pub(crate) fn may_pay(items: u64, time: Duration) -> bool {
         time.as_nanos() as f32 >= PAYS * items as f32
     }
 
-    /// What the next items cost is unknown.
+    /// Forgets what items cost.
     pub(crate) fn restart(&self) {
         self.tiny.store(0, Ordering::Relaxed);
         self.work.store(0, Ordering::Relaxed);
@@ -184,16 +185,18 @@ impl CostModel {
         (work > 0.0).then_some(work + pull)
     }
 
-    /// Takes the times of a finished run of `len` items into account: its parts, each as an
-    /// average an item, and the average time that an item took in the source.
+    /// Includes the times of a finished chunk of `len` items: its parts, each as an average per item, and the
+    /// average time that an item took in the source.
     pub(crate) fn observe(&self, len: usize, parts: &mut [f32], pull: Option<f32>) {
         parts.sort_unstable_by(f32::total_cmp);
+        // The second smallest, or the smallest of one or two.
         let Some(&sample) = parts.get(usize::from(parts.len() > 2)) else {
             return;
         };
-        // Each part has read the clock once; with a few items in it that is most of its time.
+        // Each part includes one reading of the clock, which is most of its time if the part has few items.
         let read = self.clock * PARTS as f32 / len.max(PARTS) as f32;
         let mut sample = (sample - read).max(0.1);
+        // One item that is not tiny ends the row: then other threads may be worth their cost.
         let tiny = if sample < TINY {
             self.tiny.load(Ordering::Relaxed).saturating_add(len)
         } else {
@@ -202,7 +205,7 @@ impl CostModel {
         self.tiny.store(tiny, Ordering::Relaxed);
         let known = f32::from_bits(self.work.load(Ordering::Relaxed));
         if parts.len() < PARTS.min(len) && known > 0.0 {
-            // Others have stolen the rest, so this is the time of the item that held it up.
+            // Thieves have taken the rest, so this is the time of the item that held up the chunk.
             sample = sample.min(2.0 * known);
         }
         blend(&self.work, sample);
@@ -210,6 +213,7 @@ impl CostModel {
             blend(&self.pull, pull);
         }
         if let Some(item) = self.item() {
+            // Towards the length that lasts `RUN`, but at most twice as far as this chunk was measured.
             let wanted = (RUN.as_nanos() as f32 / item) as usize;
             let next = wanted.clamp(1, self.max_len).min(2 * len.max(1));
             self.len.store(next, Ordering::Relaxed);
@@ -217,7 +221,7 @@ impl CostModel {
     }
 }
 
-/// Single items' times, for who runs them one by one.
+/// The times of single items, for a consumer that runs them one by one.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     nanos: [f32; 8],
@@ -225,16 +229,17 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Takes in what one item took, as the clock has it.
+    /// Adds what one item took, by the clock.
     pub(crate) fn add(&mut self, time: Duration) {
+        // Without the reading itself, which takes about as long as such an item.
         if let Some(place) = self.nanos.get_mut(self.len) {
             *place = (time.as_nanos() as f32 - clock()).max(0.0);
             self.len += 1;
         }
     }
 
-    /// Whether the work pays; `None` while that is not known. Half of them decide, so that the odd
-    /// long item does not, and the first few if they are clear.
+    /// Whether the work pays. `None`: not known yet. Half of the samples decide, so that one rare long item
+    /// does not; or the first few, if they are clear.
     pub(crate) fn pays(&self) -> Option<bool> {
         let all = &self.nanos[..self.len];
         let dear = all.iter().filter(|nanos| **nanos >= PAYS).count();
@@ -246,7 +251,7 @@ impl Samples {
     }
 }
 
-/// How long to leave alone what was tried and did not last.
+/// How long to leave something alone that was tried and did not last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     until: Option<Instant>,
@@ -263,14 +268,14 @@ impl Backoff {
         self.until.is_none_or(|until| Instant::now() >= until)
     }
 
-    /// It is not to be tried any more.
+    /// Never try it again.
     pub(crate) fn forever(&mut self) {
         self.until = Instant::now().checked_add(Duration::from_secs(1 << 32));
     }
 
     pub(crate) fn begin(&mut self) {
         let now = Instant::now();
-        // What has lasted for long since the last pause starts anew.
+        // If it has lasted long since the last pause, the pauses start anew.
         let long_ago = self.until.is_none_or(|until| now > until + 8 * self.next);
         self.next = if long_ago {
             PAUSE
@@ -281,7 +286,7 @@ impl Backoff {
     }
 }
 
-/// What it takes to read the clock, in nanoseconds.
+/// The time that it takes to read the clock, in nanoseconds: the shortest of several.
 fn clock() -> f32 {
     static NANOS: OnceLock<f32> = OnceLock::new();
     *NANOS.get_or_init(|| {
@@ -290,8 +295,8 @@ fn clock() -> f32 {
     })
 }
 
-/// Moves an average a quarter of the way to a new sample; what costs less is believed at once, as
-/// nothing but real speed makes a sample small.
+/// Moves an average a quarter of the way to a new sample. A much smaller sample counts at once, because only
+/// real speed makes a sample small.
 fn blend(average: &AtomicU32, sample: f32) {
     let old = f32::from_bits(average.load(Ordering::Relaxed));
     let new = if old <= 0.0 || sample < old / 2.0 {
@@ -303,107 +308,4 @@ fn blend(average: &AtomicU32, sample: f32) {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    /// With a clock of its own, so that the lengths do not depend on the machine.
-    fn cost(width: usize, named_bound: Option<usize>, slot_bytes: usize) -> CostModel {
-        CostModel {
-            clock: 20.0,
-            ..CostModel::new(width, named_bound, slot_bytes)
-        }
-    }
-
-    #[test]
-    fn runs_double_until_they_last_long_enough() {
-        let cost = cost(2, None, 16);
-        let mut lens = vec![cost.len()];
-        for _ in 0..14 {
-            let len = cost.len();
-            cost.observe(len, &mut [1_000.0; 4], Some(0.0));
-            lens.push(cost.len());
-        }
-        assert_eq!(lens[..9], [1, 2, 4, 8, 16, 32, 64, 128, 256]);
-        assert!(
-            lens.last().is_some_and(|len| (400..405).contains(len)),
-            "{lens:?}"
-        );
-    }
-
-    #[test]
-    fn the_last_runs_are_short() {
-        let cost = cost(2, None, 16).expecting(Some(2_000));
-        for _ in 0..20 {
-            cost.observe(cost.len(), &mut [1_000.0; 4], None);
-        }
-        let lens = [0, 1_000, 1_900, 1_980, 1_996, 1_999, 2_000, 5_000].map(|seq| cost.len_at(seq));
-        assert_eq!(lens, [400, 400, 50, 10, 2, 1, 400, 400]);
-    }
-
-    #[test]
-    fn one_bad_part_in_four_changes_nothing() {
-        let cost = cost(2, None, 16);
-        for _ in 0..20 {
-            cost.observe(cost.len(), &mut [1_000.0, 1e6, 1_000.0, 1_000.0], None);
-        }
-        assert_eq!(cost.len(), 400);
-    }
-
-    #[test]
-    fn what_a_thief_leaves_is_hardly_believed() {
-        let cost = cost(2, None, 16);
-        for _ in 0..20 {
-            cost.observe(cost.len(), &mut [1_000.0; 4], None);
-        }
-        cost.observe(400, &mut [4e6], None);
-        assert!((300..400).contains(&cost.len()), "{}", cost.len());
-    }
-
-    #[test]
-    fn dear_items_go_one_by_one() {
-        let cost = cost(8, None, 16);
-        for _ in 0..8 {
-            cost.observe(cost.len(), &mut [100.0], None);
-        }
-        assert!(cost.len() > 100);
-        for _ in 0..40 {
-            cost.observe(cost.len(), &mut [1e6; 4], None);
-        }
-        assert_eq!(cost.len(), 1);
-        assert_eq!(cost.bound(), 8 * 16);
-    }
-
-    #[test]
-    fn a_named_bound_is_obeyed_and_shared_by_several_runs() {
-        let cost = cost(2, Some(64), 16);
-        for _ in 0..20 {
-            cost.observe(cost.len(), &mut [10.0; 4], None);
-        }
-        assert_eq!((cost.bound(), cost.len()), (64, 16));
-    }
-
-    #[test]
-    fn the_default_bound_grows_with_the_width_as_far_as_memory_allows() {
-        let bound = |width, slot_bytes| {
-            let cost = cost(width, None, slot_bytes);
-            for _ in 0..20 {
-                cost.observe(cost.len(), &mut [1.0; 4], None);
-            }
-            cost.bound()
-        };
-        assert_eq!(
-            [1, 2, 4, 256].map(|n| bound(n, 16)),
-            [65_536, 65_536, 131_072, 1 << 20]
-        );
-        assert_eq!(bound(256, 1 << 20), 65_536);
-    }
-
-    #[test]
-    fn large_items_make_short_runs() {
-        let cost = cost(2, None, 1 << 20);
-        for _ in 0..20 {
-            cost.observe(cost.len(), &mut [10.0; 4], None);
-        }
-        assert_eq!(cost.len(), 1);
-    }
-}
+mod tests;

@@ -1,35 +1,39 @@
-//! A consumer that sleeps until there is something for it, whoever brings it.
+//! An event that one consumer waits for, and that any thread may notify.
 //!
 //! # The protocol
 //!
-//! Who brings something first makes it visible (in a queue, a counter, under a lock: the event does
-//! not care) and then [notifies](Event::notify). The consumer says that it is asleep, looks once more, and
-//! only then sleeps. Between making visible and reading `asleep` on the one side, and between setting
-//! `asleep` and looking on the other, stands a `SeqCst` fence each, so at least one of the two sees
-//! the other: either the last look finds what was brought, or the notification finds a sleeper. Of several
-//! that notify, the one that takes `asleep` back wakes, so a sleep costs one wake-up.
+//! A thread that has something for the consumer first makes it visible (in a queue, in a counter, under a
+//! lock: the event does not care), and then [notifies](Event::notify). The consumer marks itself asleep,
+//! looks once more, and only then sleeps. Both sides have a `SeqCst` fence between their two steps, so at
+//! least one of them sees the other: either the last look finds the new thing, or the notification finds a
+//! sleeper. Of several threads that notify, only the one that takes `asleep` back wakes the consumer, so each
+//! sleep costs one wake-up.
 //!
-//! A sleep that could soon be over is not worth its wake-up, so the consumer looks for a moment before
-//! it sleeps, with [`SpinPolicy`].
+//! A sleep that could soon be over is not worth its wake-up, so the consumer looks around briefly before it
+//! sleeps, as [`SpinPolicy`] allows.
 //!
-//! The wait also ends when the consumer is in the source of somebody who has ended ([`context`]). To
-//! interrupt is no more than to notify: what there is to see then is that nobody
-//! [wants](context::is_unwanted) anything.
+//! The wait also ends when this thread is inside the source of a stage that has ended ([`context`]). An
+//! interruption is nothing but a notification: what the consumer sees then is that its answer is no longer
+//! [wanted](context::is_unwanted).
 
 use crate::runtime::context::{self, Interrupt};
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, bug, fence};
 
-/// The side of those who bring something.
+/// The side of the threads that notify.
 #[derive(Debug)]
 pub(crate) struct Event {
+    /// The consumer sleeps, or is about to.
     asleep: AtomicBool,
+    /// Wakes the consumer.
     sleeper: Unparker,
 }
 
 impl Event {
     /// Something has just been made visible: wakes the consumer if it sleeps.
     pub(crate) fn notify(&self) {
+        // The load comes first because it is cheap: most notifications find a consumer that is awake. The
+        // swap decides which one of several threads wakes it.
         fence(Ordering::SeqCst); // pairs with the one in `Listener::wait`
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.sleeper.unpark();
@@ -43,14 +47,14 @@ impl Interrupt for Event {
     }
 }
 
-/// How a wait ended.
+/// How a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitResult {
-    /// There is something.
+    /// The condition holds.
     Ready,
-    /// This thread is in a source whose items nobody wants any more.
+    /// This thread is inside a source whose items are no longer wanted.
     Unwanted,
-    /// It is later than that.
+    /// The time is over.
     Late,
 }
 
@@ -59,6 +63,7 @@ pub(crate) enum WaitResult {
 pub(crate) struct Listener {
     event: Arc<Event>,
     parker: Parker,
+    /// Whether a short look before a sleep has paid lately.
     patience: SpinPolicy,
 }
 
@@ -80,8 +85,8 @@ impl Listener {
         &self.event
     }
 
-    /// Waits until `ready` says so, `until` has come, or nobody wants it any more. `ready` is asked
-    /// first, and never after it has said yes.
+    /// Waits until `ready` returns `true`, `until` has come, or the answer is no longer wanted. `ready` is
+    /// asked first, and not again once it has returned `true`.
     pub(crate) fn wait(
         &mut self,
         mut ready: impl FnMut() -> bool,
@@ -90,15 +95,19 @@ impl Listener {
         if ready() || self.patience.look(&mut ready) {
             return WaitResult::Ready;
         }
+        // Registers with the sources that this thread is inside. An end that came before this interrupts here
+        // and now, and the check of `is_unwanted` below sees it.
         context::tell_outer(&self.event);
         loop {
-            // A swap, so that no notification that took back an earlier one can come after it.
+            // A swap, not a store, so that a notification that takes back the `true` of an earlier round
+            // cannot come after it in the order of this word's changes.
             let looks_first = bug("says_so_after_the_last_look");
             self.event.asleep.swap(!looks_first, Ordering::Relaxed);
             fence(Ordering::SeqCst); // pairs with the one in `Event::notify`
             let heard = if ready() {
                 Some(WaitResult::Ready)
             } else if context::is_unwanted() {
+                // An interruption notifies without changing what `ready` sees, so it is checked separately.
                 context::tell_cut();
                 Some(WaitResult::Unwanted)
             } else if until.is_some_and(|until| until <= Instant::now()) {
@@ -107,12 +116,16 @@ impl Listener {
                 None
             };
             if let Some(heard) = heard {
+                // Taken back, so that later notifications cost nothing. If one has already unparked this
+                // thread, its token stays in the parker, and the next park returns at once: a look in vain.
                 self.event.asleep.store(false, Ordering::Relaxed);
                 return heard;
             }
             if looks_first {
                 self.event.asleep.swap(true, Ordering::Relaxed);
             }
+            // The parker keeps a wake-up that comes before the sleep. A sleep may also end without one, so
+            // the loop looks again in any case.
             match until {
                 Some(until) => self
                     .parker
@@ -124,30 +137,4 @@ impl Listener {
 }
 
 #[cfg(all(test, loom))]
-mod models {
-    use super::*;
-    use crate::sync::Injector;
-
-    /// Notify / wait: each of two things that are brought is found, and ends a sleep.
-    #[test]
-    fn loom_bell_ring_and_wait() {
-        loom::model(|| {
-            let mut listener = Listener::new();
-            let queue = Arc::new(Injector::new());
-            let bringer = loom::thread::spawn({
-                let (queue, event) = (Arc::clone(&queue), Arc::clone(listener.event()));
-                move || {
-                    for thing in 0..2 {
-                        queue.push(thing);
-                        event.notify();
-                    }
-                }
-            });
-            for _ in 0..2 {
-                assert_eq!(listener.wait(|| !queue.is_empty(), None), WaitResult::Ready);
-                queue.steal();
-            }
-            bringer.join().expect("no panic");
-        });
-    }
-}
+mod models;

@@ -1,17 +1,17 @@
-//! A stage that starts when it is asked for its first output, and the doors through which it starts.
+//! A stage that starts when it is asked for its first output, and the entry points through which it starts.
 //!
-//! Whatever a stage borrows must outlive the join of its team of threads ([`lease`](crate::runtime::lease)). So it is started
-//! through one of four doors only, each with its own reason to keep that promise:
+//! Whatever a stage borrows must outlive the join of its threads ([`lease`](crate::runtime::lease)). So a
+//! stage can be started only through one of four entry points, each with its own reason why that holds:
 //!
-//! - [`next_owned`](Lazy::next_owned): nothing is borrowed, so there is nothing to keep;
-//! - [`drain`](Lazy::drain): the stage lies on this very stack frame, which joins it on return and
-//!   on unwind, and nobody else can get at it to leak it;
-//! - [`next_scoped`](Lazy::next_scoped): the team of threads is registered with a scope whose end joins it;
-//! - [`next_inner`](Lazy::next_inner): the stage is the source of another, which only the other
-//!   doors can have started, in the context that they gave it.
+//! - [`next_owned`](Lazy::next_owned): the stage borrows nothing;
+//! - [`drain`](Lazy::drain): the stage is a local variable of this very stack frame, which joins it on return
+//!   and on unwind, and no other code can get hold of it to leak it;
+//! - [`next_scoped`](Lazy::next_scoped): the threads are registered with a scope whose end joins them;
+//! - [`next_inner`](Lazy::next_inner): the stage is the source of an outer stage. Only the other entry points
+//!   can have started that one, and they have passed on their context.
 //!
-//! Leaking a stage is therefore sound: an owned one borrows nothing, a drained one cannot be
-//! leaked, and a scoped one (with every inner stage of its chain) is joined by its scope.
+//! So leaking a stage is sound: an owned one borrows nothing, a drained one cannot be leaked, and a scoped
+//! one (with every inner stage of its chain) is joined by its scope.
 #![allow(unsafe_code)]
 
 use crate::error::{Cancelled, NotReady};
@@ -20,14 +20,14 @@ use crate::runtime::scope::{InScope, ScopeContext, StartPermit};
 use crate::sync::Instant;
 use std::time::Duration;
 
-/// A stage: not yet started, running, or over. Boxed, as both parts may hold large items inline.
+/// A stage: not yet started, running, or over. Boxed, because both contents may hold large items inline.
 enum Phase<P: Plan> {
     Idle(Box<Idle<P>>),
     Running(Box<P::Running>),
     Over,
 }
 
-/// What is described so far.
+/// The description of a stage that has not started.
 pub(crate) struct Idle<P> {
     pub(crate) plan: P,
     pub(crate) common: Common,
@@ -36,7 +36,7 @@ pub(crate) struct Idle<P> {
 /// A stage that starts when it is asked for its first output.
 pub(crate) struct Lazy<P: Plan> {
     state: Phase<P>,
-    /// What it yields last of all if it was cut short.
+    /// What the stage yields last of all, if it was cut short.
     last: Option<fn(Cancelled) -> P::Output>,
 }
 
@@ -48,7 +48,7 @@ impl<P: Plan> Lazy<P> {
         }
     }
 
-    /// What is described so far; `None`: it has started.
+    /// The description. `None`: the stage has started.
     pub(crate) fn idle(&self) -> Option<&Idle<P>> {
         match &self.state {
             Phase::Idle(idle) => Some(idle),
@@ -70,7 +70,7 @@ impl<P: Plan> Lazy<P> {
         }
     }
 
-    /// What it is while it runs.
+    /// The running stage. `None`: it has not started, or could not start.
     pub(crate) fn running(&self) -> Option<&P::Running> {
         match &self.state {
             Phase::Running(running) => Some(running),
@@ -82,21 +82,23 @@ impl<P: Plan> Lazy<P> {
         self.last = Some(last);
     }
 
-    /// Whether it may yield one thing more than its items give.
+    /// Whether the stage may yield one output more than its items give.
     pub(crate) fn has_last(&self) -> bool {
         self.last.is_some()
     }
 
-    /// Why it has ended before its sources did, if it did so by a token.
+    /// Why the stage has ended before its sources did, if a token ended it.
     pub(crate) fn cut(&self) -> Option<Cancelled> {
         self.running()?.ending().cut()
     }
 
     /// # Safety
     ///
-    /// Whatever `P` borrows must outlive the join of the team of threads: see the head of this file.
+    /// Whatever `P` borrows must outlive the join of the stage's threads: see the head of this file.
     unsafe fn start(&mut self, cx: &ScopeContext, drains: bool) -> Option<&mut P::Running> {
         if let Phase::Idle(_) = self.state {
+            // `Over` while the plan starts. A panic on the way must leave a stage that ends, not one that
+            // starts again without its plan.
             if let Phase::Idle(idle) = std::mem::replace(&mut self.state, Phase::Over) {
                 let Idle { plan, common } = *idle;
                 if let Some(running) = plan.start(common, StartPermit::new(cx, drains)) {
@@ -110,11 +112,16 @@ impl<P: Plan> Lazy<P> {
         }
     }
 
-    /// It has nothing more to yield, for now or for good.
+    /// The stage has nothing more to yield, for now or for good. If it was cut short, says so: by a last
+    /// output, or to the frame in which the stage was started.
     #[cold]
     #[inline(never)]
     fn last_word(&mut self) -> Option<P::Output> {
+        // `None` for a stage that has yielded everything, and for one that was only interrupted and will
+        // continue.
         let why = self.cut()?;
+        // Taken, so that it is yielded once. After it, the same stage reports to the outer frame like any
+        // other.
         if let Some(last) = self.last.take() {
             return Some(last(why));
         }
@@ -122,6 +129,7 @@ impl<P: Plan> Lazy<P> {
         None
     }
 
+    /// The next output, or the last word.
     #[inline]
     fn next_of_running(&mut self) -> Option<P::Output> {
         let Phase::Running(running) = &mut self.state else {
@@ -133,7 +141,7 @@ impl<P: Plan> Lazy<P> {
         }
     }
 
-    /// The same, if it is there in `time`.
+    /// Like `next_of_running`, with a time limit.
     fn next_of_running_within(&mut self, time: Duration) -> Result<Option<P::Output>, NotReady> {
         let Phase::Running(running) = &mut self.state else {
             return Ok(None);
@@ -150,6 +158,7 @@ impl<P: Plan> Lazy<P> {
     where
         P: 'static,
     {
+        // Checked here too, so that the call is out of the way of all outputs but the first.
         if let Phase::Idle(_) = self.state {
             // SAFETY: `P: 'static` borrows nothing that ends.
             unsafe { self.start(&ScopeContext::NONE, false) };
@@ -157,7 +166,7 @@ impl<P: Plan> Lazy<P> {
         self.next_of_running()
     }
 
-    /// The same, if it is there in `time`.
+    /// The same, with a time limit.
     pub(crate) fn next_owned_within(
         &mut self,
         time: Duration,
@@ -170,13 +179,15 @@ impl<P: Plan> Lazy<P> {
         self.next_of_running_within(time)
     }
 
-    /// Runs `f` over all outputs, and joins.
+    /// Runs `f` over all outputs, and then joins.
     pub(crate) fn drain<R>(mut self, f: impl FnOnce(Outputs<'_, P>) -> R) -> R {
-        // SAFETY: `self` is this frame's own. It is dropped, and so joined, before the frame is
-        // left, also on unwind, and `f` gets no more than a reference to it.
+        // SAFETY: `self` is a local variable of this frame. It is dropped, and so joined, before the frame is
+        // left, on unwind too, and `f` gets only a reference to it.
         unsafe { self.start(&ScopeContext::NONE, true) };
         let result = f(Outputs(&mut self));
-        drop(self); // now: if it panics, the result is dropped, and behind the return it would be leaked
+        // Here, and not at the end of the frame: if this drop panics, `result` is dropped too. Behind the
+        // return it would be leaked.
+        drop(self);
         result
     }
 
@@ -187,14 +198,14 @@ impl<P: Plan> Lazy<P> {
         P: 'scope,
     {
         if let Phase::Idle(_) = self.state {
-            // SAFETY: `P` outlives `'scope`, and the scope's end, which lies within `'scope`, joins
-            // every team of threads that is registered with it, this one and those of inner stages.
+            // SAFETY: `P` outlives `'scope`. The end of the scope lies within `'scope`, and joins all threads
+            // that are registered with it, those of this stage and those of its inner stages.
             unsafe { self.start(scope.cx(), false) };
         }
         self.next_of_running()
     }
 
-    /// The same, if it is there in `time`.
+    /// The same, with a time limit.
     pub(crate) fn next_scoped_within<'scope>(
         &mut self,
         scope: &InScope<'scope>,
@@ -212,10 +223,11 @@ impl<P: Plan> Lazy<P> {
     #[inline]
     pub(crate) fn next_inner(&mut self, cx: &ScopeContext) -> Option<P::Output> {
         if let Phase::Idle(_) = self.state {
-            // SAFETY: `cx` comes from `Source::place`, which only the start of an outer stage calls.
-            // Whatever this stage borrows, the outer one borrows too (it is a part of it), and the
-            // outer one was started through a door that keeps the promise: its join is followed by the
-            // drop of its source, which joins this team of threads; if it is leaked, the scope in `cx` joins both.
+            // SAFETY: `cx` comes from `Source::place`, which only the start of an outer stage calls. Whatever
+            // this stage borrows, the outer one borrows too, because this stage is a part of it; and the
+            // outer one was started through an entry point that keeps the promise. Its join is followed by
+            // the drop of its source, which joins the threads of this stage. If the outer stage is leaked,
+            // the scope in `cx` joins both.
             unsafe { self.start(cx, false) };
         }
         self.next_of_running()
@@ -237,6 +249,7 @@ impl<P: Plan> Iterator for Outputs<'_, P> {
         let Phase::Running(running) = &mut self.0.state else {
             return init;
         };
+        // The stage's own loop over what is ready, which is tighter than repeated calls of `next`.
         let value = running.fold_all(init, &mut f);
         match self.0.last_word() {
             Some(last) => f(value, last),

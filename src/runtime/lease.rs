@@ -1,10 +1,11 @@
-//! Threads of a pool, for the time of a stage or of a call.
+//! Threads of a pool, leased for the duration of a stage or of a call.
 //!
-//! They live longer than what they are given may borrow, so the lifetime of a task is erased here. That is sound by
-//! one rule: **nothing that is leased outlives the join of its [`JoinGuard`], and the team of threads is joined before the borrow
-//! ends**. The first half holds by construction: the latch counts a thread down only after its task, with all that
-//! it holds, has been dropped. The second half is a promise of whoever makes the team of threads: of [`with_crew`], whose frame
-//! joins it, and of the doors of [`Lazy`](crate::runtime::lazy::Lazy).
+//! The threads may outlive what their tasks borrow, so the lifetime of a task is erased here. That is sound
+//! by one rule: **nothing that is leased outlives the join of its [`JoinGuard`], and the threads are joined
+//! before the borrow ends**. The first half holds by construction: the latch counts a thread down only after
+//! its task has been dropped, with all that it holds. The second half is a promise of the code that creates
+//! the [`JoinGuard`]: [`with_crew`], whose frame joins it, and the entry points of
+//! [`Lazy`](crate::runtime::lazy::Lazy).
 #![allow(unsafe_code)]
 
 use crate::runtime::pool::{LeasedTask, Pool};
@@ -12,7 +13,7 @@ use crate::runtime::registry;
 use crate::runtime::spin::Spin;
 use crate::sync::{Arc, Condvar, Instant, Mutex};
 
-/// Counts the threads that hold something of a stage.
+/// Counts the threads that hold a part of a stage.
 #[derive(Debug, Default)]
 struct Latch {
     count: Mutex<usize>,
@@ -20,19 +21,24 @@ struct Latch {
 }
 
 impl Latch {
+    /// Counts one more thread.
     fn up(&self) {
         *self.count.lock() += 1;
     }
 
+    /// A counted thread holds nothing any more.
     fn down(&self) {
         let mut count = self.count.lock();
         *count -= 1;
+        // Under the lock: a thread in `wait` has either seen the 0, or is already waiting for this.
         if *count == 0 {
             self.zero.notify_all();
         }
     }
 
     fn wait(&self) {
+        // Threads of a stage that ends are about to leave, and that is sooner than this thread could fall
+        // asleep and be woken.
         let spin = Spin::begin();
         while *self.count.lock() > 0 && spin.turn() {}
         let mut count = self.count.lock();
@@ -46,6 +52,8 @@ impl registry::HeldThreads for Latch {
     fn is_held_at(&self, time: Instant) -> bool {
         let mut count = self.count.lock();
         while *count > 0 {
+            // The notification at 0 ends the wait early; any other end of the wait is checked against the
+            // time.
             let left = time.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
@@ -56,7 +64,7 @@ impl registry::HeldThreads for Latch {
     }
 }
 
-/// Counts down when the thread is done, also while it unwinds from a bug of ours.
+/// Counts down when the thread is done, even if it unwinds because of a bug in this crate.
 struct Down(Arc<Latch>);
 
 impl Drop for Down {
@@ -67,40 +75,46 @@ impl Drop for Down {
 
 /// Tells the threads of a stage to leave.
 pub(crate) trait Stop: Send + Sync {
-    /// Nothing starts any more; who sleeps is woken to leave.
+    /// Nothing starts any more; threads that sleep are woken, so that they leave.
     fn stop(&self);
 
-    /// No thread holds anything of the stage any more.
+    /// No thread holds a part of the stage any more.
     fn joined(&self);
 }
 
-/// The right to lease threads for a stage, for itself and its threads.
+/// The right to lease threads for a stage. The stage has it, and so do its threads.
 #[derive(Clone, Debug)]
 pub(crate) struct Leases {
     latch: Arc<Latch>,
+    /// The thread on whose behalf the stage runs ([`registry`]).
     pool: Pool,
     root: u64,
 }
 
 impl Leases {
-    /// Runs the task on a leased thread. `Err`: none can be started; the task comes back, to be
-    /// called here and now or dropped.
+    /// Runs the task on a leased thread. `Err`: no thread could be started. The task is returned, to be
+    /// called here and now, or dropped.
     pub(crate) fn lease<'a>(&self, task: impl FnOnce() + Send + 'a) -> Result<(), LeasedTask> {
         let task: Box<dyn FnOnce() + Send + 'a> = Box::new(task);
-        // SAFETY: only the lifetime changes. The task is called or dropped before the latch is
-        // counted down, the team of threads waits for that, and it is joined before `'a` ends: the rule above.
+        // SAFETY: only the lifetime changes. The task is called or dropped before the latch is counted down,
+        // the join waits for that, and the join comes before `'a` ends: the rule at the head of this file.
         let task: LeasedTask = unsafe { std::mem::transmute(task) };
+        // Counted before the thread exists: a join that begins in between waits for it.
         self.latch.up();
         let down = Down(Arc::clone(&self.latch));
         let root = self.root;
         self.pool.lease(Box::new(move || {
+            // The first local variable, so the last to be dropped: when the count goes down, the task and
+            // everything it held are gone, also on unwind.
             let _down = down;
+            // What the task starts belongs to the same root, so that a test sees the stages it has caused and
+            // no others.
             let _here = registry::enter(root);
             task();
         }))
     }
 
-    /// What its threads hold of the stage.
+    /// What the threads still hold of the stage, for the registry.
     pub(crate) fn held(&self) -> Arc<dyn registry::HeldThreads> {
         Arc::clone(&self.latch) as _
     }
@@ -128,7 +142,7 @@ impl JoinGuard {
         JoinGuard { leases, stop }
     }
 
-    /// For who joins it from elsewhere.
+    /// A handle for a scope, which joins the threads from outside.
     pub(crate) fn member(&self) -> JoinHandle {
         JoinHandle {
             latch: Arc::clone(&self.leases.latch),
@@ -136,14 +150,17 @@ impl JoinGuard {
         }
     }
 
+    /// The right to lease; clones of it go to the threads of the stage.
     pub(crate) fn leases(&self) -> &Leases {
         &self.leases
     }
 
-    /// Stops the stage and waits until no thread holds anything of it.
+    /// Stops the stage, and waits until no thread holds a part of it.
     pub(crate) fn join(&self) {
+        // Before the wait, or sleeping threads would never leave.
         self.stop.stop();
         self.leases.latch.wait();
+        // The stage may leave the registry only now.
         self.stop.joined();
     }
 }
@@ -154,15 +171,17 @@ impl Drop for JoinGuard {
     }
 }
 
-/// A team of threads, as a scope knows it.
+/// The threads of a stage, as a scope knows them.
 pub(crate) struct JoinHandle {
     latch: Arc<Latch>,
     stop: Arc<dyn Stop>,
 }
 
 impl JoinHandle {
-    /// Whether threads hold something of the stage, or it may still lease some.
+    /// Whether threads hold a part of the stage, or more of them may still be leased.
     pub(crate) fn is_there(&self) -> bool {
+        // Every other handle on the latch belongs to a `Leases` or to the `JoinGuard`, each of which can
+        // still lease.
         *self.latch.count.lock() > 0 || Arc::strong_count(&self.latch) > 1
     }
 
@@ -170,14 +189,14 @@ impl JoinHandle {
         self.stop.stop();
     }
 
-    /// Waits until no thread holds anything of it. It has been stopped.
+    /// Waits until no thread holds a part of the stage. It must have been stopped.
     pub(crate) fn join(&self) {
         self.latch.wait();
         self.stop.joined();
     }
 }
 
-/// A team of threads that stops by itself.
+/// For threads that end by themselves.
 struct NoStop;
 
 impl Stop for NoStop {
@@ -186,9 +205,10 @@ impl Stop for NoStop {
     fn joined(&self) {}
 }
 
-/// Runs `f` with a right to lease whose tasks may borrow what outlives this call, and joins.
+/// Runs `f` with a right to lease, and then joins. The tasks may borrow whatever outlives this call.
 pub(crate) fn with_crew<T>(pool: Pool, f: impl FnOnce(&Leases) -> T) -> T {
     let join_guard = JoinGuard::new(pool, Arc::new(NoStop));
-    // The team of threads lies on this frame, which joins it also on unwind: the promise of the head.
+    // The guard is a local variable of this frame, so the threads are joined on return and on unwind: the
+    // promise at the head of this file.
     f(join_guard.leases())
 }

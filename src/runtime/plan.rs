@@ -1,4 +1,4 @@
-//! What a stage is before it runs, and while it does.
+//! What a stage is before it runs, and what it is while it runs.
 
 use crate::cancel::CancelToken;
 use crate::error::{Cancelled, ItemError, NotReady};
@@ -13,9 +13,9 @@ pub struct Common {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) pool: Option<Pool>,
     pub(crate) tokens: Vec<CancelToken>,
-    /// Those on which the sources are asked for no more.
+    /// The tokens on which the sources are asked for no more items.
     pub(crate) drains: Vec<CancelToken>,
-    /// It hears nothing of what it is started in.
+    /// The stage does not react to the end of what it is started in.
     pub(crate) detached: bool,
 }
 
@@ -25,13 +25,14 @@ impl Common {
         tokens.any(CancelToken::is_cancelled)
     }
 
-    /// The name, or else what the operator is called.
+    /// The name, or else that of the operator.
     pub(crate) fn name_or<'a>(&'a self, operator: &'a str) -> &'a str {
         self.name.as_deref().unwrap_or(operator)
     }
 }
 
-/// What a [`Stage`](crate::Stage) is to do: which operator, over which sources. Sealed: only the crate implements it.
+/// What a [`Stage`](crate::Stage) is to do: which operator, over which sources. Sealed: only this crate
+/// implements it.
 pub trait Plan: Sized {
     /// What the stage yields.
     type Output;
@@ -40,24 +41,24 @@ pub trait Plan: Sized {
     #[doc(hidden)]
     type Running: Running<Item = Self::Output>;
 
-    /// What the operator is called.
+    /// The name of the operator.
     #[doc(hidden)]
     const NAME: &'static str;
 
-    /// How many outputs there will be. The sources may lie.
+    /// How many outputs there will be. The sources may be wrong about it.
     #[doc(hidden)]
     fn size_hint(&self) -> (usize, Option<usize>);
 
-    /// Starts. All threads are leased through the team of threads that `start_permit` makes, which `Running` owns. `None`: the scope
-    /// is over.
+    /// Starts the stage. All threads are leased through the `JoinGuard` that `start_permit` makes, and
+    /// `Running` owns that. `None`: the scope is over.
     #[doc(hidden)]
     fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>>;
 }
 
-/// A stage that runs. Its `size_hint` is that of what is left.
+/// A stage that runs. Its `size_hint` describes what is left.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
 pub trait Running: Iterator {
-    /// The next output, or [`NotReady`] if it is not there by then.
+    /// The next output, or [`NotReady`] if it is not there in time.
     fn next_until(&mut self, until: Option<Instant>) -> Result<Option<Self::Item>, NotReady>;
 
     /// Folds all outputs.
@@ -69,25 +70,25 @@ pub trait Running: Iterator {
         value
     }
 
-    /// How it ends.
+    /// How the stage ends.
     fn ending(&self) -> &dyn Ending;
 }
 
-/// How a stage that runs has ended, if it has.
+/// How a running stage has ended, if it has.
 #[allow(unreachable_pub)] // it stands in the signature of `Running`
 pub trait Ending {
-    /// Whether it has yielded its last.
+    /// Whether the stage has yielded its last output.
     fn is_over(&self) -> bool;
 
-    /// Why it has ended before its sources did, if it did so by a token.
+    /// Why the stage has ended before its sources did, if a token ended it.
     fn cut(&self) -> Option<Cancelled>;
 
-    /// It was cut short, and whoever uses it is not told so by what it yields.
+    /// The stage was cut short, and its user cannot see that from what it yields.
     fn tell_cut(&self);
 }
 
-/// What whoever waits is told if nobody wants the answer any more: nothing is lost by it, so to a call with a time it
-/// is late.
+/// The answer to a call whose result is no longer wanted. The call loses nothing: with a time limit it
+/// returns `NotReady`, as if it had been too early.
 pub(crate) fn unwanted<T>(until: Option<Instant>) -> Result<Option<T>, NotReady> {
     match until {
         Some(_) => Err(NotReady::new(None)),
@@ -97,7 +98,7 @@ pub(crate) fn unwanted<T>(until: Option<Instant>) -> Result<Option<T>, NotReady>
 
 /// A plan that runs a closure for each item.
 pub trait Parallel: Plan {
-    /// The same, with panics as values.
+    /// The same plan, with panics as values.
     #[doc(hidden)]
     type Isolated: Plan<Output = Result<Self::Output, ItemError>>;
 
@@ -111,12 +112,12 @@ pub trait Parallel: Plan {
     fn isolated(self) -> Self::Isolated;
 }
 
-/// A plan whose stage may move to another thread, and so be the source of the next stage: each but one over
-/// [`local`](crate::Fanfold::local) or over a source that is not `Send`. It is written down where a function hides what
-/// it returns: `Stage<impl SendPlan<Output = u32>>`.
+/// A plan whose stage may move to another thread, and so may be the source of the next stage: every plan
+/// except those over [`local`](crate::Fanfold::local) and over a source that is not `Send`. The name appears
+/// where a function hides what it returns: `Stage<impl SendPlan<Output = u32>>`.
 pub trait SendPlan: Plan<Running: Send> + Send {}
 
 impl<P: Plan<Running: Send> + Send> SendPlan for P {}
 
-/// A plan whose upper hint is exact.
+/// A plan whose upper size hint is exact.
 pub trait ExactPlan: Plan {}

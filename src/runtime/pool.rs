@@ -1,23 +1,24 @@
 //! Threads that are kept between stages.
 //!
-//! A stage leases threads; a thread that is leased belongs to that stage alone until the stage
-//! gives it back, so that two stages never wait for one another's threads (P8). The pool grows to
-//! whatever is leased and shrinks when threads idle. It never queues: a lease either takes the
-//! thread that went idle last (its caches are warm, and the others can expire) or starts one, and
-//! if none can be started the caller is told so and goes on with what it has.
+//! A stage leases threads. A leased thread belongs to that stage alone until the stage returns it, so two
+//! stages never wait for one another's threads (P8). The pool grows to whatever is leased, and shrinks when
+//! threads idle. It never queues a task: a lease either takes the thread that went idle last (its caches are
+//! warm, and the others can expire), or starts a thread. If none can be started, the caller learns this and
+//! continues with the threads it has.
 //!
 //! # The protocol
 //!
-//! All state is under one lock, and each idle thread sleeps on a seat of its own. Who leases pops a
-//! seat from the list of the idle, fills it and wakes its thread: a seat on the list is always
-//! empty, and only its own thread puts it there. A thread whose idle time runs out takes the lock
-//! and removes its seat; if the seat is not there any more, a lease was faster and has filled or is
-//! about to fill it, so the thread waits for the task. `Drop` of the last handle closes the pool,
-//! wakes the idle, and joins all threads (so that their thread-locals are gone when it returns).
+//! All state is under one lock, and each idle thread sleeps on its own seat. A thread that leases pops a seat
+//! from the list of idle ones, fills it, and wakes its thread. A seat on the list is always empty, and only
+//! its own thread puts it there. A thread whose idle time runs out takes the lock and removes its seat. If
+//! the seat is not on the list any more, a lease was faster, and has filled the seat or is about to; so the
+//! thread waits for the task. `Drop` of the last handle closes the pool, wakes the idle threads, and joins
+//! all threads, so that their thread-locals are gone when it returns.
 //!
-//! Before it sleeps an idle thread looks at its seat for a [moment](Spin), so that a loop that runs
-//! stage after stage need not wake its threads each time; at most as many at once as there are cores
-//! besides the one of whoever leases. Whether a seat's thread sleeps is said under the seat's lock.
+//! Before it sleeps, an idle thread looks at its seat for a [short time](Spin), so that a loop that runs
+//! stage after stage need not wake its threads each time. At most as many threads do so at once as there are
+//! cores besides that of the leasing thread. Whether a seat's thread sleeps is recorded under the seat's
+//! lock.
 
 use crate::runtime::spin::Spin;
 use crate::sync::{
@@ -62,13 +63,15 @@ pub struct Pool {
     _open: Arc<OpenPool>,
 }
 
+/// Its drop, with the last handle of a user, closes the pool.
 struct OpenPool(Weak<PoolShared>);
 
+/// What the handles and the threads share.
 struct PoolShared {
     name: String,
     stack_size: Option<usize>,
     idle_time: Duration,
-    /// How many more idle threads may look instead of sleeping.
+    /// How many more idle threads may look around before they sleep.
     spins: AtomicUsize,
     state: Mutex<PoolState>,
 }
@@ -80,6 +83,7 @@ struct PoolState {
     closed: bool,
 }
 
+/// Where one thread waits for its next task.
 struct Seat {
     slot: Mutex<TaskSlot>,
     filled: Condvar,
@@ -91,7 +95,10 @@ struct TaskSlot {
 }
 
 impl Seat {
+    /// Gives the seat's thread a task. The seat must be off the list.
     fn fill(&self, task: LeasedTask) {
+        // A thread that does not sleep yet finds the task by itself, and the system call of a wake-up is
+        // saved.
         let mut slot = self.slot.lock();
         slot.task = Some(task);
         if slot.sleeps {
@@ -156,7 +163,7 @@ impl Pool {
         self.shared.state.lock().threads.len()
     }
 
-    /// Runs a task on a thread of its own; `Err` gives it back if no thread can be started.
+    /// Runs a task on a leased thread. `Err` returns the task: no thread can be started.
     pub(crate) fn lease(&self, task: LeasedTask) -> Result<(), LeasedTask> {
         let task = match self.shared.lease_idle(task) {
             Ok(()) => return Ok(()),
@@ -165,8 +172,8 @@ impl Pool {
         let mut state = self.shared.state.lock();
         let id = state.started;
         state.started += 1;
-        // The first task lies in the seat before the thread exists, so that a failed start can
-        // give it back. The lock is held, so that the thread's end finds itself on the list.
+        // The first task is in the seat before the thread exists, so that it can be taken back if the start
+        // fails. The lock is held during the start, so that the thread finds itself on the list when it ends.
         let seat = Arc::new(Seat {
             slot: Mutex::new(TaskSlot {
                 task: Some(task),
@@ -192,8 +199,8 @@ impl Pool {
 }
 
 impl PoolShared {
-    /// Gives the task to a thread that waits for one. Who takes a seat off the list has it: its thread
-    /// cannot leave any more, and waits until it is filled.
+    /// Gives the task to an idle thread. A thread that takes a seat off the list owns it: the seat's thread
+    /// can no longer leave, and waits until the seat is filled.
     fn lease_idle(&self, task: LeasedTask) -> Result<(), LeasedTask> {
         let seat = self.state.lock().idle.pop();
         match seat {
@@ -205,12 +212,15 @@ impl PoolShared {
         }
     }
 
+    /// What a thread of the pool does: one task after another, until it leaves.
     fn serve(&self, id: u64, seat: &Arc<Seat>) {
         loop {
             let Some(task) = self.wait(seat) else { break };
-            // A stage catches what its user's code throws; what arrives here is a bug of ours, and
-            // the thread ends with it.
+            // A stage catches the panics of its user's code. A panic that arrives here is a bug in this
+            // crate, and ends the thread.
             task();
+            // One critical section with the push. `Drop` takes the list under this lock, so it either finds
+            // the seat there, or this thread finds the pool closed.
             let mut state = self.state.lock();
             if state.closed {
                 break;
@@ -219,11 +229,12 @@ impl PoolShared {
         }
         let mut state = self.state.lock();
         if !state.closed {
-            // Nobody will join it: the pool lives on and forgets the thread.
+            // Nothing will join this thread: the pool lives on, and forgets it.
             state.threads.retain(|(other, _)| *other != id);
         }
     }
 
+    /// Waits for a task. `None`: the pool is closed, or the idle time is over and the seat is off the list.
     fn wait(&self, seat: &Arc<Seat>) -> Option<LeasedTask> {
         self.spin(seat);
         let deadline = Instant::now().checked_add(self.idle_time);
@@ -234,11 +245,13 @@ impl PoolShared {
                 slot.sleeps = false;
                 return Some(task);
             }
-            // `Drop` takes the seat's lock after it has closed the pool, so this look or its
-            // notification is seen.
+            // `Drop` takes this seat's lock after it has closed the pool. So either this check sees that, or
+            // the thread is asleep by then, and `Drop` notifies it.
             if self.state.lock().closed {
                 return None;
             }
+            // Under the seat's lock, which `wait` releases as it falls asleep: `fill` sees either a thread
+            // that has not looked yet, or one that it must notify.
             slot.sleeps = true;
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             slot = match left {
@@ -247,7 +260,8 @@ impl PoolShared {
                     if self.leave(seat) {
                         return None;
                     }
-                    // A lease has this seat; its task is on the way.
+                    // A lease has taken this seat off the list: its task is on the way, however long that
+                    // takes.
                     expires = false;
                     seat.slot.lock()
                 }
@@ -257,8 +271,10 @@ impl PoolShared {
         }
     }
 
-    /// Waits for a moment until there is a task.
+    /// Looks for a task for a short time.
     fn spin(&self, seat: &Seat) {
+        // Only as many threads as there are other cores: more of them would take the core from the thread
+        // that leases.
         let more = |left: usize| left.checked_sub(1);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         if self.spins.fetch_update(set, fetch, more).is_ok() {
@@ -268,7 +284,10 @@ impl PoolShared {
         }
     }
 
+    /// Takes the seat off the list. `false`: a lease was faster, and the thread must wait for its task.
     fn leave(&self, seat: &Arc<Seat>) -> bool {
+        // The list decides which of the two has the seat, its thread or a lease. Both take it off under this
+        // lock, so only one finds it.
         let mut state = self.state.lock();
         let place = state.idle.iter().position(|idle| Arc::ptr_eq(idle, seat));
         let listed = place.map(|place| state.idle.remove(place)).is_some();
@@ -291,12 +310,14 @@ impl Drop for OpenPool {
             )
         };
         for seat in idle {
-            // Taken and released, so that the thread is either before its look or asleep.
+            // Taken and released, so that the thread either has not checked yet, and will see that the pool
+            // is closed, or is asleep, and will be notified.
             drop(seat.slot.lock());
             seat.filled.notify_one();
         }
         for (_, handle) in threads {
-            // The last handle may be dropped by a closure that runs on one of the threads.
+            // The last handle may be dropped by a closure that runs on one of the threads, and that cannot
+            // join itself.
             if !sync::is_this_thread(&handle) {
                 let _ = handle.join();
             }
@@ -392,54 +413,4 @@ impl PoolBuilder {
 }
 
 #[cfg(all(test, loom))]
-mod models {
-    use super::*;
-
-    fn shared(seat: &Arc<Seat>) -> Arc<PoolShared> {
-        Arc::new(PoolShared {
-            name: String::new(),
-            stack_size: None,
-            idle_time: Duration::ZERO,
-            spins: AtomicUsize::new(0),
-            state: Mutex::new(PoolState {
-                idle: vec![Arc::clone(seat)],
-                threads: Vec::new(),
-                started: 1,
-                closed: false,
-            }),
-        })
-    }
-
-    /// Lease / leave: a thread whose time is over leaves, or gets the task; a task that was taken is run.
-    #[test]
-    fn loom_lease_and_leave() {
-        loom::model(|| {
-            let seat = Arc::new(Seat {
-                slot: Mutex::new(TaskSlot {
-                    task: None,
-                    sleeps: false,
-                }),
-                filled: Condvar::new(),
-            });
-            let shared = shared(&seat);
-            let ran = Arc::new(AtomicUsize::new(0));
-            let thread = loom::thread::spawn({
-                let shared = Arc::clone(&shared);
-                move || {
-                    if let Some(task) = shared.wait(&seat) {
-                        task();
-                    }
-                }
-            });
-            let task = Box::new({
-                let ran = Arc::clone(&ran);
-                move || {
-                    ran.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            let leased = shared.lease_idle(task).is_ok();
-            thread.join().expect("no panic");
-            assert_eq!(ran.load(Ordering::Relaxed), usize::from(leased));
-        });
-    }
-}
+mod models;

@@ -1,10 +1,10 @@
-//! Which stages run, and on whose behalf: what `testing::assert_quiescent` asks.
+//! Which stages run, and on whose behalf. `testing::assert_quiescent` reads it.
 //!
-//! A stage belongs to the thread that started it; one that is started by a worker belongs to the
-//! thread that started the worker's stage. So tests that run side by side do not see one another.
+//! A stage belongs to the thread that started it. A stage that is started by a worker belongs to the thread
+//! that started the worker's stage. So tests that run side by side do not see one another's stages.
 //!
-//! One that has said its last word and was not joined (a panic, an error, a token, a time-out) runs as long
-//! as a thread holds something of it, and no longer.
+//! A stage that has yielded its last output without being joined (after a panic, an error, a token or a
+//! timeout) counts as running only as long as a thread holds a part of it.
 
 use crate::sync::fixed::{AtomicU64, Mutex, Relaxed};
 use crate::sync::{Arc, Instant};
@@ -15,22 +15,25 @@ use std::time::Duration;
 static NEXT: AtomicU64 = AtomicU64::new(1);
 static ALIVE: Mutex<BTreeMap<u64, StageEntry>> = Mutex::new(BTreeMap::new());
 
-/// Threads that have been told to leave have this long to do so.
+/// How long threads that have been told to leave may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A stage that runs.
 struct StageEntry {
+    /// The thread on whose behalf it runs.
     root: u64,
     name: String,
-    /// It is over, and this is what threads hold of it.
+    /// `Some`: the stage is over, and this is what threads still hold of it.
     over: Option<Arc<dyn HeldThreads>>,
 }
 
 /// What threads hold of a stage.
 pub(crate) trait HeldThreads: Send + Sync {
-    /// Whether a thread still holds something then; waits no longer than until none does.
+    /// Whether a thread still holds something at that time. Returns earlier if none does.
     fn is_held_at(&self, time: Instant) -> bool;
 }
 
+// The number of the thread on whose behalf this one works; 0 before anyone has asked.
 thread_local! {
     static ROOT: Cell<u64> = const { Cell::new(0) };
 }
@@ -39,9 +42,12 @@ fn unique() -> u64 {
     NEXT.fetch_add(1, Relaxed)
 }
 
-/// On whose behalf this thread works.
+/// The number of the thread on whose behalf this thread works.
 pub(crate) fn root() -> u64 {
+    // The thread may be so near its end that it has no thread-locals any more: then it works on its own
+    // behalf.
     ROOT.try_with(|root| {
+        // Its own number, until `enter` lends it that of another thread.
         if root.get() == 0 {
             root.set(unique());
         }
@@ -50,12 +56,12 @@ pub(crate) fn root() -> u64 {
     .unwrap_or(0)
 }
 
-/// Works on behalf of `root` until the guard is dropped.
+/// Makes this thread work on behalf of `root` until the guard is dropped.
 pub(crate) fn enter(root: u64) -> RootGuard {
     RootGuard(ROOT.try_with(|here| here.replace(root)).unwrap_or(0))
 }
 
-/// Restores the thread's former root.
+/// Restores the former root of the thread.
 #[derive(Debug)]
 pub(crate) struct RootGuard(u64);
 
@@ -65,7 +71,7 @@ impl Drop for RootGuard {
     }
 }
 
-/// A stage that runs, until this is dropped.
+/// The entry of a running stage. Dropping it removes the entry.
 #[derive(Debug)]
 pub(crate) struct Alive(u64);
 
@@ -81,7 +87,7 @@ impl Alive {
         Alive(id)
     }
 
-    /// Nothing more comes of it: it only runs while threads hold something.
+    /// The stage yields nothing more: it counts as running only as long as threads hold a part of it.
     pub(crate) fn over(&self, held: Arc<dyn HeldThreads>) {
         if let Some(entry) = ALIVE.lock().get_mut(&self.0) {
             entry.over = Some(held);
@@ -95,8 +101,10 @@ impl Drop for Alive {
     }
 }
 
-/// The names of the stages that run on behalf of this thread. Those that are about to end are waited for.
+/// The names of the stages that run on behalf of this thread. Waits briefly for those that are about to end.
 pub(crate) fn alive() -> Vec<String> {
+    // Copied first: waiting under the lock would keep the threads that are awaited from removing their
+    // entries.
     let here = root();
     let own: Vec<_> = ALIVE
         .lock()
@@ -104,6 +112,7 @@ pub(crate) fn alive() -> Vec<String> {
         .filter(|entry| entry.root == here)
         .map(|entry| (entry.name.clone(), entry.over.clone()))
         .collect();
+    // One limit for all of them together, not for each.
     let until = Instant::now() + PATIENCE;
     own.into_iter()
         .filter(|(_, over)| over.as_ref().is_none_or(|held| held.is_held_at(until)))
@@ -112,18 +121,4 @@ pub(crate) fn alive() -> Vec<String> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_has_worked_for_another_works_for_itself_again() {
-        let own = root();
-        let outer = enter(own + 1);
-        let inner = enter(own + 2);
-        assert_eq!(root(), own + 2);
-        drop(inner);
-        assert_eq!(root(), own + 1);
-        drop(outer);
-        assert_eq!(root(), own);
-    }
-}
+mod tests;

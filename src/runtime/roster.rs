@@ -1,19 +1,25 @@
-//! The threads of a stage: how many there are, which of them sleep, and how one is called. A part of the state that a
-//! scheduler has under its lock.
+//! The threads of a stage: how many there are, which of them sleep, and how one of them is woken. A part of
+//! the state that a scheduler keeps under its lock.
 //!
-//! A thread falls asleep under that lock, after a look at everything that could be its work. Whoever makes work takes
-//! the lock afterwards and asks for a [`Wake`]. So either the thread's look sees the work, or the caller sees the
-//! sleeper. The wake-up itself comes after the lock: to wake and to lease a thread takes long.
+//! A thread falls asleep under that lock, after it has checked everything that could be its work. A thread
+//! that creates work takes the lock afterwards and asks for a [`Wake`]. So either the sleeper's check finds
+//! the work, or the waker finds the sleeper. This is the idle / wake handshake of `ordered/README.md`, and
+//! sleep / wake of `keyed/README.md`.
+//!
+//! The waker acts on the [`Wake`] after it has released the lock, because waking or leasing a thread takes
+//! long.
 
 use crate::sync::Unparker;
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Roster {
+    /// A stack: the thread that fell asleep last is woken first.
     sleepers: Vec<usize>,
-    /// Of each thread; `None`: it is being started.
+    /// One per thread. `None`: the thread is being started, and has not registered yet.
     parkers: Vec<Option<Unparker>>,
     threads: usize,
+    /// `false` once a lease has failed: then no further thread is asked for.
     can_grow: bool,
 }
 
@@ -23,7 +29,7 @@ pub(crate) struct Roster {
 pub(crate) enum Wake {
     Nobody,
     Unpark(Unparker),
-    /// To start a thread of this number.
+    /// Starts the thread with this number.
     Lease(usize),
 }
 
@@ -37,18 +43,19 @@ impl Roster {
         }
     }
 
-    // ---- who is there
+    // ---- which threads there are
 
     /// How many threads there are.
     pub(crate) fn len(&self) -> usize {
         self.threads
     }
 
+    /// Whether a thread may still be leased, as far as is known.
     pub(crate) fn can_grow(&self) -> bool {
         self.can_grow
     }
 
-    /// Whether there is no thread, nor will there be one: the consumer has to do all by itself.
+    /// Whether there is no thread and there never will be one: the consumer has to do all the work itself.
     pub(crate) fn is_nobody(&self) -> bool {
         self.threads == 0 && !self.can_grow
     }
@@ -57,18 +64,21 @@ impl Roster {
         !self.sleepers.is_empty()
     }
 
-    // ---- to call one
+    // ---- to wake a thread
 
-    /// Takes a sleeper off the list.
+    /// Takes a sleeper off the list. The caller must act on the [`Wake`], because no other thread will find
+    /// this sleeper again.
     pub(crate) fn pop_sleeper(&mut self) -> Option<(usize, Wake)> {
         let sleeper = self.sleepers.pop()?;
         Some((sleeper, self.unpark(sleeper)))
     }
 
+    /// How to wake this thread, whether it is on the list or not.
     pub(crate) fn unpark(&self, thread: usize) -> Wake {
         match &self.parkers[thread] {
             Some(parker) => Wake::Unpark(parker.clone()),
-            // Being started: it will look around first.
+            // It is being started, and looks for work before its first sleep: that look finds what it would
+            // be woken for.
             None => Wake::Nobody,
         }
     }
@@ -78,85 +88,47 @@ impl Roster {
         if !self.can_grow || self.threads >= most {
             return Wake::Nobody;
         }
+        // It counts from now on, before it exists, so that later wakers keep to the limit too.
         Wake::Lease(self.enlist())
     }
 
-    /// Counts a thread among the stage's, which need not be leased: the consumer's may take part.
+    /// Counts a thread among the stage's threads. It need not be a leased one: the consumer's thread may take
+    /// part.
     pub(crate) fn enlist(&mut self) -> usize {
         self.parkers.push(None);
         self.threads += 1;
         self.parkers.len() - 1
     }
 
-    /// No thread could be started: the stage goes on with those it has.
+    /// No thread could be started: the stage continues with the threads it has. The number of the missing
+    /// thread is not used again.
     pub(crate) fn lease_failed(&mut self) {
         self.can_grow = false;
         self.threads -= 1;
     }
 
-    // ---- a thread of its own
+    // ---- what a thread does for itself
 
+    /// The thread has arrived, and can be woken from now on.
     pub(crate) fn register(&mut self, thread: usize, parker: Unparker) {
         self.parkers[thread] = Some(parker);
     }
 
+    /// Puts the thread on the list. It parks after the lock is released; a wake-up in between is kept by its
+    /// parker.
     pub(crate) fn fall_asleep(&mut self, thread: usize) {
         self.sleepers.push(thread);
     }
 
-    /// After a park. `false`: whoever woke the thread has taken it off the list.
+    /// Called after a park. `false`: the waker has already taken the thread off the list.
     pub(crate) fn woke_up(&mut self, thread: usize) -> bool {
+        // A thread also wakes by itself, when its nap is over or when the stage stops. Then it is still on
+        // the list, and must not stay there: a waker would choose it, and the threads that do sleep would not
+        // be woken.
         let place = self.sleepers.iter().position(|sleeper| *sleeper == thread);
         place.is_some_and(|place| self.sleepers.swap_remove(place) == thread)
     }
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::{Roster, Wake};
-    use crate::sync::Parker;
-
-    fn parked(threads: usize) -> Roster {
-        let mut roster = Roster::new();
-        for thread in 0..threads {
-            assert_eq!(roster.enlist(), thread);
-            roster.register(thread, Parker::new().unparker().clone());
-            roster.fall_asleep(thread);
-        }
-        roster
-    }
-
-    #[test]
-    fn a_thread_that_woke_up_by_itself_is_no_sleeper_any_more() {
-        let mut roster = parked(3);
-        assert!(roster.woke_up(1), "nobody has taken it off");
-        assert!(!roster.woke_up(1));
-        let left: Vec<_> =
-            std::iter::from_fn(|| roster.pop_sleeper().map(|(thread, _)| thread)).collect();
-        assert_eq!(left, [2, 0]);
-        assert!(!roster.is_anybody_asleep() && !roster.woke_up(0));
-    }
-
-    #[test]
-    fn a_thread_that_is_being_started_is_not_woken() {
-        let mut roster = Roster::new();
-        assert!(matches!(roster.grow(1), Wake::Lease(0)));
-        assert!(matches!(roster.unpark(0), Wake::Nobody));
-        roster.register(0, Parker::new().unparker().clone());
-        assert!(matches!(roster.unpark(0), Wake::Unpark(_)));
-    }
-
-    #[test]
-    fn it_grows_to_its_limit_or_until_no_thread_can_be_had() {
-        let mut roster = Roster::new();
-        assert!(matches!(roster.grow(0), Wake::Nobody));
-        assert!(matches!(roster.grow(2), Wake::Lease(0)));
-        assert!(matches!(roster.grow(2), Wake::Lease(1)));
-        assert!(matches!(roster.grow(2), Wake::Nobody));
-        roster.lease_failed();
-        assert!(matches!(roster.grow(9), Wake::Nobody));
-        assert_eq!((roster.len(), roster.is_nobody()), (1, false));
-        roster.lease_failed();
-        assert!(roster.is_nobody());
-    }
-}
+mod tests;

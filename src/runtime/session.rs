@@ -1,10 +1,10 @@
-//! The life of a running stage: what it hears of from the start to the drop, and the join of its threads.
+//! The session of a running stage: what stops it, from its start to its drop, and the join of its threads.
 
 use crate::cancel::CancelHook;
 use crate::error::Cancelled;
 use crate::runtime::control::Control;
-use crate::runtime::event::Event;
 use crate::runtime::lease::{JoinGuard, Leases, Stop};
+use crate::runtime::life::Scheduler;
 use crate::runtime::plan::{Common, Ending};
 use crate::runtime::pool::Pool;
 use crate::runtime::registry::Alive;
@@ -12,35 +12,44 @@ use crate::runtime::scope::StartPermit;
 use crate::sync::Arc;
 use crate::unwind::Payload;
 
-/// A stage from its start to its drop. Whoever owns it drops it after a [`close`](Self::close), as the threads may
-/// hold what the stage borrows.
-pub(crate) struct Session {
-    /// On the tokens of the user.
+/// A stage from its start to its drop. The owner must call [`close`](Self::close) before it drops what the
+/// stage borrows, because threads may still use that.
+pub(crate) struct Session<C: Scheduler = Control> {
+    /// The hooks on the user's tokens.
     hooks: Vec<CancelHook>,
+    /// Its drop joins the threads, also if `close` was not called.
     join_guard: JoinGuard,
-    control: Arc<Control>,
+    control: Arc<C>,
+    /// The stage yields nothing more.
     over: bool,
+    /// It would have yielded more if it had not been ended early.
     cut_short: bool,
 }
 
-impl Session {
-    /// Starts: from now on it hears of its tokens and of what it is started in. `None`: the scope is over.
+impl<C: Scheduler> Session<C> {
+    /// Starts the session: from now on the stage reacts to its tokens and to the end of what it was started
+    /// in. `None`: the scope is over.
     pub(crate) fn start(
         start_permit: StartPermit,
         common: Common,
         operator: &str,
-        consumer: &Arc<Event>,
+        control: impl FnOnce(Alive) -> C,
     ) -> Option<Self> {
-        let alive = Alive::new(common.name_or(operator));
-        let control = Arc::new(Control::new(consumer, Some(alive)));
+        // The entry in the registry comes first, and goes last: `Control` holds it until the threads are
+        // joined.
+        let control = Arc::new(control(Alive::new(common.name_or(operator))));
         let link = (!common.detached).then(|| start_permit.link()).flatten();
+        // Before any hook is registered: if the scope is over, nothing has to be taken back.
         let pool = common.pool.unwrap_or_else(Pool::global);
         let join_guard = start_permit.join_guard(pool, Arc::clone(&control) as Arc<dyn Stop>)?;
+        // A token that is already tripped runs its hook here and now. That is fine: no thread has been leased
+        // yet, and the first one checks the flag before it does anything. All hooks hold `control` and not
+        // the session, so they keep neither threads nor the source alive.
         let inherited = link.map(|link| {
-            let outer = Arc::clone(&control);
-            link.on_trip(move |why| outer.cancel(why))
+            let control = Arc::clone(&control);
+            link.on_trip(move |why| control.outer_ended(why))
         });
-        control.inherit(inherited);
+        control.life().inherit(inherited);
         let cancels = common.tokens.iter().map(|token| {
             let control = Arc::clone(&control);
             token.on_trip(move |why| control.cancel(why))
@@ -58,47 +67,67 @@ impl Session {
         })
     }
 
-    pub(crate) fn control(&self) -> &Arc<Control> {
+    pub(crate) fn control(&self) -> &Arc<C> {
         &self.control
     }
 
+    /// The right to lease threads for the stage.
     pub(crate) fn leases(&self) -> &Leases {
         self.join_guard.leases()
     }
 
-    /// It yields nothing more; `cut_short`: there would have been more. Threads may still be at work: the drop joins
-    /// them.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The stage yields nothing more. `cut_short`: there would have been more. Threads may still be running,
+    /// and are joined by the drop.
     pub(crate) fn end(&mut self, cut_short: bool) {
         self.over = true;
         self.cut_short = cut_short;
+        // The link to the outer frame stays until `close`: `tell_cut` needs it, and is called after the end.
         self.hooks.clear();
-        self.control.over(self.join_guard.leases().held());
+        // The registry lists the stage only as long as a thread still holds a part of it.
+        self.control.life().over(self.join_guard.leases().held());
     }
 
-    /// Joins the threads now, as none can be stuck.
+    /// Tells the threads to leave. The stage yields nothing more.
+    pub(crate) fn stop(&mut self, cut_short: bool) {
+        self.control.stop();
+        self.end(cut_short);
+    }
+
+    /// Joins the threads now. Called when no thread can be stuck in user code.
     pub(crate) fn join(&self) {
         self.join_guard.join();
     }
 
-    /// The drop: hears no more of anybody, joins the threads, and hands back the panic that belongs to no item.
+    /// The first part of the drop: takes the hooks back, joins the threads, and returns the panic that
+    /// belongs to no item.
     pub(crate) fn close(&mut self) -> Option<Payload> {
+        // No hook may start after this: it would act on a stage that is being taken apart. One that is
+        // running keeps its own handle on `control`.
         self.hooks.clear();
-        self.control.inherit(None);
+        self.control.life().inherit(None);
+        // Threads can use what the stage borrows until this returns, so nothing else is dropped before it.
         self.join_guard.join();
-        self.control.take_stray()
+        // Only now, as the last threads may have left a panic behind.
+        self.control.life().take_stray()
     }
 }
 
-impl Ending for Session {
+impl<C: Scheduler> Ending for Session<C> {
     fn is_over(&self) -> bool {
         self.over
     }
 
     fn cut(&self) -> Option<Cancelled> {
-        self.control.why().filter(|_| self.cut_short)
+        // A stage that was told to end early, but had yielded everything by then, has no cut to report.
+        self.control.life().why().filter(|_| self.cut_short)
     }
 
     fn tell_cut(&self) {
-        self.control.cut_short();
+        self.control.life().cut_short();
     }
 }

@@ -1,16 +1,16 @@
-//! A wait of a moment without a sleep.
+//! Waiting briefly without a sleep.
 //!
-//! To be woken takes 20 to 50 µs and costs whoever wakes 8 µs (measured on two virtual cores). What is
-//! about to come is waited for by offering the core again and again instead: whoever has work takes
-//! it, and on a core that nobody wants this thread looks again at once.
+//! Waking a thread takes 20 to 50 µs, and costs the waking thread 8 µs (measured on two virtual cores). So a
+//! thread that waits for something imminent offers its core again and again instead. A thread that has work
+//! takes the core; if no thread wants it, this thread looks again at once.
 
 use crate::sync::{Instant, yield_now};
 use std::time::Duration;
 
-/// For how long.
+/// How long one such wait is.
 const MOMENT: Duration = Duration::from_micros(40);
 
-/// A moment that has begun.
+/// A short wait that has begun.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spin(Instant);
 
@@ -19,8 +19,8 @@ impl Spin {
         Spin(Instant::now())
     }
 
-    /// Offers the core, after which it is time to look again. `false`: the moment is over. In a
-    /// model time does not pass, so there it always is.
+    /// Offers the core. Afterwards the caller looks again. `false`: the time is over. Time does not pass in a
+    /// model, so there the result is always `false`.
     pub(crate) fn turn(self) -> bool {
         if cfg!(loom) || self.0.elapsed() >= MOMENT {
             return false;
@@ -30,17 +30,17 @@ impl Spin {
     }
 }
 
-/// Whether a moment of looking is worth its while before a sleep: not if the last ones were in vain,
-/// and then only now and again.
+/// Decides whether a short wait before a sleep is worth its time: not if the last ones were in vain, and then
+/// only now and again.
 #[derive(Debug)]
 pub(crate) struct SpinPolicy {
-    /// So many sleeps begin without one.
+    /// How many of the next sleeps begin without a short wait.
     skip: u32,
-    /// So many will, if the next moment is in vain too.
+    /// How many will, if the next short wait is in vain too.
     next: u32,
 }
 
-/// After so many sleeps without one a moment is tried again.
+/// After at most this many sleeps without a short wait, one is tried again.
 const MOST: u32 = 64;
 
 impl SpinPolicy {
@@ -48,7 +48,8 @@ impl SpinPolicy {
         SpinPolicy { skip: 0, next: 1 }
     }
 
-    /// Looks for a moment, if that has paid lately, until there is something.
+    /// Looks again and again for a short time until `ready` returns `true`. Does not look at all if that was
+    /// in vain lately.
     pub(crate) fn look(&mut self, mut ready: impl FnMut() -> bool) -> bool {
         if self.skip > 0 {
             self.skip -= 1;

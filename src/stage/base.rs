@@ -1,4 +1,4 @@
-//! The type, with the options that every stage has, and `Iterator` where nothing is borrowed.
+//! The type `Stage`, the options that every stage has, and `Iterator` for stages that borrow nothing.
 
 use crate::cancel::CancelToken;
 use crate::error::{Cancelled, NotReady};
@@ -11,35 +11,37 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::time::Duration;
 
-/// Whatever is pulled by threads, or run on them: made by the methods of [`Fanfold`](crate::Fanfold), and by
-/// [`merge`](crate::merge()) and its like.
+/// An iterator that threads pull or run: made by the methods of [`Fanfold`](crate::Fanfold), and by
+/// functions such as [`merge`](crate::merge()).
 ///
-/// What it does is told by its type parameter, a [`Plan`]: [`Par`](crate::stage::Par) runs a closure for each item,
-/// [`Keyed`](crate::stage::Keyed) does so key by key, [`Merge`](crate::Merge) pulls several sources, and so on. All of them
-/// take the same options and have the same terminal calls; some take more: `in_flight`, `eager` and `isolate` are for
-/// stages that run a closure ([`Parallel`](crate::Parallel)).
+/// Its type parameter, a [`Plan`], says what it does: [`Par`](crate::stage::Par) runs a closure for
+/// each item, [`Keyed`](crate::stage::Keyed) does so key by key, [`Merge`](crate::Merge) pulls
+/// several sources, and so on. All stages take the same options and have the same terminal calls.
+/// Stages that run a closure ([`Parallel`](crate::Parallel)) take more: `in_flight`, `eager` and `isolate`.
 ///
-/// **Lazy**: nothing runs before the first `next()` or terminal call. Until then it takes options, each named by its
-/// plain noun. No option changes the meaning of another, and none but [`unordered`](Self::unordered) changes the order.
+/// **Lazy**: nothing runs before the first `next()` or terminal call. Until then the stage takes
+/// options, each named by a plain noun. No option changes the meaning of another, and only
+/// [`unordered`](Self::unordered) changes the order.
 ///
 /// **Owned** parts (`Send + 'static`) make it an ordinary `Iterator`: every adaptor of `std`,
 /// `itertools` and `indicatif` chains on, and so does the next stage. **Borrowed** parts work in
-/// two ways: through the terminal calls below, which block until all is done, with no more than further stages
-/// (`par_..`) in between, and within a [`scope`](crate::scope()), where everything chains on.
+/// two ways: through the terminal calls below, which block until all is done, with only further
+/// stages (`par_..`) in between; and within a [`scope`](crate::scope()), where everything chains on.
 ///
 /// **Memory**: at most [`in_flight`](Self::in_flight) items are pulled from the source and not yet
-/// yielded, finished ones that wait for their turn included; of what runs no closure, each source's buffer.
+/// yielded, including finished ones that wait for their turn; for a stage without a closure, each
+/// source's buffer.
 ///
-/// **Drop** stops admission, waits for the closures that run (at most `n`) and for a source that is in its
-/// `next()`, and drops every item and result exactly once; what has not started never does. Closures and
-/// sources that look at [`CancelToken::current`] hear of it. A stage that is lent (`by_ref`) is not touched
-/// by the drop of who borrowed it, and goes on behind it.
+/// **Drop** starts nothing more, waits for the running closures (at most `n`) and for a source that
+/// is in its `next()`, and drops every item and result exactly once. Closures and sources that
+/// check [`CancelToken::current`] see it. A borrowed stage (`by_ref`) is not affected when the
+/// borrower is dropped, and continues afterwards.
 ///
 /// # Panics
 ///
-/// A closure's panic is raised by the call that would have yielded its item, with its own payload,
+/// A closure's panic is raised, with its own payload, by the call that would have yielded its item,
 /// after everything before it has been yielded; so is a panic of the source. After that the stage
-/// yields `None`. See [`isolate`](Self::isolate) for another way.
+/// yields `None`. For an alternative see [`isolate`](Self::isolate).
 ///
 /// # What a borrowing stage outside a scope looks like to the compiler
 ///
@@ -64,10 +66,10 @@ use std::time::Duration;
 ///   |            argument requires that `docs` is borrowed for `'static`
 /// ```
 ///
-/// For a parameter it is E0521, "borrowed data escapes outside of function"; for what a function returns
-/// as `impl Iterator<Item = T> + 'a` it is "lifetime may not live long enough .. returning this value requires that
-/// `'a` must outlive `'static`", without a number. Where the compiler suggests `move`, that does not help:
-/// what is moved is still a borrow. The two ways out:
+/// For a parameter the error is E0521, "borrowed data escapes outside of function". For a function
+/// that returns `impl Iterator<Item = T> + 'a` it has no number: "lifetime may not live long enough
+/// .. returning this value requires that `'a` must outlive `'static`". Where the compiler suggests
+/// `move`, that does not help: what is moved is still a borrow. The two solutions:
 ///
 /// ```
 /// use fanfold::Fanfold;
@@ -83,7 +85,7 @@ use std::time::Duration;
 /// });
 /// ```
 ///
-/// A method that borrows `self` cannot return such a stage as it is. Four ways, each of which compiles:
+/// A method that borrows `self` cannot return such a stage as it is. These four ways compile:
 ///
 /// ```
 /// use fanfold::{Fanfold, Plan, Scope, Stage};
@@ -92,11 +94,11 @@ use std::time::Duration;
 /// struct Docs(Vec<String>);
 ///
 /// impl Docs {
-///     // a scope comes from outside
+///     // the caller passes a scope
 ///     fn within<'s>(&'s self, s: &'s Scope<'s, '_>) -> impl Iterator<Item = usize> + 's {
 ///         self.0.iter().par_map_ordered(2, |doc| doc.len()).within(s)
 ///     }
-///     // a stage goes out, for a terminal call
+///     // returns a stage, for a terminal call
 ///     fn stage<'a>(&'a self) -> Stage<impl Plan<Output = usize> + 'a> {
 ///         self.0.iter().par_map_ordered(2, |doc| doc.len())
 ///     }
@@ -105,7 +107,7 @@ use std::time::Duration;
 ///         let docs = Arc::clone(self);
 ///         (0..self.0.len()).par_map_ordered(2, move |at| docs.0[at].len())
 ///     }
-///     // the caller's code comes in
+///     // the caller passes a closure
 ///     fn each(&self, mut f: impl FnMut(usize)) {
 ///         self.0.iter().par_map_ordered(2, |doc| doc.len()).for_each(|len| f(len));
 ///     }
@@ -150,7 +152,7 @@ impl<P: Plan> Stage<P> {
         }
     }
 
-    /// Sets an option that all have.
+    /// Sets an option that all stages have.
     #[track_caller]
     fn set(mut self, set: impl FnOnce(&mut Common)) -> Self {
         match self.lazy.idle_mut() {
@@ -160,7 +162,7 @@ impl<P: Plan> Stage<P> {
         self
     }
 
-    /// What is described so far.
+    /// The plan, before the first `next()`.
     #[track_caller]
     pub(crate) fn plan(&mut self) -> &mut P {
         match self.lazy.idle_mut() {
@@ -169,15 +171,15 @@ impl<P: Plan> Stage<P> {
         }
     }
 
-    /// Sets an option of its own.
+    /// Sets an option of the plan.
     #[track_caller]
     pub(crate) fn with(mut self, set: impl FnOnce(&mut P)) -> Self {
         set(self.plan());
         self
     }
 
-    /// Becomes another plan, with the same options. What a stage that fails on a token yields last is made by
-    /// `last`.
+    /// Changes the plan and keeps the options. `last` makes the final output of a stage that fails
+    /// on a token.
     #[track_caller]
     pub(crate) fn map_plan<Q: Plan>(
         self,
@@ -206,7 +208,7 @@ impl<P: Plan> Stage<P> {
             (None, Some(running)) => running.size_hint(),
             (None, None) => (0, Some(0)),
         };
-        // The last word of one that is cut short takes the place of an item, if there was one more.
+        // The final error of a stage that was cut short takes the place of an item, if one was left.
         let more = usize::from(self.lazy.has_last());
         size_hint::honest((low, high.and_then(|high| high.checked_add(more))))
     }
@@ -254,19 +256,20 @@ impl<P: Plan> Stage<P> {
         self.set(|common| common.pool = Some(pool.clone()))
     }
 
-    /// Ends the stage early when `token` is tripped, without a word.
+    /// Ends the stage early and silently when `token` is tripped.
     ///
-    /// Then no new item is started: what was pulled and not started is dropped. The closures that run are
-    /// waited for, and what is finished without a gap is yielded, then `None`. A source that blocks is not
-    /// waited for. May be called for several tokens.
+    /// Then no new item is started: items that were pulled and not started are dropped. The stage
+    /// waits for the running closures, yields the finished results up to the first gap, then
+    /// `None`. It does not wait for a source that blocks. May be called for several tokens.
     ///
-    /// **An early end looks like any other end**: a `collect` gives what there was. To tell it apart, ask
-    /// [`is_cut_short`](Self::is_cut_short) of the stage, or `token.check()?` behind a terminal call; or
-    /// use [`fail_on`](Self::fail_on), which ends with an `Err`. To lose nothing that was pulled, see
-    /// [`drain_on`](Self::drain_on).
+    /// **An early end looks like any other end**: a `collect` returns what there was. To
+    /// distinguish it, call [`is_cut_short`](Self::is_cut_short) on the stage, or `token.check()?`
+    /// after a terminal call; or use [`fail_on`](Self::fail_on), which ends with an `Err`. To lose
+    /// nothing that was pulled, see [`drain_on`](Self::drain_on).
     ///
-    /// A stage that starts inside a closure of another stage, a task of a group or the like is a part of that,
-    /// and ends early with it as with a token of its own; see [`detached`](Self::detached).
+    /// A stage that starts inside other work (a closure of another stage, a task of a group or the
+    /// like) is part of that work, and ends early with it as with a token of its own; see
+    /// [`detached`](Self::detached).
     ///
     /// # Panics
     ///
@@ -290,17 +293,17 @@ impl<P: Plan> Stage<P> {
         self.set(|common| common.tokens.push(token.clone()))
     }
 
-    /// Ends the stage early when `token` is tripped, with an error: what is done comes out, then one
-    /// `Err`, then nothing.
+    /// Ends the stage early with an error when `token` is tripped: yields what is done, then one
+    /// `Err`, then `None`.
     ///
-    /// As [`cancel_on`](Self::cancel_on) otherwise. The error is made of a [`Cancelled`], which says why
-    /// ([`is_deadline`](Cancelled::is_deadline)) and where ([`seq`](Cancelled::seq)). So a
-    /// `collect::<Result<Vec<_>, _>>()` is never taken for complete when it is not. The `Err` comes also if
-    /// the stage is cut short by another token, of its own or of what it runs in. May be called for
-    /// several tokens.
+    /// Otherwise as [`cancel_on`](Self::cancel_on). The error is made from a [`Cancelled`], which
+    /// says why ([`is_deadline`](Cancelled::is_deadline)) and where ([`seq`](Cancelled::seq)). So a
+    /// `collect::<Result<Vec<_>, _>>()` never looks complete when it is not. The `Err` also comes
+    /// if another token cuts the stage short, its own or that of the work in which it runs. May be
+    /// called for several tokens.
     ///
-    /// For a stage that yields `Result`s whose error is made from [`Cancelled`]; those of an
-    /// [isolated](Self::isolate) one are, as a [`ItemError`](crate::ItemError) that
+    /// For a stage that yields `Result`s whose error can be made from [`Cancelled`]. An
+    /// [isolated](Self::isolate) stage is one: its error is an [`ItemError`](crate::ItemError) that
     /// [`is_cancelled`](crate::ItemError::is_cancelled).
     ///
     /// # Panics
@@ -309,7 +312,7 @@ impl<P: Plan> Stage<P> {
     ///
     /// # Errors
     ///
-    /// None here; in the stage, as said.
+    /// None here; the stage yields the error, as described.
     ///
     /// # Examples
     ///
@@ -333,14 +336,15 @@ impl<P: Plan> Stage<P> {
         self.cancel_on(token)
     }
 
-    /// Asks the source for no more when `token` is tripped; everything that was pulled is run and yielded.
+    /// Stops pulling the source when `token` is tripped; everything that was pulled is run and yielded.
     ///
-    /// For an orderly stop: Ctrl-C in a program that reads a queue loses nothing. A call of the source's
-    /// `next()` that is under way is waited for, as it may have taken something already;
-    /// [`CancelToken::current`] is tripped in it, so a source that heeds that comes out at once. Then the
-    /// stage [is cut short](Self::is_cut_short), and a [`fail_on`](Self::fail_on) stage says so. A second
-    /// token for [`cancel_on`](Self::cancel_on) is for who does not want to wait. In a chain it belongs to the
-    /// stage next to the source: those behind it end when it has ended. May be called for several tokens.
+    /// For an orderly stop: Ctrl-C in a program that reads a queue loses nothing. The stage waits
+    /// for a running call of the source's `next()`, as it may have taken something already.
+    /// [`CancelToken::current`] is tripped in that call, so a source that obeys it returns at once.
+    /// Then the stage [is cut short](Self::is_cut_short), and a [`fail_on`](Self::fail_on) stage
+    /// reports it. To stop without waiting, use a second token with [`cancel_on`](Self::cancel_on).
+    /// In a chain, set it on the stage next to the source: the later stages end when that one has
+    /// ended. May be called for several tokens.
     ///
     /// # Panics
     ///
@@ -361,7 +365,7 @@ impl<P: Plan> Stage<P> {
     ///         stop.cancel();
     ///     }
     /// });
-    /// assert_eq!(done, pulled.into_inner()); // and the next that the queue gives is the next one
+    /// assert_eq!(done, pulled.into_inner()); // the queue continues with the next item
     /// assert_eq!(queue.next(), Some(done));
     /// ```
     #[track_caller]
@@ -369,13 +373,13 @@ impl<P: Plan> Stage<P> {
         self.set(|common| common.drains.push(token.clone()))
     }
 
-    /// Makes the stage one by itself, although it starts in the middle of something.
+    /// Detaches the stage from the work in which it starts.
     ///
-    /// Without it a stage that starts inside a closure of another stage, a task of a
-    /// [`group`](crate::group()), a replica of a hedge or a sink is a part of that: it ends early when
-    /// that is cancelled, fails, is dropped or runs out of time, as if [`CancelToken::current`] had been
-    /// given to [`cancel_on`](Self::cancel_on). The link ends when the closure returns, so a stage that a closure
-    /// returns lives on in any case.
+    /// Otherwise a stage that starts inside a closure of another stage, a task of a
+    /// [`group`](crate::group()), a replica of a hedge or a sink is part of that work: it ends
+    /// early when the work is cancelled, fails, is dropped or runs out of time, as if
+    /// [`CancelToken::current`] had been given to [`cancel_on`](Self::cancel_on). The link ends
+    /// when the closure returns, so a stage that a closure returns lives on in any case.
     ///
     /// # Panics
     ///
@@ -386,7 +390,7 @@ impl<P: Plan> Stage<P> {
     /// ```
     /// use fanfold::Fanfold;
     ///
-    /// // What was begun is put on record, also when the request is given up.
+    /// // Work that was begun is recorded, even if the request is given up.
     /// let record = |id: u32| (0..3).par_map_ordered(2, move |part| id * 10 + part).detached().count();
     /// assert!((0..4).par_map_ordered(2, record).all(|parts| parts == 3));
     /// ```
@@ -395,10 +399,10 @@ impl<P: Plan> Stage<P> {
         self.set(|common| common.detached = true)
     }
 
-    /// Whether the stage has ended before its source did, because a token was tripped.
+    /// Whether the stage ended before its source did, because a token was tripped.
     ///
-    /// To be asked when the stage has said `None`; before that it is `false`. An end by an `Err` or a panic
-    /// is told by that, and is none of these.
+    /// Ask after the stage has yielded `None`; before that it is `false`. An end by an item's `Err` or by
+    /// a panic does not count.
     ///
     /// # Examples
     ///
@@ -423,14 +427,13 @@ fn too_late() -> ! {
 }
 
 impl<P: Plan + 'static> Stage<P> {
-    /// The next output, if it is there in `time`; [`NotReady`] otherwise.
+    /// The next output if it is ready within `time`; [`NotReady`] otherwise.
     ///
-    /// Nothing is lost by a late answer: call it again, go on with `next()`, or drop the stage (which
-    /// waits for the closures that run). A time of 0 takes what is ready. Starts a stage that has not
-    /// been started. From the first call on all items are run by the workers, also
-    /// tiny ones.
+    /// Nothing is lost if it is late: call this again, go on with `next()`, or drop the stage
+    /// (which waits for the running closures). A time of 0 takes what is ready. Starts the stage if
+    /// it has not been started. From the first call on the workers run all items, even tiny ones.
     ///
-    /// A [local](crate::Fanfold::local) source is pulled by the calling thread, so the time does not
+    /// The calling thread pulls a [local](crate::Fanfold::local) source, so the time limit does not
     /// hold while that blocks.
     ///
     /// # Panics
@@ -483,7 +486,7 @@ impl<P: Plan + 'static> Iterator for Stage<P> {
 
 impl<P: ExactPlan + 'static> ExactSizeIterator for Stage<P> {
     fn len(&self) -> usize {
-        // The lower bound falls to 0 when the stage is cancelled; this is what it would have been.
+        // The lower bound falls to 0 when the stage is cancelled; the upper one is the original length.
         self.outputs().1.unwrap_or(0)
     }
 }

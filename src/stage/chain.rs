@@ -1,5 +1,5 @@
-//! The adaptors again, as methods of a stage, so that stages chain also where they borrow: a
-//! borrowing stage is no `Iterator`, and the next stage takes it over as it is.
+//! The adaptors as methods of a stage, so that stages chain even where they borrow: a borrowing
+//! stage is not an `Iterator`, and the next stage takes it over as it is.
 
 use crate::config::Workers;
 use crate::keyed::plan::Keyed;
@@ -59,7 +59,8 @@ impl<P: SendPlan> Source for Chained<P> {
 }
 
 impl<P: Plan<Output: Send>> Stage<P> {
-    /// [`Fanfold::par_map_ordered`](crate::Fanfold::par_map_ordered) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_map_ordered`](crate::Fanfold::par_map_ordered) on this stage's outputs, even
+    /// if it borrows.
     #[track_caller]
     pub fn par_map_ordered<O, F>(
         self,
@@ -74,7 +75,8 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Par::new(Chained(self), Map::new(f), n.into(), true))
     }
 
-    /// [`Fanfold::par_map_unordered`](crate::Fanfold::par_map_unordered) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_map_unordered`](crate::Fanfold::par_map_unordered) on this stage's outputs,
+    /// even if it borrows.
     #[track_caller]
     pub fn par_map_unordered<O, F>(
         self,
@@ -89,7 +91,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Par::new(Chained(self), Map::new(f), n.into(), false))
     }
 
-    /// [`Fanfold::par_filter`](crate::Fanfold::par_filter) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_filter`](crate::Fanfold::par_filter) on this stage's outputs, even if it borrows.
     #[track_caller]
     pub fn par_filter<F>(self, n: impl Into<Workers>, pred: F) -> Stage<Par<Chained<P>, Filter<F>>>
     where
@@ -99,7 +101,8 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Par::new(Chained(self), Filter::new(pred), n.into(), true))
     }
 
-    /// [`Fanfold::par_filter_map`](crate::Fanfold::par_filter_map) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_filter_map`](crate::Fanfold::par_filter_map) on this stage's outputs, even if
+    /// it borrows.
     #[track_caller]
     pub fn par_filter_map<O, F>(
         self,
@@ -114,7 +117,7 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Par::new(Chained(self), FilterMap::new(f), n.into(), true))
     }
 
-    /// [`Fanfold::par_flat_map`](crate::Fanfold::par_flat_map) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_flat_map`](crate::Fanfold::par_flat_map) on this stage's outputs, even if it borrows.
     #[track_caller]
     pub fn par_flat_map<U, F>(
         self,
@@ -129,7 +132,8 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Par::new(Chained(self), FlatMap::new(f), n.into(), true))
     }
 
-    /// [`Fanfold::par_map_ordered_init`](crate::Fanfold::par_map_ordered_init) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_map_ordered_init`](crate::Fanfold::par_map_ordered_init) on this stage's
+    /// outputs, even if it borrows.
     #[track_caller]
     pub fn par_map_ordered_init<T, O, N, F>(
         self,
@@ -146,7 +150,8 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Par::new(Chained(self), Init::new(init, f), n.into(), true))
     }
 
-    /// [`Fanfold::try_par_map_ordered`](crate::Fanfold::try_par_map_ordered) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::try_par_map_ordered`](crate::Fanfold::try_par_map_ordered) on this stage's
+    /// outputs, even if it borrows.
     #[track_caller]
     pub fn try_par_map_ordered<O, E, F>(
         self,
@@ -162,7 +167,8 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Par::new(Chained(self), TryMap::new(f), n.into(), true))
     }
 
-    /// [`Fanfold::par_map_by_key`](crate::Fanfold::par_map_by_key) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_map_by_key`](crate::Fanfold::par_map_by_key) on this stage's outputs, even if
+    /// it borrows.
     #[track_caller]
     pub fn par_map_by_key<K, O, G, F>(
         self,
@@ -180,7 +186,8 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Keyed::new(Chained(self), key, Map::new(f), n.into()))
     }
 
-    /// [`Fanfold::try_par_map_by_key`](crate::Fanfold::try_par_map_by_key) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::try_par_map_by_key`](crate::Fanfold::try_par_map_by_key) on this stage's outputs,
+    /// even if it borrows.
     #[track_caller]
     pub fn try_par_map_by_key<K, O, E, G, F>(
         self,
@@ -199,7 +206,8 @@ impl<P: Plan<Output: Send>> Stage<P> {
         Stage::of(Keyed::new(Chained(self), key, TryMap::new(f), n.into()))
     }
 
-    /// [`Fanfold::par_map_by_key_init`](crate::Fanfold::par_map_by_key_init) on this stage's outputs, also where it borrows.
+    /// [`Fanfold::par_map_by_key_init`](crate::Fanfold::par_map_by_key_init) on this stage's
+    /// outputs, even if it borrows.
     #[track_caller]
     pub fn par_map_by_key_init<K, T, O, G, N, F>(
         self,

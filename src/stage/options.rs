@@ -12,14 +12,14 @@ use std::time::Duration;
 impl<P: Parallel> Stage<P> {
     /// Bounds how many items may be in flight: pulled from the source and not yet yielded.
     ///
-    /// Queued, running and parked (finished, but waiting for an earlier one) items count. The
-    /// bound is obeyed to the item, also while `next()` blocks: item `i + k` is not pulled before
-    /// item `i` has been yielded. With a bound below `n` no more than that many closures run.
+    /// Queued, running and parked (finished, but waiting for an earlier one) items count. The bound
+    /// is exact, even while `next()` blocks: item `i + k` is not pulled before item `i` has been
+    /// yielded. With a bound below `n`, no more than that many closures run.
     ///
-    /// By default it is at least 16 items a worker, and as many as the workers are measured to do
-    /// in 4 ms; but at most 65,536, and of a wide stage 32,768 a worker if these fit into 16 MiB. A
-    /// small bound with uneven work leaves workers idle behind a slow head: 16 `n` keeps them busy
-    /// where 5 % of the items take ten times as long.
+    /// The default is the number of items that the workers are measured to do in 4 ms, but at least
+    /// 16 per worker and at most 65,536; in a wide stage at most 32,768 per worker if these fit
+    /// into 16 MiB. With a small bound and uneven work, workers idle behind a slow head: `16 * n`
+    /// keeps them busy where 5 % of the items take ten times as long.
     ///
     /// # Panics
     ///
@@ -44,10 +44,10 @@ impl<P: Parallel> Stage<P> {
         self.with(|plan| plan.set_in_flight(k))
     }
 
-    /// Wakes the consumer for each result, although results flow so fast that it would rather nap.
+    /// Wakes the consumer for each result, even when results flow so fast that it would rather nap.
     ///
-    /// Without it, a consumer that has to wait while results flow looks again after at most 1 ms,
-    /// which saves a wake-up (some microseconds of every core) for each result.
+    /// Without this, a consumer that has to wait while results flow checks again after at most 1
+    /// ms, which saves a wake-up (a few microseconds of every core) per result.
     ///
     /// # Panics
     ///
@@ -66,7 +66,7 @@ impl<P: Parallel> Stage<P> {
     }
 
     /// Turns a closure's panic into a value: yields `Ok(output)`, or `Err(`[`ItemError`]`)` at the
-    /// place of an item whose closure panicked; the rest goes on.
+    /// position of an item whose closure panicked; the other items go on.
     ///
     /// The panic hook still prints its message at once. A panic of the source is still raised. A
     /// worker's state ([`par_map_ordered_init`](crate::Fanfold::par_map_ordered_init)) is kept
@@ -104,7 +104,7 @@ where
 {
     /// Yields results as they arrive.
     ///
-    /// Everything else stays as it is. An error or a panic ends the stage when it arrives.
+    /// Everything else stays the same. An error or a panic ends the stage when it arrives.
     ///
     /// # Panics
     ///
@@ -124,26 +124,27 @@ where
         self.with(|plan| plan.opts.ordered = false)
     }
 
-    /// Limits how long an item's closure may run: what takes longer is a failure at its place.
+    /// Limits how long an item's closure may run: an item that takes longer fails at its position.
     ///
-    /// The time begins when the closure starts on the item, not while the item waits. When it is
-    /// over, the item's [token](crate::CancelToken::current) is tripped, and the item's place is free: the
-    /// failure is yielded there at once and what follows goes on. Whatever the closure returns
-    /// afterwards is dropped. The limit is kept to about a millisecond; 0 is not allowed.
+    /// The time starts when the closure starts on the item, not while the item waits. When it is
+    /// over, the item's [token](crate::CancelToken::current) is tripped and its position is freed:
+    /// the failure is yielded there at once, and the following items go on. What the closure
+    /// returns afterwards is dropped. The limit is accurate to about a millisecond; 0 is not allowed.
     ///
-    /// A closure **cannot be stopped from outside**. One that goes on after its time still counts
-    /// against `n`, as whatever it uses is still in use, and the drop of the stage still waits for
-    /// it. So give the closure a way out: let it look at its token, or give its sockets a time-out
-    /// a little shorter than this one. `n` closures that never return leave nobody to run the rest;
-    /// [`next_within`](Self::next_within) is for whoever has to see that.
+    /// A closure **cannot be stopped from outside**. If it goes on after its time, it still counts
+    /// against `n`, as the resources it uses are still in use, and the drop of the stage still
+    /// waits for it. So give the closure a way out: let it check its token, or give its sockets a
+    /// timeout slightly shorter than this one. If `n` closures never return, no worker is left to
+    /// run the rest; to notice that, use [`next_within`](Self::next_within).
     ///
-    /// Costs about 50 ns an item, for the clock.
+    /// Costs about 50 ns per item, for the clock.
     ///
     /// # Panics
     ///
-    /// If `time` is 0, or after the first `next()`. The stage panics at the place of an item that
-    /// has timed out, with a message that names it; [`isolate`](Self::isolate) makes it an
-    /// `Err(`[`ItemError`]`)` that says [`is_timeout`](crate::ItemError::is_timeout), and goes on.
+    /// If `time` is 0, or after the first `next()`. The stage panics at the position of an item
+    /// that has timed out, with a message that names it. With [`isolate`](Self::isolate) it yields
+    /// an `Err(`[`ItemError`]`)` that says [`is_timeout`](crate::ItemError::is_timeout) instead,
+    /// and goes on.
     ///
     /// [`ItemError`]: crate::ItemError
     ///
@@ -173,33 +174,34 @@ where
         self.with(|plan| plan.opts.item_timeout = Some(time))
     }
 
-    /// Runs an item a second time if it is slow, and takes the first result: the tail, cut.
+    /// Runs a slow item a second time, and takes the first result, to cut the latency tail.
     ///
-    /// When `next()` waits for an item for longer than the policy's delay, and a worker has nothing else
-    /// to do, that worker runs a clone of the item. The first result takes the item's place; the
-    /// other is dropped, and its [token](crate::CancelToken::current) tripped. It works at the head of the
-    /// line of an ordered stage, and for any item of an [unordered](Self::unordered) one.
+    /// When `next()` waits for an item for longer than the policy's delay and a worker is idle,
+    /// that worker runs a clone of the item. The first result takes the item's position; the other
+    /// is dropped, and its [token](crate::CancelToken::current) tripped. In an ordered stage this
+    /// works for the item at the head, in an [unordered](Self::unordered) one for any item.
     ///
-    /// **`f` must be safe to run twice**, also at the same time, and both runs may go on to their ends:
-    /// right for a read or an idempotent write, wrong for a payment. It helps where an item is slow by
-    /// chance; if the item itself is, the copy is as slow.
+    /// **`f` must be safe to run twice**, even at the same time, and both runs may finish: right
+    /// for a read or an idempotent write, wrong for a payment. It helps if an item is slow by
+    /// chance; if the item itself is slow, so is its copy.
     ///
-    /// A copy counts against `n`, and takes the place of an item that would be in flight. How many
-    /// there are is limited by the policy's [budget](HedgePolicy); when that is spent, items go on
-    /// unhedged. An item and its copy can agree on who does the work: see [`hedge::claim`](crate::hedge::claim).
+    /// A copy counts against `n`, and takes the place of an item in flight. The policy's
+    /// [budget](HedgePolicy) limits the number of copies; when it is spent, items go on unhedged.
+    /// An item and its copy can agree on which does the work: see [`hedge::claim`](crate::hedge::claim).
     ///
     /// Costs a clone of each item, an allocation, and about 100 ns.
     ///
     /// # Panics
     ///
-    /// After the first `next()`. If the item and its copy both panic, the item's panic is raised at its
-    /// place; if one of them succeeds, that counts.
+    /// After the first `next()`. If the item and its copy both panic, the item's panic is raised at
+    /// its position; if one of them succeeds, that result counts.
     ///
     /// # Errors
     ///
-    /// In a [`try_`](crate::Fanfold::try_par_map_ordered) stage likewise: the item's error comes out if
-    /// its copy, if there is one, fails too. (A `Result` that [`par_map_unordered`](crate::Fanfold::par_map_unordered)
-    /// yields is a value as any other: the first one counts.)
+    /// In a [`try_`](crate::Fanfold::try_par_map_ordered) stage likewise: the item's error is
+    /// yielded if its copy, if there is one, fails too. (In other stages, such as
+    /// [`par_map_unordered`](crate::Fanfold::par_map_unordered), a `Result` is an ordinary value:
+    /// the first one counts.)
     ///
     /// # Examples
     ///
@@ -211,7 +213,7 @@ where
     /// let stuck = AtomicBool::new(true);
     /// let fetch = |page: u32| {
     ///     if page == 2 && stuck.swap(false, Ordering::Relaxed) {
-    ///         CancelToken::current().wait(); // this server does not answer, the next one will
+    ///         CancelToken::current().wait(); // this server does not answer, but the next one will
     ///     }
     ///     page * 10
     /// };
@@ -232,12 +234,12 @@ where
         })
     }
 
-    /// The consumer's thread is one of the `n`.
+    /// Makes the consumer's thread one of the `n`.
     pub(crate) fn taking_part(self) -> Self {
         self.with(|plan| plan.opts.takes_part = true)
     }
 
-    /// When what it is started in ends, all is run nevertheless.
+    /// Runs all items even if the work in which the stage was started ends.
     pub(crate) fn running_all(self) -> Self {
         self.with(|plan| plan.opts.runs_all = true)
     }

@@ -8,11 +8,11 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::time::Duration;
 
-/// Runs `f` with a scope in which stages may borrow what lives outside of it, and be iterators.
+/// Runs `f` with a scope in which stages may borrow from outside the scope and still be iterators.
 ///
-/// When `f` returns (or panics) every stage of the scope is stopped and joined, also one that was
-/// forgotten (`mem::forget`); closures that run are waited for. What is created inside the
-/// closure of the scope cannot be borrowed, as with [`std::thread::scope`].
+/// When `f` returns (or panics), every stage of the scope is stopped and joined, even one that was
+/// forgotten (`mem::forget`); running closures are waited for. Values created inside the scope's
+/// closure cannot be borrowed, as with [`std::thread::scope`].
 ///
 /// # Examples
 ///
@@ -44,7 +44,7 @@ pub struct Scoped<'scope, P: Plan> {
 }
 
 impl<P: Plan> Scoped<'_, P> {
-    /// Whether it has ended before its sources did, because a token was tripped; see
+    /// Whether the stage ended before its sources did, because a token was tripped; see
     /// [`Stage::is_cut_short`].
     pub fn is_cut_short(&self) -> bool {
         self.stage.is_cut_short()
@@ -52,12 +52,11 @@ impl<P: Plan> Scoped<'_, P> {
 }
 
 impl<P: Plan> Stage<P> {
-    /// Puts the stage within a scope, so that it is an iterator although it borrows. The last
-    /// option.
+    /// Puts the stage into a scope, which makes it an iterator although it borrows. The last option.
     ///
-    /// In a chain of stages only the last one is put within the scope; those before it come along. Before
-    /// anything that is no stage (a `readahead`, or a `filter` of `std`) what is in front of it is put within
-    /// the scope too: `.within(s).readahead(8).within(s)`.
+    /// In a chain of stages, put only the last one into the scope; those before it come along.
+    /// Before anything that is not a stage (a `readahead`, or a `filter` of `std`), the stages in
+    /// front of it must also be put into the scope: `.within(s).readahead(8).within(s)`.
     ///
     /// # Examples
     ///
@@ -88,7 +87,7 @@ impl<P: Plan> fmt::Debug for Scoped<'_, P> {
 }
 
 impl<'scope, P: Plan + 'scope> Scoped<'scope, P> {
-    /// The next output, if it is there in `time`; see [`Stage::next_within`].
+    /// The next output if it is ready within `time`; see [`Stage::next_within`].
     ///
     /// # Panics
     ///

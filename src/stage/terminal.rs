@@ -1,4 +1,4 @@
-//! The terminal calls: they block until all is done, so that a stage may borrow.
+//! The terminal calls: they block until everything is done, so that a stage may borrow.
 
 use crate::runtime::plan::Plan;
 use crate::stage::base::Stage;
@@ -8,9 +8,10 @@ use std::iter::{Product, Sum};
 impl<P: Plan> Stage<P> {
     /// Collects all outputs.
     ///
-    /// Blocks until all is done, so that source and closure may borrow. A stage that is cut short by a token
-    /// gives what there was by then, as if that were all: see [`cancel_on`](Self::cancel_on), and
-    /// [`fail_on`](Self::fail_on) for one that says so. The same holds for all terminal calls.
+    /// Blocks until everything is done, so that source and closure may borrow. A stage that a token
+    /// cuts short returns what there was by then, as if that were all: see
+    /// [`cancel_on`](Self::cancel_on), and [`fail_on`](Self::fail_on) to get an error instead. The
+    /// same holds for all terminal calls.
     ///
     /// # Examples
     ///
@@ -25,7 +26,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.collect())
     }
 
-    /// Calls `f` with each output, on this thread, as soon as it is there.
+    /// Calls `f` with each output, on this thread, as soon as it is ready.
     pub fn for_each<F: FnMut(P::Output)>(self, f: F) {
         self.lazy.drain(|outputs| outputs.for_each(f));
     }
@@ -35,7 +36,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.fold(init, f))
     }
 
-    /// Folds all outputs into one, the first being the start; see [`Iterator::reduce`].
+    /// Folds all outputs into one, starting with the first; see [`Iterator::reduce`].
     pub fn reduce<F: FnMut(P::Output, P::Output) -> P::Output>(self, f: F) -> Option<P::Output> {
         self.lazy.drain(|outputs| outputs.reduce(f))
     }
@@ -60,7 +61,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.product())
     }
 
-    /// The smallest output; the first of several.
+    /// The smallest output; the first if there are several.
     pub fn min(self) -> Option<P::Output>
     where
         P::Output: Ord,
@@ -68,7 +69,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.min())
     }
 
-    /// The largest output; the last of several.
+    /// The largest output; the last if there are several.
     pub fn max(self) -> Option<P::Output>
     where
         P::Output: Ord,
@@ -76,17 +77,17 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.max())
     }
 
-    /// The output with the smallest key; the first of several.
+    /// The output with the smallest key; the first if there are several.
     pub fn min_by_key<B: Ord, F: FnMut(&P::Output) -> B>(self, f: F) -> Option<P::Output> {
         self.lazy.drain(|outputs| outputs.min_by_key(f))
     }
 
-    /// The output with the largest key; the last of several.
+    /// The output with the largest key; the last if there are several.
     pub fn max_by_key<B: Ord, F: FnMut(&P::Output) -> B>(self, f: F) -> Option<P::Output> {
         self.lazy.drain(|outputs| outputs.max_by_key(f))
     }
 
-    /// The smallest output by a comparison of your own; the first of several.
+    /// The smallest output by the comparison `f`; the first if there are several.
     pub fn min_by<F>(self, f: F) -> Option<P::Output>
     where
         F: FnMut(&P::Output, &P::Output) -> Ordering,
@@ -94,7 +95,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.min_by(f))
     }
 
-    /// The largest output by a comparison of your own; the last of several.
+    /// The largest output by the comparison `f`; the last if there are several.
     pub fn max_by<F>(self, f: F) -> Option<P::Output>
     where
         F: FnMut(&P::Output, &P::Output) -> Ordering,
@@ -102,7 +103,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.max_by(f))
     }
 
-    /// Two collections: of the outputs that `f` accepts, and of the others.
+    /// Collects the outputs that `f` accepts into one collection, and the others into another.
     pub fn partition<B, F>(self, f: F) -> (B, B)
     where
         B: Default + Extend<P::Output>,
@@ -111,7 +112,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|outputs| outputs.partition(f))
     }
 
-    /// Two collections out of pairs.
+    /// Collects pairs into two collections.
     pub fn unzip<A, B, FromA, FromB>(self) -> (FromA, FromB)
     where
         FromA: Default + Extend<A>,
@@ -123,14 +124,14 @@ impl<P: Plan> Stage<P> {
 
     /// Whether `f` accepts any output; stops at the first.
     ///
-    /// `std`'s takes `&mut self`; this one takes the stage, so that it may borrow. To go on after
-    /// it, write `stage.by_ref().any(f)`, which needs owned parts. The same holds for `all`,
-    /// `find`, `find_map`, `position` and `try_for_each`.
+    /// The method of `std` takes `&mut self`; this one takes the stage, so that it may borrow. To
+    /// use the stage afterwards, write `stage.by_ref().any(f)`, which needs owned parts. The same
+    /// holds for `all`, `find`, `find_map`, `position` and `try_for_each`.
     pub fn any<F: FnMut(P::Output) -> bool>(self, f: F) -> bool {
         self.lazy.drain(|mut outputs| outputs.any(f))
     }
 
-    /// Whether `f` accepts all outputs; stops at the first that it does not. See [`any`](Self::any).
+    /// Whether `f` accepts all outputs; stops at the first that it rejects. See [`any`](Self::any).
     pub fn all<F: FnMut(P::Output) -> bool>(self, f: F) -> bool {
         self.lazy.drain(|mut outputs| outputs.all(f))
     }
@@ -140,7 +141,7 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|mut outputs| outputs.find(f))
     }
 
-    /// The first `Some` that `f` gives. See [`any`](Self::any).
+    /// The first `Some` that `f` returns. See [`any`](Self::any).
     pub fn find_map<B, F: FnMut(P::Output) -> Option<B>>(self, f: F) -> Option<B> {
         self.lazy.drain(|mut outputs| outputs.find_map(f))
     }
@@ -150,12 +151,12 @@ impl<P: Plan> Stage<P> {
         self.lazy.drain(|mut outputs| outputs.position(f))
     }
 
-    /// Calls `f` with each output until one fails; `f` gives a `Result<(), E>`, an `Option<()>`
+    /// Calls `f` with each output until one fails; `f` returns a `Result<(), E>`, an `Option<()>`
     /// or a `ControlFlow<B>`. See [`any`](Self::any).
     ///
     /// # Errors
     ///
-    /// The first failure of `f`; no further output is taken then.
+    /// The first failure of `f`; no further output is taken after it.
     ///
     /// # Examples
     ///
@@ -185,13 +186,14 @@ impl<P: Plan> Stage<P> {
     }
 }
 
-/// What [`Stage::try_for_each`] may return: it stands in for the unstable `std::ops::Try`. Sealed.
+/// What the closure of [`Stage::try_for_each`] may return, in place of the unstable
+/// `std::ops::Try`. Sealed.
 pub trait TryOutput: sealed::Sealed {
     /// Whether to stop.
     #[doc(hidden)]
     fn is_failure(&self) -> bool;
 
-    /// The value at the end of all.
+    /// The value to return after the last output.
     #[doc(hidden)]
     fn success() -> Self;
 }

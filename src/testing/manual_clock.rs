@@ -4,10 +4,10 @@ use crate::limiter::{Clock, Sleeper};
 use crate::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// A [`Clock`] that stands still until a test moves it. Clones are the same clock. Needs the feature
-/// `throttle`.
+/// A [`Clock`] that stands still until a test moves it. Clones are the same clock. Needs the
+/// feature `throttle`.
 ///
-/// Nobody who sleeps on it really sleeps for a time: they wake when it is moved past their hour.
+/// Threads that sleep on it do not sleep for real time: they wake when the clock moves past their time.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ pub struct ManualClock(Arc<Hands>);
 struct Hands {
     jumps: bool,
     state: Mutex<ClockState>,
-    /// Somebody has gone to sleep.
+    /// A thread has gone to sleep.
     asleep: Condvar,
 }
 
@@ -43,7 +43,7 @@ struct ClockState {
 }
 
 impl ClockState {
-    /// Moves the clock, and takes out those whose hour it is.
+    /// Moves the clock, and takes out the sleepers whose time has come.
     fn move_to(&mut self, now: Duration) -> Vec<Sleeper> {
         self.now = self.now.max(now);
         let mut due = Vec::new();
@@ -59,13 +59,13 @@ impl ClockState {
 }
 
 impl ManualClock {
-    /// Makes a clock that only [`advance`](Self::advance) moves, and that shows zero.
+    /// Makes a clock that shows zero, and that only [`advance`](Self::advance) moves.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Makes a clock that whoever sleeps moves to the end of the sleep, at once: a million items at
-    /// two a second take no time, and then it shows 500,000 seconds.
+    /// Makes a clock that each sleep moves to its end at once: a million items at two per second
+    /// take no time, and then it shows 500,000 seconds.
     ///
     /// # Examples
     ///
@@ -84,7 +84,7 @@ impl ManualClock {
         }))
     }
 
-    /// Moves the clock on, and wakes all whose time has come.
+    /// Moves the clock forward, and wakes all sleepers whose time has come.
     pub fn advance(&self, by: Duration) {
         let due = {
             let mut state = self.0.state.lock();
@@ -94,7 +94,7 @@ impl ManualClock {
         due.iter().for_each(Sleeper::wake);
     }
 
-    /// How many threads sleep on it. Of those who wait for one limiter only the first does.
+    /// How many threads sleep on it. Of the threads that wait for one limiter, only the first does.
     pub fn sleepers(&self) -> usize {
         self.0.state.lock().asleep.len()
     }
@@ -128,7 +128,7 @@ impl Clock for ManualClock {
         self.0.asleep.notify_all();
         drop(state);
         sleeper.wait();
-        // If it was woken for another reason its entry is still there.
+        // If it was woken for another reason, its entry is still there.
         let mut state = self.0.state.lock();
         state.asleep.retain(|(_, other)| !other.is(sleeper));
     }

@@ -1,10 +1,11 @@
-//! What the promise tests share: gates, counters, a concurrency meter, counted drops, and sources that misbehave.
+//! Shared by the tests: gates, counters, a concurrency meter, counted drops, and sources that misbehave.
 //!
-//! Nothing here tells right from wrong by the clock. What must happen is awaited, and [`within`]
-//! turns what never happens into a failure that says "stuck".
+//! Nothing here judges by the clock. The tests wait for what must happen, and [`within`] turns an event
+//! that never happens into a failure that says "stuck".
 
 #![allow(dead_code)] // each test file uses a part
 
+use fanfold::CancelToken;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,14 +14,14 @@ use std::sync::mpsc;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an event may take that takes no time when all is well.
+/// The limit for an event that takes no time if all is well.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// How long a wait inside a closure or a source lasts before it gives up: longer than [`SOON`], so
-/// that the test speaks first.
+/// that the test fails first.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The limit under a tool that makes everything so many times slower: `FANFOLD_SLOW=30`.
+/// The limit under a tool that makes everything slower by a factor: `FANFOLD_SLOW=30`.
 pub(crate) fn slow(limit: Duration) -> Duration {
     static SLOW: LazyLock<u32> = LazyLock::new(|| {
         let times = std::env::var("FANFOLD_SLOW").ok();
@@ -35,7 +36,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until `ready`, and says what it waited for if that takes too long.
+/// Waits until `ready`, and reports what it waited for if that takes too long.
 fn wait_until<'a, T: Debug>(
     condvar: &Condvar,
     guard: MutexGuard<'a, T>,
@@ -49,7 +50,7 @@ fn wait_until<'a, T: Debug>(
     guard
 }
 
-/// Runs `f` on a thread of its own, and fails if it has not ended in time.
+/// Runs `f` on its own thread, and fails if it has not ended in time.
 #[track_caller]
 pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
@@ -77,11 +78,12 @@ fn run_within(limit: Duration, f: Box<dyn FnOnce() + Send>) {
     }
 }
 
-/// Runs a test in which quick closures keep a limit. On a machine that stops any thread for a good part of that
-/// it is no fault if they do not, so then a failure does not count, and the test runs once more.
+/// Runs a test in which quick closures keep a short limit that a stuck one beside them does not. If the machine stops a
+/// thread for a good part of that limit, a failure is not the fault of the code: it does not count, and the test runs once
+/// more, but not for ever. For all else there is [`within`].
 #[track_caller]
 pub(crate) fn timely(limit: Duration, f: impl Fn() + Send + Sync + 'static) {
-    const TIMES: usize = 20;
+    const TIMES: usize = 3;
     let f = Arc::new(f);
     for time in 1..=TIMES {
         let (began, stalls, run) = (Instant::now(), Stalls::watch(), Arc::clone(&f));
@@ -124,12 +126,12 @@ impl Stalls {
     }
 }
 
-/// Gives what must *not* happen a chance to happen: absence is no event, so it cannot be awaited.
+/// Gives an event that must *not* happen a chance to happen: its absence cannot be awaited.
 pub(crate) fn settle() {
     std::thread::sleep(Duration::from_millis(6));
 }
 
-/// Spins until `ready`: for conditions that nobody announces.
+/// Spins until `ready`, for conditions without a notification.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -139,7 +141,7 @@ pub(crate) fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
-/// A door that is shut until somebody opens it, for good.
+/// A gate that is closed until it is opened for good.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -189,7 +191,7 @@ impl Counter {
         Self::default()
     }
 
-    /// Counts one more and tells how many there are now.
+    /// Counts one more and returns the new count.
     pub(crate) fn add(&self) -> usize {
         let mut count = lock(&self.0.0);
         *count += 1;
@@ -209,13 +211,13 @@ impl Counter {
         }));
     }
 
-    /// Something whose drop counts.
+    /// A value whose drop is counted.
     pub(crate) fn on_drop(&self) -> OnDrop {
         OnDrop(self.clone())
     }
 
-    /// Something whose drop counts and then panics with [`Bang`], also while the thread unwinds: two such
-    /// panics that meet are the end of the process. That of number 0 does neither.
+    /// A value whose drop is counted and then panics with [`Bang`], even while the thread unwinds: if two such
+    /// panics meet, the process aborts. The drop of number 0 does neither.
     pub(crate) fn stubborn(&self, id: u64) -> Stubborn {
         Stubborn(id, self.clone())
     }
@@ -265,7 +267,7 @@ impl Meter {
         Self::default()
     }
 
-    /// Counts as running until the guard is dropped.
+    /// Counts a closure as running until the guard is dropped.
     pub(crate) fn enter(&self) -> Entered {
         let mut running = lock(&self.0.0);
         running.now += 1;
@@ -283,7 +285,7 @@ impl Meter {
         }));
     }
 
-    /// The most that ever ran at once.
+    /// The largest number that ever ran at once.
     pub(crate) fn most(&self) -> usize {
         lock(&self.0.0).most
     }
@@ -386,17 +388,17 @@ impl Drop for Tracked {
     }
 }
 
-/// A panic's payload of our own: proof that the very payload arrives.
+/// Our own panic payload: proof that the original payload arrives.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Bang(pub(crate) u64);
 
-/// Panics with [`Bang`], without a word on stderr.
+/// Panics with [`Bang`], without output on stderr.
 pub(crate) fn bang(id: u64) -> ! {
     resume_unwind(Box::new(Bang(id)))
 }
 
-/// Runs `f` and hands back its result, or the id of the [`Bang`] it panicked with. Another payload
-/// goes on.
+/// Runs `f` and returns its result, or the id of the [`Bang`] it panicked with. Any other payload is
+/// raised again.
 pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, u64> {
     payload(f).map_err(|payload| match payload.downcast::<Bang>() {
         Ok(bang) => bang.0,
@@ -404,12 +406,12 @@ pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, u64> {
     })
 }
 
-/// Runs `f` and hands back its result, or what it panicked with.
+/// Runs `f` and returns its result, or the payload it panicked with.
 pub(crate) fn payload<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
-/// What a panic said.
+/// The message of a panic.
 #[track_caller]
 pub(crate) fn message<T>(f: impl FnOnce() -> T) -> String {
     let payload = payload(f).err().expect("a panic");
@@ -435,7 +437,7 @@ pub(crate) fn spin(time: Duration) {
     }
 }
 
-/// Takes a random time: mostly none, at times some microseconds of work, at times a short sleep.
+/// Takes a random time: mostly none, sometimes a few microseconds of work, sometimes a short sleep.
 pub(crate) fn dawdle(seed: u64) {
     let random = mix(seed);
     let micros = Duration::from_micros(random >> 8 & 127);
@@ -487,7 +489,7 @@ impl<I: Iterator> Iterator for Counted<I> {
     }
 }
 
-/// No items, but a `next()` that blocks until the gate is open. To be chained behind others.
+/// No items, but a `next()` that blocks until the gate is open. To be chained after other sources.
 pub(crate) fn blocks<T>(gate: &Gate) -> impl Iterator<Item = T> + Send + use<T> {
     let gate = gate.clone();
     std::iter::from_fn(move || {
@@ -496,7 +498,15 @@ pub(crate) fn blocks<T>(gate: &Gate) -> impl Iterator<Item = T> + Send + use<T> 
     })
 }
 
-/// Panics with [`Bang`] in the place of item `k`, and counts every call of `next()`.
+/// No items, but a `next()` that blocks until [`CancelToken::current`] is tripped. To be chained after other sources.
+pub(crate) fn listens<T>() -> impl Iterator<Item = T> + Send + use<T> {
+    std::iter::from_fn(|| {
+        CancelToken::current().wait();
+        None
+    })
+}
+
+/// Panics with [`Bang`] in place of item `k`, and counts every call of `next()`.
 pub(crate) fn panics_at(k: u64, calls: &Counter) -> impl Iterator<Item = u64> + Send + use<> {
     let calls = calls.clone();
     (0..).inspect(move |&i| {
@@ -526,7 +536,7 @@ impl<I: Iterator> Iterator for Lying<I> {
     }
 }
 
-/// Says word for word what the script says, then `None`; counts how often it was asked.
+/// Yields exactly what the script says, then `None`; counts the calls.
 #[derive(Debug)]
 pub(crate) struct Script<T> {
     lines: std::vec::IntoIter<Option<T>>,

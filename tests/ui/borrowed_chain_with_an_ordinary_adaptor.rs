@@ -1,4 +1,4 @@
-// An ordinary adaptor between two borrowing stages, outside of a scope.
+// An ordinary adaptor between two borrowing stages, outside a scope.
 use fanfold::Fanfold;
 
 fn main() {

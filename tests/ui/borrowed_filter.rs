@@ -1,4 +1,4 @@
-// An adaptor of std on a borrowing stage, outside of a scope.
+// An adaptor of std on a borrowing stage, outside a scope.
 use fanfold::Fanfold;
 
 fn main() {

@@ -1,4 +1,4 @@
-// A borrowing stage is no iterator outside of a scope: it could be forgotten.
+// A borrowing stage is not an iterator outside a scope: it could be forgotten.
 use fanfold::Fanfold;
 
 fn main() {

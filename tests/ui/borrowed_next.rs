@@ -1,4 +1,4 @@
-// Step by step, outside of a scope.
+// Step by step, outside a scope.
 use fanfold::Fanfold;
 
 fn main() {

@@ -1,4 +1,4 @@
-// The same with parameters: the compiler says it in other words.
+// The same with parameters, for which the compiler's message differs.
 use fanfold::Fanfold;
 
 fn hits(docs: &[String], needle: &str) -> usize {

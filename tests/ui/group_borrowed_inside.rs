@@ -1,4 +1,4 @@
-// Tasks run on after the closure of the group has returned.
+// Tasks go on running after the closure of the group has returned.
 
 fn main() {
     let result: Result<(), ()> = fanfold::group(2, |g| {

@@ -1,4 +1,4 @@
-// Items go to the workers, whoever pulls them.
+// Items go to the workers, whichever thread pulls them.
 use fanfold::Fanfold;
 use std::rc::Rc;
 

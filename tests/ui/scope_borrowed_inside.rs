@@ -1,4 +1,4 @@
-// What lives inside of the scope's closure is gone before the scope's end.
+// A local of the scope's closure is dropped before the scope ends.
 use fanfold::Fanfold;
 
 fn main() {

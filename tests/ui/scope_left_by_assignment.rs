@@ -1,4 +1,4 @@
-// Nor by the back door.
+// Nor does it leave by assignment.
 use fanfold::Fanfold;
 
 fn main() {

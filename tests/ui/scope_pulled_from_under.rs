@@ -1,4 +1,4 @@
-// What is borrowed stays borrowed up to the end of the scope, also by a forgotten stage.
+// A borrow lasts until the end of the scope, even if the stage is forgotten.
 use fanfold::Fanfold;
 
 fn main() {

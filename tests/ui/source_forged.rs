@@ -1,4 +1,4 @@
-// Nobody gets at the iterator behind a borrowing stage by calling what is for the engine only.
+// Internal methods do not give access to the iterator behind a borrowing stage.
 use fanfold::Fanfold;
 use fanfold::stage::Source;
 

@@ -1,4 +1,4 @@
-// A box that does not say `Send`.
+// A boxed iterator without `Send`.
 use fanfold::Fanfold;
 
 fn sum(numbers: Box<dyn Iterator<Item = u64>>) -> u64 {

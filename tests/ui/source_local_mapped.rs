@@ -1,4 +1,4 @@
-// A local source is no iterator.
+// A local source is not an iterator.
 use fanfold::Fanfold;
 
 fn main() {

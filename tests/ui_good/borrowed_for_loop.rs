@@ -1,4 +1,4 @@
-// Two ways out: a scope, or a terminal call.
+// Two fixes: a scope, or a terminal call.
 use fanfold::Fanfold;
 
 fn main() {

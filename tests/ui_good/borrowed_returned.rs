@@ -1,4 +1,4 @@
-// It can, with the scope that it is within.
+// It can, together with its scope.
 use fanfold::Fanfold;
 use fanfold::Scope;
 

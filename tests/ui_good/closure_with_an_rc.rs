@@ -1,4 +1,4 @@
-// What is shared is `Sync`.
+// Share something that is `Sync`.
 use fanfold::Fanfold;
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-// They borrow what outlives the group.
+// They may borrow from outside the group.
 
 fn main() {
     let outside = String::from("here");

@@ -1,4 +1,4 @@
-// What they need of it can go.
+// Send only the part that the workers need.
 use fanfold::Fanfold;
 use std::rc::Rc;
 

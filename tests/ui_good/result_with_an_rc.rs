@@ -1,4 +1,4 @@
-// They are `Send`.
+// Return something that is `Send`.
 use fanfold::Fanfold;
 use std::sync::Arc;
 

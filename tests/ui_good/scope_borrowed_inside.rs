@@ -1,4 +1,4 @@
-// What is borrowed lives outside of it.
+// Borrow from outside the scope.
 use fanfold::Fanfold;
 
 fn main() {

@@ -1,4 +1,4 @@
-// Its results do.
+// Its results may leave.
 use fanfold::Fanfold;
 
 fn main() {

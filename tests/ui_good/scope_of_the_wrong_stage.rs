@@ -1,4 +1,4 @@
-// In a chain the last stage is put within the scope.
+// In a chain, `within` goes on the last stage.
 use fanfold::Fanfold;
 
 fn main() {

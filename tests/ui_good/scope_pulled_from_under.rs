@@ -1,4 +1,4 @@
-// Behind it, it is free.
+// After the scope the value is free again.
 use fanfold::Fanfold;
 
 fn main() {

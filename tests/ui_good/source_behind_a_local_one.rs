@@ -1,4 +1,4 @@
-// It takes another `.local()`.
+// It needs another `.local()`.
 use fanfold::Fanfold;
 use std::rc::Rc;
 

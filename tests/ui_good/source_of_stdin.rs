@@ -1,4 +1,4 @@
-// `.local()`, or a reader of one's own. The stages are idle: they would wait for input.
+// `.local()`, or your own reader. The stages stay idle, as they would wait for input.
 use fanfold::Fanfold;
 use std::io::{BufRead, BufReader, stdin};
 

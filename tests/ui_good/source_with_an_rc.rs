@@ -1,4 +1,4 @@
-// `.local()` leaves it where it is.
+// `.local()` keeps it on its thread.
 use fanfold::Fanfold;
 use std::rc::Rc;
 

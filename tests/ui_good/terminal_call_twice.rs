@@ -1,4 +1,4 @@
-// `by_ref` reaches those of std.
+// `by_ref` reaches the terminal calls of std.
 use fanfold::Fanfold;
 
 fn main() {

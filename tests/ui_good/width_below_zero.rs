@@ -1,4 +1,4 @@
-// One is the least.
+// The smallest width is 1.
 use fanfold::Fanfold;
 
 fn main() {

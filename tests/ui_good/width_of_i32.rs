@@ -1,4 +1,4 @@
-// Literals and whatever is a `usize`.
+// Literals, and every `usize`.
 use fanfold::Fanfold;
 
 fn main() {

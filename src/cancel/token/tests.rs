@@ -7,7 +7,7 @@ use super::*;
 use crate::sync::{AtomicBool, Mutex};
 use std::mem;
 
-/// Far more than anything here takes, and far less than [`STUCK`].
+/// Far longer than anything here takes, and far shorter than [`STUCK`].
 const PROMPT: Duration = Duration::from_secs(10);
 const STUCK: Duration = Duration::from_secs(1000);
 const SHORT: Duration = Duration::from_millis(20);
@@ -58,7 +58,7 @@ fn tokens_and_guards_cross_threads_and_unwinding() {
 fn a_child_follows_its_parent_and_not_the_other_way_round() {
     let root = CancelToken::new();
     let (a, b) = (root.child(), root.child());
-    let below = a.child().child(); // the one between is gone at once
+    let below = a.child().child(); // the token between them is dropped at once
     a.cancel();
     assert!(a.is_cancelled() && below.is_cancelled());
     assert!(!root.is_cancelled() && !b.is_cancelled());
@@ -206,7 +206,7 @@ fn hooks_run_once_in_order_parents_first_when_all_are_tripped() {
 }
 
 #[test]
-fn a_hook_on_a_tripped_token_runs_at_once_and_here() {
+fn a_hook_on_a_tripped_token_runs_at_once_on_this_thread() {
     let token = CancelToken::new();
     token.cancel();
     let here = thread::current().id();
@@ -272,7 +272,7 @@ fn hooks_may_use_their_token() {
     let first = token.on_cancel(move || {
         let guards = mem::take(&mut *held.lock());
         assert_eq!(guards.len(), 2);
-        drop(guards); // its own, and the next one's, which so does not run
+        drop(guards); // drops its own guard, and the next hook's, which therefore does not run
         own.cancel();
         own.wait();
         assert!(own.child().is_cancelled());
@@ -333,7 +333,7 @@ fn a_hook_may_drop_the_last_handle_and_the_others_still_run() {
 }
 
 #[test]
-fn a_race_of_a_guard_and_a_walk_runs_the_hook_once_or_not_at_all() {
+fn a_guard_racing_with_cancel_runs_its_hook_at_most_once() {
     for _ in 0..1000 {
         let log = Log::default();
         let token = CancelToken::new();
@@ -418,7 +418,7 @@ fn the_nearest_deadline_holds() {
     let inner = outer.with_deadline(Instant::now());
     assert!(inner.is_cancelled() && !outer.is_cancelled());
 
-    // Inherited for good: the one that brought it may be gone.
+    // Inherited for good: the token that set it may be gone.
     let inner = root.with_timeout(SHORT).child();
     prompt(|| inner.wait());
 }
@@ -510,7 +510,7 @@ fn long_chains_need_no_stack() {
     let tripped = chain();
     tripped[0].cancel();
     assert!(tripped.iter().all(CancelToken::is_cancelled));
-    drop(tripped); // from the root on
+    drop(tripped); // starting at the root
 
     drop(chain());
     let mut backwards = chain();
@@ -524,7 +524,7 @@ fn long_chains_need_no_stack() {
     first.cancel();
     assert!(last.is_cancelled());
 
-    // Each the only handle of its time: nothing grows.
+    // Each is the only handle at its time: nothing grows.
     let root = CancelToken::new();
     let mut token = root.child();
     for _ in 0..LENGTH {
@@ -553,7 +553,7 @@ fn many_short_lived_children_do_not_grow_the_parent() {
 }
 
 #[test]
-fn who_has_waited_waits_no_longer() {
+fn a_wait_that_ends_leaves_no_waiter_registered() {
     let token = CancelToken::new();
     let node = &token.node;
     for _ in 0..3 {
@@ -563,7 +563,7 @@ fn who_has_waited_waits_no_longer() {
 }
 
 #[test]
-fn one_of_the_rivals_does_the_work() {
+fn only_one_rival_holds_the_claim_at_a_time() {
     let (parent, rivals) = (CancelToken::new(), Arc::<Rivals>::default());
     let (first, one) = rivals.join(&parent, None);
     let (second, two) = rivals.join(&parent, None);
@@ -589,16 +589,16 @@ fn one_of_the_rivals_does_the_work() {
     assert!(late.is_cancelled() && !first.is_cancelled());
 }
 
-/// The timer sleeps until the later one by then.
+/// By then the timer sleeps until the later one.
 #[test]
-fn an_earlier_deadline_is_heard_of_although_a_later_one_was_first() {
+fn the_timer_wakes_for_an_earlier_deadline_set_later() {
     let root = CancelToken::new();
     let later = root.with_timeout(STUCK);
     let _hook = later.on_cancel(|| ());
     thread::sleep(SHORT); // until the timer has looked
     let (tell, told) = std::sync::mpsc::channel();
     let earlier = root.with_timeout(SHORT);
-    let _hook = earlier.on_cancel(move || tell.send(()).expect("somebody listens"));
+    let _hook = earlier.on_cancel(move || tell.send(()).expect("the receiver lives"));
     assert_eq!(told.recv_timeout(PROMPT), Ok(()));
     assert!(!later.is_cancelled());
 }

@@ -1,15 +1,15 @@
-//! Sources that are added to a merge that runs.
+//! Adds sources to a running merge.
 
 use crate::fan_in::merge::options::SourceOptions;
-use crate::fan_in::merge::report::{Life, Tally};
+use crate::fan_in::merge::report::{LiveMark, Tally};
 use crate::runtime::event::Event;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use std::fmt;
 
-/// A source of whatever type. Its drop is the end of its life.
+/// A boxed source. Its drop ends its life.
 pub(super) struct LiveSource<'s, T> {
     pub(super) iter: Box<dyn Iterator<Item = T> + Send + 's>,
-    pub(super) life: Arc<Life>,
+    pub(super) life: Arc<LiveMark>,
 }
 
 impl<T> Iterator for LiveSource<'_, T> {
@@ -26,14 +26,14 @@ impl<T> Drop for LiveSource<'_, T> {
     }
 }
 
-/// A source and what was said of it.
+/// A source and its options.
 pub(super) type SourceEntry<'s, T> = (LiveSource<'s, T>, SourceOptions);
 
-/// Where sources wait that a handle has added. The merge takes them in when it looks for its next
-/// item; the event calls it to do so.
+/// The sources added by handles, until the merge admits them when it looks for its next item; the
+/// event wakes it to do so.
 pub(super) struct Additions<'s, T> {
     pub(super) tally: Arc<Tally>,
-    /// Something here has changed since the merge looked.
+    /// Whether something has changed since the merge last looked.
     pub(super) news: AtomicBool,
     pub(super) state: Mutex<Admission<'s, T>>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Admission<'s, T> {
 }
 
 impl<T> Additions<'_, T> {
-    /// Something has changed under the lock.
+    /// Announces a change that was made under the lock.
     pub(super) fn tell(&self, event: Option<Arc<Event>>) {
         self.news.store(true, Ordering::Release);
         if let Some(event) = event {
@@ -56,7 +56,7 @@ impl<T> Additions<'_, T> {
     }
 }
 
-/// The merge's end of the intake: its drop closes it.
+/// The merge's end of the additions: its drop closes them.
 pub(super) struct Door<'s, T>(pub(super) Arc<Additions<'s, T>>);
 
 impl<T> Drop for Door<'_, T> {
@@ -66,11 +66,12 @@ impl<T> Drop for Door<'_, T> {
             state.closed = true;
             std::mem::take(&mut state.waiting)
         };
-        drop(waiting); // not under the lock: it is user code
+        drop(waiting); // user code, so not under the lock
     }
 }
 
-/// Adds sources to a running merge; made by [`Merge::handle`](crate::Merge::handle). Cheap to clone; works from any thread.
+/// Adds sources to a running merge; made by [`Merge::handle`](crate::Merge::handle). Cheap to
+/// clone; works from any thread.
 pub struct MergeHandle<'s, T>(pub(super) Arc<Additions<'s, T>>);
 
 impl<T> fmt::Debug for MergeHandle<'_, T> {
@@ -98,12 +99,12 @@ impl<T> Drop for MergeHandle<'_, T> {
 }
 
 impl<'s, T> MergeHandle<'s, T> {
-    /// Adds a source. It is pulled from the next time on that the merge is asked for an item, or at
-    /// once if somebody waits for one.
+    /// Adds a source. It is pulled from the merge's next call of `next()` on, or at once if a
+    /// thread is waiting in one.
     ///
     /// # Errors
     ///
-    /// Gives the source back if the merge is over or was dropped.
+    /// Returns the source if the merge is over or was dropped.
     pub fn add<I>(&self, source: I) -> Result<(), I::IntoIter>
     where
         I: IntoIterator<Item = T, IntoIter: Send + 's>,
@@ -111,11 +112,11 @@ impl<'s, T> MergeHandle<'s, T> {
         self.add_with(source, SourceOptions::new())
     }
 
-    /// Adds a source with options of its own.
+    /// Adds a source with its own options.
     ///
     /// # Errors
     ///
-    /// Gives the source back if the merge is over or was dropped.
+    /// Returns the source if the merge is over or was dropped.
     pub fn add_with<I>(&self, source: I, options: SourceOptions) -> Result<(), I::IntoIter>
     where
         I: IntoIterator<Item = T, IntoIter: Send + 's>,
@@ -128,7 +129,7 @@ impl<'s, T> MergeHandle<'s, T> {
             }
             let source = LiveSource {
                 iter: Box::new(iter),
-                life: Life::new(&self.0.tally),
+                life: LiveMark::new(&self.0.tally),
             };
             state.waiting.push((source, options));
             state.event.clone()

@@ -1,8 +1,8 @@
-//! What can be said of one source of a merge.
+//! The options of one source of a merge.
 
 use std::time::Duration;
 
-/// What is said of one source of a [`Merge`](crate::Merge).
+/// The options of one source of a [`Merge`](crate::Merge).
 ///
 /// # Examples
 ///
@@ -24,25 +24,25 @@ pub struct SourceOptions {
 }
 
 impl SourceOptions {
-    /// Nothing special.
+    /// Makes options with the defaults.
     pub fn new() -> Self {
         SourceOptions::default()
     }
 
-    /// The name in reports; `source 0`, `source 1`, … by default.
+    /// Sets the name in reports; `source 0`, `source 1`, … by default.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How many items the source may give in a round; 1 by default.
+    /// Sets how many items the source may give per round; 1 by default.
     ///
-    /// A round ends when every source that has something has given its share. So of sources that
-    /// always have something each gets its share of every round, and none starves.
+    /// A round ends when every source that has something has given its share. So sources that
+    /// always have something each get their share of every round, and none starves.
     ///
     /// # Panics
     ///
-    /// If it is 0.
+    /// If `weight` is 0.
     #[track_caller]
     pub fn weight(mut self, weight: u32) -> Self {
         assert!(
@@ -53,33 +53,34 @@ impl SourceOptions {
         self
     }
 
-    /// Drops the source when it has been silent for longer than this, and says so in the
+    /// Drops the source when it has been silent for longer than this, and records that in the
     /// [report](crate::fan_in::MergeReport::timed_out).
     ///
-    /// The time runs while the source's `next()` runs, anew for each item; the time in which a full
-    /// buffer keeps it waiting does not count. Its thread cannot be taken out of it, and is waited for
-    /// when the merge is dropped; [`CancelToken::current`](crate::CancelToken::current) is tripped for
-    /// it, so a source that looks at that comes out at once. A channel does not look at it, so the drop
-    /// waits for its sender; `docs/operators.md` has a receiver that does.
+    /// The time counts while the source's `next()` runs, starting anew for each item; the time that
+    /// it waits for a full buffer does not count. Its thread cannot be taken out of `next()`, so
+    /// the drop of the merge waits for it. [`CancelToken::current`](crate::CancelToken::current) is
+    /// tripped for the source, so one that checks it returns at once. A channel does not check it,
+    /// so the drop waits for its sender; `docs/operators.md` has a receiver that does.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `time` is zero.
     #[track_caller]
     pub fn timeout(mut self, time: Duration) -> Self {
         assert!(
             !time.is_zero(),
-            "the time-out of a source must be more than zero: leave it out for no limit"
+            "the timeout of a source must be more than zero: leave it out for no limit"
         );
         self.timeout = Some(time);
         self
     }
 
-    /// How many items may be pulled and not yet taken; overrides [`Merge::buffer`](crate::Merge::buffer).
+    /// Sets how many items may be pulled and not yet taken; overrides
+    /// [`Merge::buffer`](crate::Merge::buffer).
     ///
     /// # Panics
     ///
-    /// If it is 0.
+    /// If `items` is 0.
     #[track_caller]
     pub fn buffer(mut self, items: usize) -> Self {
         self.buffer = Some(checked(items));

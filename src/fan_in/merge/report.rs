@@ -1,8 +1,8 @@
-//! How a merge fares.
+//! The state of a merge, for monitoring.
 
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering};
 
-/// How a merge fares; can be asked from any thread, made by [`Merge::report`](crate::Merge::report).
+/// The state of a merge; can be read from any thread; made by [`Merge::report`](crate::Merge::report).
 ///
 /// # Examples
 ///
@@ -24,29 +24,29 @@ pub(super) struct Tally {
 }
 
 impl MergeReport {
-    /// How many sources have neither ended nor timed out. Those that wait for their start count.
+    /// How many sources have neither ended nor timed out. Sources that have not started yet count.
     pub fn live(&self) -> usize {
         self.0.live.load(Ordering::Relaxed)
     }
 
-    /// The names of the sources that were dropped for their silence, in the order in which that
-    /// happened.
+    /// The names of the sources that were dropped because they were silent, in the order in which
+    /// that happened.
     pub fn timed_out(&self) -> Vec<String> {
         self.0.timed_out.lock().clone()
     }
 }
 
-/// Counts a source as live, until it is over for the first reason.
+/// Counts a source as live until it is over for the first reason.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct LiveMark {
     pub(super) lives: AtomicBool,
     pub(super) tally: Arc<Tally>,
 }
 
-impl Life {
+impl LiveMark {
     pub(super) fn new(tally: &Arc<Tally>) -> Arc<Self> {
         tally.live.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Life {
+        Arc::new(LiveMark {
             lives: AtomicBool::new(true),
             tally: Arc::clone(tally),
         })

@@ -7,30 +7,38 @@ use crate::runtime::barrier::Light;
 use crate::sync::{Arc, Ordering, bug};
 
 impl<I, B> Chunk<I, B> {
-    /// Takes the place of the item that was started then from its owner, unless that is done with
-    /// it.
-    pub(crate) fn give_up(&self, since: u64, _: &mut LockProof) -> Option<LostItem<'_, I, B>> {
+    /// Takes the place of the item that was started at `since` from its owner. `None`: the owner is done with
+    /// that item.
+    pub(in crate::ordered) fn give_up(
+        &self,
+        since: u64,
+        _: &mut LockProof,
+    ) -> Option<LostItem<'_, I, B>> {
+        // Run / give up: one exchange of one word decides. The time identifies the item, so a late attempt
+        // cannot hit a later item of the same chunk. Acquire: what the owner published before is visible.
         let order = (Ordering::AcqRel, Ordering::Relaxed);
         let given_up = (self.since).compare_exchange(since, GIVEN_UP, order.0, order.1);
         given_up.is_ok().then_some(LostItem { chunk: self })
     }
 }
 
-/// The place of an item that its owner has lost, for whoever took it.
+/// The place of an item that its owner has lost, for the thread that took it.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct LostItem<'a, I, B> {
+pub(in crate::ordered) struct LostItem<'a, I, B> {
     pub(super) chunk: &'a Chunk<I, B>,
 }
 
 impl<I, B> LostItem<'_, I, B> {
     /// The item's `seq`.
-    pub(crate) fn seq(&self) -> u64 {
+    pub(in crate::ordered) fn seq(&self) -> u64 {
         self.chunk.first + self.chunk.published() as u64
     }
 
-    /// Publishes in place of the owner. The rest of the chunk must have been [split](crate::ordered::chunk::split) off.
-    pub(crate) fn publish(self, what: Result<B, Special<B>>, _: &mut LockProof) {
+    /// Publishes instead of the owner. The rest of the chunk must have been
+    /// [split](crate::ordered::chunk::split) off.
+    pub(in crate::ordered) fn publish(self, what: Result<B, Special<B>>, _: &mut LockProof) {
+        // It cannot change: the owner has lost the right to publish, and this thread has not published yet.
         let index = self.chunk.published();
         assert_eq!(
             self.chunk.closed_at(),
@@ -38,34 +46,35 @@ impl<I, B> LostItem<'_, I, B> {
             "the rest is somebody's"
         );
         match what {
-            // SAFETY: the item is claimed and taken, its result not published, and the owner has
-            // lost the right to do so to the one who made `self`.
+            // SAFETY: the item is claimed and taken, and its result is not published. The owner has lost the
+            // right to publish it to the thread that has `self`.
             Ok(batch) => unsafe { put(&self.chunk.slots[index], batch) },
             Err(special) => self.chunk.note(index, special),
         }
+        // Release, like the owner's own: the consumer loads it with Acquire, and then reads the slot.
         self.chunk.published.store(index + 1, Ordering::Release);
     }
 }
 
-/// The handle of the worker that runs it.
+/// The handle of the worker that runs the chunk.
 #[derive(Debug)]
-pub(crate) struct ChunkExecutor<I, B> {
+pub(in crate::ordered) struct ChunkExecutor<I, B> {
     pub(super) chunk: Arc<Chunk<I, B>>,
-    /// In an unordered stage: the consumer's handle, until there is a result to take with it.
-    pub(crate) arrival: Option<ChunkReader<I, B>>,
+    /// Unordered stages: the consumer's handle, until there is a result to take with it.
+    pub(in crate::ordered) arrival: Option<ChunkReader<I, B>>,
 }
 
-/// Whether the next item is the owner's.
+/// Whether the next item belongs to the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub(in crate::ordered) enum Claim {
     Mine,
-    /// The chunk is over or a thief is at work: [`ChunkExecutor::settle`] tells, under the lock.
+    /// The chunk is over, or a thief is at work: [`ChunkExecutor::settle`] decides under the lock.
     Contested,
 }
 
-/// [`ChunkExecutor`] for the time of a loop, with what does not change in registers.
+/// A [`ChunkExecutor`] for the duration of a loop, with everything that does not change in registers.
 #[derive(Debug)]
-pub(crate) struct ExecCursor<'a, I, B> {
+pub(in crate::ordered) struct ExecCursor<'a, I, B> {
     pub(super) chunk: &'a Chunk<I, B>,
     pub(super) slots: &'a [Slot<I, B>],
     pub(super) index: usize,
@@ -75,47 +84,55 @@ pub(crate) struct ExecCursor<'a, I, B> {
 impl<I, B> ExecCursor<'_, I, B> {
     /// The index of the claimed item.
     #[inline]
-    pub(crate) fn index(&self) -> usize {
+    pub(in crate::ordered) fn index(&self) -> usize {
         self.index
     }
 
+    /// The slot of the claimed item.
     #[inline]
     pub(super) fn slot(&self) -> &Slot<I, B> {
-        // SAFETY: what is claimed lies below `limit`, which is at most the number of slots.
+        // SAFETY: a claimed item is below `limit`, which is at most the number of slots.
         unsafe { self.slots.get_unchecked(self.index) }
     }
 
-    /// Takes the claimed item; once a claim.
+    /// Takes the claimed item. Must be called once per claim.
     #[inline]
-    pub(crate) fn take(&mut self) -> I {
+    pub(in crate::ordered) fn take(&mut self) -> I {
         // SAFETY: the item is claimed, its result not yet published, and it is taken once.
         unsafe { take(self.slot()) }
     }
 
-    /// Publishes the result of the claimed item, which the consumer may take from now on, and claims
-    /// the next.
+    /// Publishes the result of the claimed item, and claims the next one. The consumer may take the result
+    /// from now on.
     #[inline]
     #[must_use]
-    pub(crate) fn publish(&mut self, batch: B) -> Claim {
+    pub(in crate::ordered) fn publish(&mut self, batch: B) -> Claim {
         // SAFETY: the item is claimed and taken, its result not yet published.
         unsafe { put(self.slot(), batch) };
         self.go_on()
     }
 
-    /// Publishes something else in the place of the claimed item's result.
+    /// Publishes something other than a plain result for the claimed item.
     #[cold]
     #[must_use]
-    pub(crate) fn publish_special(&mut self, special: Special<B>) -> Claim {
+    pub(in crate::ordered) fn publish_special(&mut self, special: Special<B>) -> Claim {
         self.chunk.note(self.index, special);
         self.go_on()
     }
 
+    /// The fast side of publish / sleep, claim / steal and claim / cut, with one store and one barrier for
+    /// all of them.
     #[inline]
     pub(super) fn go_on(&mut self) -> Claim {
+        // The counter is kept in a register, and only stored: no other thread writes `published` as long as
+        // the item is the owner's.
         self.index += 1;
+        // Release: the consumer, and a thief, load it with Acquire before they touch the slots.
         self.chunk.published.store(self.index, Ordering::Release);
-        // Pairs with the heavy ones in `split`, `Signals::sleep_for` and `Signals::cancel`.
+        // Pairs with the heavy barriers in `split`, `Signals::sleep_for` and `Signals::is_cut_off`.
         self.light.pass();
+        // A `limit` at or below the item may be a thief's that is still being raised, so this alone decides
+        // nothing.
         if self.index < self.chunk.limit.load(Ordering::Relaxed) {
             Claim::Mine
         } else {
@@ -132,60 +149,67 @@ impl<I, B> ChunkExecutor<I, B> {
         }
     }
 
-    pub(crate) fn chunk(&self) -> &Arc<Chunk<I, B>> {
+    pub(in crate::ordered) fn chunk(&self) -> &Arc<Chunk<I, B>> {
         &self.chunk
     }
 
-    pub(crate) fn first(&self) -> u64 {
+    /// The `seq` of the chunk's first item.
+    pub(in crate::ordered) fn first(&self) -> u64 {
         self.chunk.first
     }
 
-    /// How many items are left to start, as far as is known now.
-    pub(crate) fn len(&self) -> usize {
+    /// How many items are left to start, as far as known.
+    pub(in crate::ordered) fn len(&self) -> usize {
         let limit = self.chunk.limit.load(Ordering::Relaxed);
         limit.saturating_sub(self.next())
     }
 
     /// The index of the item that is claimed, and neither published nor settled.
-    pub(crate) fn next(&self) -> usize {
+    pub(in crate::ordered) fn next(&self) -> usize {
         self.chunk.published.load(Ordering::Relaxed)
     }
 
     /// The `seq` of that item.
-    pub(crate) fn seq(&self) -> u64 {
+    pub(in crate::ordered) fn seq(&self) -> u64 {
         self.first() + self.next() as u64
     }
 
     /// Claims the first item.
-    pub(crate) fn start(&mut self) {
+    pub(in crate::ordered) fn start(&mut self) {
+        // Claim / cut: store `started`, barrier, and then the loop loads the cut.
         self.chunk.started.store(true, Ordering::Relaxed);
         if !bug("no_barrier_at_start") {
-            Light::new().pass(); // pairs with the heavy one in `Signals::cancel`
+            Light::new().pass(); // pairs with the heavy one in `Signals::is_cut_off`
         }
     }
 
-    /// Timed stages: the claimed item is about to run. [`Signals::started`](crate::ordered::signals::Signals::started)
-    /// comes next.
-    pub(crate) fn clock_in(&self, now: u64) {
-        // Release: who takes the place then sees what is published before it.
+    /// Timed stages: the claimed item is about to run.
+    /// [`Signals::started`](crate::ordered::signals::Signals::started) comes next.
+    pub(in crate::ordered) fn clock_in(&self, now: u64) {
+        // Release: a thread that takes the place then sees what was published before it.
         self.chunk.since.store(now, Ordering::Release);
         if !bug("no_barrier_at_clock_in") {
             Light::new().pass(); // pairs with the heavy one in `Signals::sleep_for`
         }
     }
 
-    /// It has returned. `false`: its place is another's, and so is the chunk.
+    /// The item's closure has returned. `false`: another thread has its place, and the chunk with it.
     #[must_use]
-    pub(crate) fn clock_out(&self, since: u64) -> bool {
+    pub(in crate::ordered) fn clock_out(&self, since: u64) -> bool {
+        // The other side of run / give up: only one of the two exchanges finds this `since`.
         let order = (Ordering::AcqRel, Ordering::Relaxed);
         let returned = (self.chunk.since).compare_exchange(since, 0, order.0, order.1);
         returned.is_ok() || bug("late_result_published")
     }
 
-    /// To go on where it stands, at an item that is claimed.
+    /// The cursor, at the claimed item.
     #[inline]
-    pub(crate) fn cursor(&mut self) -> (ExecCursor<'_, I, B>, &mut Option<ChunkReader<I, B>>) {
+    pub(in crate::ordered) fn cursor(
+        &mut self,
+    ) -> (ExecCursor<'_, I, B>, &mut Option<ChunkReader<I, B>>) {
         let cursor = ExecCursor {
+            // After a claim that was settled under the lock, or at the start, the claimed item is the one at
+            // `published`.
             index: self.next(),
             slots: &self.chunk.slots,
             chunk: &self.chunk,
@@ -195,8 +219,8 @@ impl<I, B> ChunkExecutor<I, B> {
     }
 
     /// Decides a contested claim: whether the item may be started after all.
-    pub(crate) fn settle(&mut self, _: &mut LockProof) -> bool {
-        // No thief is between lowering and raising it: both happen in one critical section.
+    pub(in crate::ordered) fn settle(&mut self, _: &mut LockProof) -> bool {
+        // A thief lowers and raises the limit in one critical section, so none is between the two now.
         self.len() > 0
     }
 }

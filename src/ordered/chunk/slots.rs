@@ -9,17 +9,17 @@ use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
 
-/// The chunk is still being filled, and somebody watches.
+/// The chunk is still being filled, and a thread watches over it.
 pub(super) const OPEN: usize = usize::MAX;
-/// The same, and nobody watches.
+/// The same, but no thread watches.
 pub(super) const ALONE: usize = usize::MAX - 1;
-/// A rescuer is looking at what has been pulled.
+/// A rescuer is about to load `pulled`.
 pub(super) const SEALING: usize = usize::MAX - 2;
 
 /// In `since`: the owner has lost the item's place.
 pub(super) const GIVEN_UP: u64 = u64::MAX;
 
-/// What lies at an item's place.
+/// What an item's slot holds: the item, its result, or nothing. `repr(C)`, so that both are at its start.
 #[repr(C)]
 pub(super) union Place<I, B> {
     _item: ManuallyDrop<I>,
@@ -28,9 +28,10 @@ pub(super) union Place<I, B> {
 
 pub(super) type Slot<I, B> = UnsafeCell<MaybeUninit<Place<I, B>>>;
 
+/// Writes a value into an empty slot.
 /// # Safety
 ///
-/// By the rules in the module's head, the slot is the caller's, and empty. `T` is `I` or `B`.
+/// By the rules in the head of `chunk.rs`, the slot is the caller's, and empty. `T` is `I` or `B`.
 #[inline]
 pub(super) unsafe fn put<T, I, B>(slot: &Slot<I, B>, value: T) {
     slot.with_mut(|slot| {
@@ -39,10 +40,10 @@ pub(super) unsafe fn put<T, I, B>(slot: &Slot<I, B>, value: T) {
     });
 }
 
+/// Moves the value out of a slot.
 /// # Safety
 ///
-/// By the rules in the module's head, the slot is the caller's, holds a `T`, and is empty
-/// afterwards.
+/// By the rules in the head of `chunk.rs`, the slot is the caller's, and holds a `T`. Afterwards it is empty.
 #[inline]
 pub(super) unsafe fn take<T, I, B>(slot: &Slot<I, B>) -> T {
     slot.with_mut(|slot| {
@@ -52,55 +53,60 @@ pub(super) unsafe fn take<T, I, B>(slot: &Slot<I, B>) -> T {
 }
 
 /// How many bytes an item and its result take.
-pub(crate) const fn slot_bytes<I, B>() -> usize {
+pub(in crate::ordered) const fn slot_bytes<I, B>() -> usize {
     size_of::<Place<I, B>>()
 }
 
-/// What is not a plain result.
+/// Anything other than a plain result.
 #[derive(Debug)]
-pub(crate) enum Special<B> {
-    /// A result, and nothing after it counts.
+pub(in crate::ordered) enum Special<B> {
+    /// A result; nothing after it counts.
     Last(B),
     /// The item's closure panicked.
     Panicked(Payload),
     /// The item's closure ran for too long.
     TimedOut(ItemError),
-    /// The item was dropped: it stood past a failure, or the stage was cancelled.
+    /// The item was dropped: it came after a failure, or the stage was cancelled.
     Discarded,
 }
 
-/// Proof that the caller holds the scheduler's lock. There is one a stage, inside that lock.
+/// Proof that the caller holds the scheduler's lock. There is one per stage, inside that lock.
 #[derive(Debug)]
-pub(crate) struct LockProof(pub(super) ());
+pub(in crate::ordered) struct LockProof(pub(super) ());
 
 impl LockProof {
-    /// One a stage: two would prove nothing.
-    pub(crate) const fn new() -> Self {
+    /// Must be called once per stage: two proofs would prove nothing.
+    pub(in crate::ordered) const fn new() -> Self {
         LockProof(())
     }
 }
 
-/// What a chunk's owner may leave to a copy is what it would have published.
-pub(crate) type RaceOf<I, B> = Attempts<I, Result<B, Special<B>>>;
+/// What an owner may leave to a copy: what it would have published.
+pub(in crate::ordered) type RaceOf<I, B> = Attempts<I, Result<B, Special<B>>>;
 
 /// Items, results and the counters over them.
-pub(crate) struct Chunk<I, B> {
+pub(in crate::ordered) struct Chunk<I, B> {
     pub(super) first: u64,
+    /// Written by the puller; see the head of `chunk.rs`.
     pub(super) pulled: CachePadded<AtomicUsize>,
+    /// Written by the owner.
     pub(super) published: CachePadded<AtomicUsize>,
+    /// Written under the scheduler's lock.
     pub(super) limit: CachePadded<AtomicUsize>,
-    /// An owner runs it, or did.
+    /// An owner runs the chunk, or has run it.
     pub(super) started: AtomicBool,
-    /// Timed stages: when the claimed item was started, in ns of the stage's clock and never 0; 0: it
-    /// was not, or has returned.
+    /// Timed stages: when the claimed item was started, in ns of the stage's clock and never 0. A 0 means
+    /// that it was not started, or has returned.
     pub(super) since: AtomicU64,
-    /// Hedged stages: that item and its copy.
+    /// Hedged stages: the running item and its copy.
     pub(super) race: Mutex<RaceOf<I, B>>,
-    /// What a rescuer found pulled. Not `limit`: a thief may have lowered that since.
+    /// How many items a rescuer found pulled. Not the same as `limit`, which a thief may have lowered since.
     pub(super) sealed: AtomicUsize,
-    /// Set, before the first of them is published, when `specials` is not empty.
+    /// `true` if `specials` is not empty. Set before the first of them is published.
     pub(super) has_specials: AtomicBool,
+    /// By index. A list, because a chunk rarely has more than one.
     pub(super) specials: Mutex<Vec<(usize, Special<B>)>>,
+    /// May be longer than the chunk: it keeps its size when the chunk is used again.
     pub(super) slots: Vec<Slot<I, B>>,
 }
 
@@ -115,13 +121,13 @@ impl<I, B> fmt::Debug for Chunk<I, B> {
     }
 }
 
-// SAFETY: the slots are the only part that is not `Sync` by itself, and by the rules above a slot is
-// touched by one thread at a time: items and results move between threads, no reference is shared.
+// SAFETY: only the slots are not `Sync` by themselves, and by the rules above each slot is touched by one
+// thread at a time. Items and results move between threads; no reference is shared.
 unsafe impl<I: Send, B: Send> Sync for Chunk<I, B> {}
 
 impl<I, B> Chunk<I, B> {
-    /// An empty run. [`open`](crate::ordered::chunk::open) gives it a place and its handles.
-    pub(crate) fn new() -> Self {
+    /// An empty chunk. [`open`](crate::ordered::chunk::open) gives it a place and its handles.
+    pub(in crate::ordered) fn new() -> Self {
         Chunk {
             first: 0,
             pulled: CachePadded::new(AtomicUsize::new(0)),
@@ -138,21 +144,21 @@ impl<I, B> Chunk<I, B> {
     }
 
     /// The `seq` of its first slot.
-    pub(crate) fn first(&self) -> u64 {
+    pub(in crate::ordered) fn first(&self) -> u64 {
         self.first
     }
 
     /// How many items have been pulled into it.
-    pub(crate) fn pulled(&self) -> usize {
+    pub(in crate::ordered) fn pulled(&self) -> usize {
         self.pulled.load(Ordering::Acquire)
     }
 
     /// How many results there are.
-    pub(crate) fn published(&self) -> usize {
+    pub(in crate::ordered) fn published(&self) -> usize {
         self.published.load(Ordering::Acquire)
     }
 
-    /// `limit`, once the chunk is closed or sealed.
+    /// The value of `limit` once the chunk is closed or sealed.
     pub(super) fn closed_at(&self) -> Option<usize> {
         match self.limit.load(Ordering::Acquire) {
             OPEN | ALONE | SEALING => None,
@@ -160,53 +166,59 @@ impl<I, B> Chunk<I, B> {
         }
     }
 
-    /// How many items of a closed chunk nobody has claimed. The first is always its owner's.
-    pub(crate) fn unclaimed(&self) -> usize {
+    /// How many items of a closed chunk are not claimed. The first item always belongs to the owner, even
+    /// before it starts.
+    pub(in crate::ordered) fn unclaimed(&self) -> usize {
         self.closed_at()
             .map_or(0, |limit| limit.saturating_sub(self.published() + 1))
     }
 
     /// Whether a closure of this chunk may be running.
-    pub(crate) fn is_started(&self) -> bool {
+    pub(in crate::ordered) fn is_started(&self) -> bool {
+        // `started` alone is not enough: it stays `true` after the last item.
         self.started.load(Ordering::Relaxed)
             && self
                 .closed_at()
                 .is_some_and(|limit| self.published() < limit)
     }
 
-    /// Whether its puller may still add to it: it is neither closed nor sealed.
+    /// Whether the puller may still add items: the chunk is neither closed nor sealed.
     pub(super) fn is_filling(&self) -> bool {
         matches!(self.limit.load(Ordering::Relaxed), OPEN | ALONE)
     }
 
-    /// While it is filled: whether somebody looks after what the puller has in hand.
-    pub(crate) fn set_watched(&self, watched: bool, _: &mut LockProof) {
+    /// While the chunk is filled: records whether a thread watches over what the puller holds.
+    pub(in crate::ordered) fn set_watched(&self, watched: bool, _: &mut LockProof) {
+        // Only between `OPEN` and `ALONE`. A rescuer's or the puller's own `limit` must not be overwritten;
+        // all of them are stored under the lock that `LockProof` stands for, so the check cannot be outdated.
         if self.is_filling() {
             let limit = if watched { OPEN } else { ALONE };
+            // Relaxed: the puller orders its load by the barrier in `push`, and nothing else depends on this
+            // value.
             self.limit.store(limit, Ordering::Relaxed);
         }
     }
 
-    /// The item that is being run, and its copy.
-    pub(crate) fn race(&self) -> &Mutex<RaceOf<I, B>> {
+    /// The running item and its copy.
+    pub(in crate::ordered) fn race(&self) -> &Mutex<RaceOf<I, B>> {
         &self.race
     }
 
-    /// When the item that is being run was started.
-    pub(crate) fn since(&self) -> Option<u64> {
+    /// When the running item was started.
+    pub(in crate::ordered) fn since(&self) -> Option<u64> {
         let since = self.since.load(Ordering::Relaxed);
         (since != 0 && since != GIVEN_UP).then_some(since)
     }
 
-    /// Notes what is not a plain result, before it is published.
+    /// Records something other than a plain result, before it is published.
     #[cold]
     pub(super) fn note(&self, index: usize, special: Special<B>) {
         self.specials.lock().push((index, special));
-        // Published by the release store of `published`, or of whatever hands the chunk on.
+        // It becomes visible by the release store of `published`, or by what hands the chunk on.
         self.has_specials.store(true, Ordering::Relaxed);
     }
 
-    /// Takes what was noted for this index.
+    /// Takes what was recorded for this index.
     #[cold]
     pub(super) fn noted(&self, index: usize) -> Option<Special<B>> {
         let mut specials = self.specials.lock();

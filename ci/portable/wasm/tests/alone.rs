@@ -1,5 +1,5 @@
-//! Each kind of thing that the library has, where no thread can be started: all of it is done by the thread that
-//! asks, nothing panics (a panic is the end of the program there), and what waits for a time waits that long.
+//! Every kind of operation where no thread can be started: the calling thread does all the work, nothing panics
+//! (a panic ends the program there), and a timed wait lasts its whole time.
 
 use fanfold::{CancelToken, Fanfold, HedgePolicy, Overflow, Pool, Rate, Workers};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ fn sorted(outputs: impl Iterator<Item = u64>) -> Vec<u64> {
     outputs
 }
 
-/// Takes a while as seen by a stage that counts costs.
+/// Takes long enough for a stage that measures costs.
 fn works(i: u64) -> u64 {
     let began = Instant::now();
     while began.elapsed() < Duration::from_micros(50) {}
@@ -242,12 +242,12 @@ fn one_source_for_several() {
 }
 
 #[test]
-fn feedback_ends() {
-    let tree = fanfold::worklist([1_u64]).par_map_ordered(3, |lead| {
-        let (i, ticket) = lead.into_parts();
+fn a_worklist_ends() {
+    let tree = fanfold::worklist([1_u64]).par_map_ordered(3, |work_item| {
+        let (i, pusher) = work_item.into_parts();
         for child in [2 * i, 2 * i + 1] {
             if child < 100 {
-                ticket.push(child).expect("the stage wants more");
+                pusher.push(child).expect("the stage wants more");
             }
         }
         i
@@ -310,7 +310,7 @@ fn tokens_wait_as_long_as_they_are_told() {
     assert!(stage.cancel_on(&stop).count() >= 20);
 }
 
-/// There is no thread either that would keep the time.
+/// There is no timer thread either.
 #[test]
 fn a_deadline_ends_what_has_no_end() {
     let limit = || CancelToken::new().with_timeout(10 * A_WHILE);

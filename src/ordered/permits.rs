@@ -1,0 +1,83 @@
+//! Permits: a thread runs closures only while it has one. A stage of width `n` has `n` of them, so never more than `n`
+//! closures run at once, although the stage may lease one thread more.
+//!
+//! | event | permit |
+//! | --- | --- |
+//! | a thread looks for work ([`take`](Permits::take)) | from the free ones, if there is one |
+//! | it idles or leaves ([`give_back`](Permits::give_back)) | back to the free ones |
+//! | it is stuck in the source, where it runs nothing, and there is something to run ([`lend`](Permits::lend)) | a spare thread gets another one; that of the stuck thread is void from now on, and it does not know yet |
+//! | it comes out of the source ([`repay`](Permits::repay)) | it gives up the void one, and takes a free one if there is one |
+//! | the consumer runs items itself | it holds one like a worker |
+//!
+//! The invariant: the permits that are free or in somebody's hands are `n`, plus one while one is lent. All of it is under the
+//! scheduler's lock, and only this file can make a permit.
+
+/// The right to run closures.
+#[derive(Debug)]
+#[must_use = "it is to be given back"]
+pub(super) struct Permit(());
+
+/// The permits of a stage.
+#[derive(Debug)]
+pub(super) struct Permits {
+    width: usize,
+    free: usize,
+    /// The permit of the thread in the source is void, and a spare thread has another one for it.
+    lent: bool,
+}
+
+impl Permits {
+    pub(super) fn new(width: usize) -> Self {
+        Permits {
+            width,
+            free: width,
+            lent: false,
+        }
+    }
+
+    pub(super) fn is_any_free(&self) -> bool {
+        self.free > 0
+    }
+
+    /// Whether no thread has a permit, so that no closure runs.
+    pub(super) fn are_all_free(&self) -> bool {
+        self.free == self.width
+    }
+
+    /// Whether a thread has a permit and runs nothing, if `running` threads run something.
+    pub(super) fn is_any_unused(&self, running: usize) -> bool {
+        self.free + running < self.width
+    }
+
+    pub(super) fn take(&mut self) -> Option<Permit> {
+        self.free = self.free.checked_sub(1)?;
+        Some(Permit(()))
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // with it goes the right
+    pub(super) fn give_back(&mut self, permit: Option<Permit>) {
+        self.free += usize::from(permit.is_some());
+        debug_assert!(self.free <= self.width, "a permit was given back twice");
+    }
+
+    /// Another permit for the one of the thread in the source, which is stuck there. `None`: that one is lent already.
+    pub(super) fn lend(&mut self) -> Option<Permit> {
+        let lent = std::mem::replace(&mut self.lent, true);
+        (!lent).then_some(Permit(()))
+    }
+
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent
+    }
+
+    /// The thread that was in the source comes out with its permit: if that is void, it takes a free one instead, which
+    /// the borrower, or somebody else, may have given back since.
+    pub(super) fn repay(&mut self, permit: &mut Option<Permit>) {
+        if std::mem::take(&mut self.lent) {
+            *permit = self.take();
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

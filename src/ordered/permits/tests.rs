@@ -1,0 +1,42 @@
+use super::*;
+
+#[test]
+fn no_more_than_the_width_are_taken() {
+    let mut permits = Permits::new(2);
+    assert!(permits.are_all_free());
+    let (a, b) = (permits.take(), permits.take());
+    assert!(a.is_some() && b.is_some() && permits.take().is_none());
+    assert!(!permits.is_any_free() && !permits.is_any_unused(2) && permits.is_any_unused(1));
+    permits.give_back(a);
+    permits.give_back(None);
+    assert!(permits.is_any_free() && !permits.are_all_free());
+    permits.give_back(b);
+    assert!(permits.are_all_free());
+}
+
+#[test]
+fn a_lent_permit_is_void_when_its_thread_comes_back() {
+    let mut permits = Permits::new(1);
+    let mut stuck = permits.take();
+    let borrowed = permits.lend();
+    assert!(borrowed.is_some() && permits.is_lent());
+    assert!(permits.lend().is_none(), "it is lent once");
+    permits.repay(&mut stuck);
+    assert!(stuck.is_none() && !permits.is_lent());
+    permits.give_back(borrowed);
+    assert!(permits.are_all_free());
+}
+
+#[test]
+fn the_thread_takes_what_was_given_back_meanwhile() {
+    let mut permits = Permits::new(1);
+    let mut stuck = permits.take();
+    let borrowed = permits.lend();
+    permits.give_back(borrowed);
+    permits.repay(&mut stuck);
+    assert!(stuck.is_some() && !permits.is_any_free());
+    permits.repay(&mut stuck);
+    assert!(stuck.is_some(), "nothing is lent");
+    permits.give_back(stuck);
+    assert!(permits.are_all_free());
+}

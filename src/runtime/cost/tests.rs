@@ -1,0 +1,102 @@
+use super::*;
+
+/// With its own clock, so that the lengths do not depend on the machine.
+fn cost(width: usize, named_bound: Option<usize>, slot_bytes: usize) -> CostModel {
+    CostModel {
+        clock: 20.0,
+        ..CostModel::new(width, named_bound, slot_bytes)
+    }
+}
+
+#[test]
+fn chunks_double_until_they_last_long_enough() {
+    let cost = cost(2, None, 16);
+    let mut lens = vec![cost.len()];
+    for _ in 0..14 {
+        let len = cost.len();
+        cost.observe(len, &mut [1_000.0; 4], Some(0.0));
+        lens.push(cost.len());
+    }
+    assert_eq!(lens[..9], [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+    assert!(
+        lens.last().is_some_and(|len| (400..405).contains(len)),
+        "{lens:?}"
+    );
+}
+
+#[test]
+fn the_last_chunks_are_short() {
+    let cost = cost(2, None, 16).expecting(Some(2_000));
+    for _ in 0..20 {
+        cost.observe(cost.len(), &mut [1_000.0; 4], None);
+    }
+    let lens = [0, 1_000, 1_900, 1_980, 1_996, 1_999, 2_000, 5_000].map(|seq| cost.len_at(seq));
+    assert_eq!(lens, [400, 400, 50, 10, 2, 1, 400, 400]);
+}
+
+#[test]
+fn one_slow_part_in_four_is_ignored() {
+    let cost = cost(2, None, 16);
+    for _ in 0..20 {
+        cost.observe(cost.len(), &mut [1_000.0, 1e6, 1_000.0, 1_000.0], None);
+    }
+    assert_eq!(cost.len(), 400);
+}
+
+#[test]
+fn the_rest_of_a_stolen_chunk_changes_the_estimate_little() {
+    let cost = cost(2, None, 16);
+    for _ in 0..20 {
+        cost.observe(cost.len(), &mut [1_000.0; 4], None);
+    }
+    cost.observe(400, &mut [4e6], None);
+    assert!((300..400).contains(&cost.len()), "{}", cost.len());
+}
+
+#[test]
+fn expensive_items_go_one_by_one() {
+    let cost = cost(8, None, 16);
+    for _ in 0..8 {
+        cost.observe(cost.len(), &mut [100.0], None);
+    }
+    assert!(cost.len() > 100);
+    for _ in 0..40 {
+        cost.observe(cost.len(), &mut [1e6; 4], None);
+    }
+    assert_eq!(cost.len(), 1);
+    assert_eq!(cost.bound(), 8 * 16);
+}
+
+#[test]
+fn an_explicit_bound_is_obeyed_and_shared_by_chunks() {
+    let cost = cost(2, Some(64), 16);
+    for _ in 0..20 {
+        cost.observe(cost.len(), &mut [10.0; 4], None);
+    }
+    assert_eq!((cost.bound(), cost.len()), (64, 16));
+}
+
+#[test]
+fn the_default_bound_grows_with_width_up_to_a_memory_limit() {
+    let bound = |width, slot_bytes| {
+        let cost = cost(width, None, slot_bytes);
+        for _ in 0..20 {
+            cost.observe(cost.len(), &mut [1.0; 4], None);
+        }
+        cost.bound()
+    };
+    assert_eq!(
+        [1, 2, 4, 256].map(|n| bound(n, 16)),
+        [65_536, 65_536, 131_072, 1 << 20]
+    );
+    assert_eq!(bound(256, 1 << 20), 65_536);
+}
+
+#[test]
+fn large_items_make_short_chunks() {
+    let cost = cost(2, None, 1 << 20);
+    for _ in 0..20 {
+        cost.observe(cost.len(), &mut [10.0; 4], None);
+    }
+    assert_eq!(cost.len(), 1);
+}

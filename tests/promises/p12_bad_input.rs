@@ -1,0 +1,547 @@
+//! P12: invalid arguments panic at the call, with the fix in the message; hostile sources, items and
+//! machines are survived.
+
+use crate::support::{
+    Counter, Lying, Meter, SOON, Script, bang, caught, dawdle, message, panics_at, settle, within,
+};
+use fanfold::{
+    CancelToken, Cancelled, Fanfold, HedgePolicy, Merge, Pool, SourceOptions, Workers, replica,
+};
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::process::Command;
+use std::time::Duration;
+
+#[track_caller]
+fn assert_names_the_fix<T>(f: impl FnOnce() -> T) {
+    let text = message(f);
+    assert!(text.contains("at least 1"), "{text}");
+}
+
+#[test]
+fn a_width_of_zero_panics_at_the_call() {
+    let source = || (0..3_u32).inspect(|_| unreachable!("nothing is pulled"));
+    let zero = || 0_usize;
+    assert_names_the_fix(|| source().par_map_ordered(zero(), |i| i));
+    assert_names_the_fix(|| source().par_map_unordered(zero(), |i| i));
+    assert_names_the_fix(|| source().par_filter(zero(), |_| true));
+    assert_names_the_fix(|| source().par_filter_map(zero(), Some));
+    assert_names_the_fix(|| source().par_flat_map(zero(), |i| [i]));
+    assert_names_the_fix(|| source().par_map_ordered_init(zero(), || (), |(), i| i));
+    assert_names_the_fix(|| source().try_par_map_ordered(zero(), Ok::<_, ()>));
+    assert_names_the_fix(|| source().local().par_map_ordered(zero(), |i| i));
+    let stage = source().par_map_unordered(1_usize, |i| i);
+    assert_names_the_fix(|| stage.par_map_ordered(zero(), |i| i));
+    assert_names_the_fix(|| fanfold::parallel_map(source(), zero(), Ok::<_, ()>));
+    let token = CancelToken::new();
+    let on = || fanfold::parallel_map_with(&token, source(), zero(), Ok::<_, fanfold::Cancelled>);
+    assert_names_the_fix(on);
+    assert_names_the_fix(|| fanfold::group::<_, _, ()>(zero(), |_| ()));
+    assert_names_the_fix(|| fanfold::group_all::<_, _, ()>(zero(), |_| ()));
+}
+
+#[test]
+fn a_bound_of_zero_panics_at_the_call() {
+    let stage = || (0..3).par_map_ordered(2, |i: u32| i);
+    assert_names_the_fix(|| stage().in_flight(0));
+}
+
+#[test]
+fn a_window_of_size_zero_panics_at_the_call() {
+    assert_names_the_fix(|| (0..3).window(0));
+}
+
+#[test]
+fn an_option_behind_the_first_next_panics_and_says_so() {
+    within(SOON, || {
+        let started = || {
+            let mut stage = (0..100).par_map_ordered(2, |i| i);
+            assert_eq!(stage.next(), Some(0));
+            stage
+        };
+        let token = CancelToken::new();
+        let late: [&dyn Fn(); 6] = [
+            &|| drop(started().in_flight(3)),
+            &|| drop(started().unordered()),
+            &|| drop(started().named("late")),
+            &|| drop(started().cancel_on(&token)),
+            &|| drop(started().isolate()),
+            &|| drop(started().on(&Pool::global())),
+        ];
+        for option in late {
+            let text = message(option);
+            assert!(text.contains("first"), "{text}");
+        }
+        fanfold::testing::assert_quiescent();
+    });
+}
+
+/// The number of threads whose closures run at once.
+fn threads_of(stage: impl Iterator<Item = std::thread::ThreadId>) -> usize {
+    stage.collect::<HashSet<_>>().len()
+}
+
+#[test]
+fn a_huge_width_starts_no_more_threads_than_there_are_items() {
+    within(SOON, || {
+        let hints = [
+            (3, Some(3)),
+            (0, None),
+            (0, Some(usize::MAX)),
+            (usize::MAX, None),
+        ];
+        for hint in hints {
+            let (meter, pool) = (Meter::new(), Pool::builder().build());
+            let source = Lying { inner: 0..3, hint };
+            let stage = source.par_map_ordered(usize::MAX, {
+                let meter = meter.clone();
+                move |_| {
+                    meter.meet(3);
+                    std::thread::current().id()
+                }
+            });
+            assert_eq!(threads_of(stage.on(&pool)), 3);
+            // one to pull beside the three
+            assert!(pool.threads() <= 4, "{} threads", pool.threads());
+        }
+    });
+}
+
+#[test]
+fn a_huge_bound_costs_nothing() {
+    for n in [1, 3, usize::MAX] {
+        within(SOON, move || {
+            let stage = (0..200).par_map_ordered(n, |i| i).in_flight(usize::MAX);
+            assert!(stage.eq(0..200));
+            let stage = (0..200).par_map_unordered(n, |i| i).in_flight(usize::MAX);
+            assert_eq!(stage.count(), 200);
+            assert_eq!((0..10).window(usize::MAX).count(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_size_hint_that_lies_is_survived() {
+    let hints = [
+        (0, None),
+        (0, Some(0)),
+        (0, Some(7)),
+        (1_000, Some(1_000)),
+        (1_000, None),
+        (9, Some(3)),
+        (usize::MAX, None),
+        (usize::MAX, Some(usize::MAX)),
+        (usize::MAX, Some(0)),
+    ];
+    for (n, hint) in (1..=9).flat_map(|n| hints.map(move |hint| (n, hint))) {
+        within(SOON, move || {
+            let source = || Lying {
+                inner: 0..100_u64,
+                hint,
+            };
+            // step by step, and through a `collect` that would reserve what the hint says
+            let mut stage = source().par_map_ordered(n, |i| i);
+            let mut out = Vec::new();
+            let _ = stage.size_hint();
+            while let Some(i) = stage.next() {
+                let _ = stage.size_hint();
+                out.push(i);
+            }
+            assert!(out.into_iter().eq(0..100), "n = {n}, {hint:?}");
+            assert_eq!(source().par_map_unordered(n, |i| i).count(), 100);
+            assert_eq!(source().par_filter(n, |i| i % 2 == 0).count(), 50);
+            assert_eq!(source().par_flat_map(n, |i| [i; 2]).count(), 200);
+            assert_eq!(source().local().par_map_ordered(n, |i| i).count(), 100);
+            let chain = source().par_map_ordered(n, |i| i).par_map_ordered(n, |i| i);
+            assert_eq!(chain.count(), 100);
+            assert_eq!(source().window(7).count(), 15);
+        });
+    }
+}
+
+#[test]
+fn a_size_hint_that_lies_does_not_break_collect() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            for hint in [
+                (0, Some(0)),
+                (50, Some(50)),
+                (9, Some(3)),
+                (5_000, Some(5_000)),
+            ] {
+                let source = || Lying {
+                    inner: 0..100_u64,
+                    hint,
+                };
+                let out: Vec<u64> = source().par_map_ordered(n, |i| i).collect();
+                assert!(out.into_iter().eq(0..100), "{hint:?}");
+                let out = Iterator::collect::<Vec<u64>>(source().par_map_ordered(n, |i| i));
+                assert!(out.into_iter().eq(0..100), "{hint:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_size_hint_that_lies_inside_a_flat_map_is_survived() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let vast = isize::MAX as usize / 64;
+            for low in [9, vast, usize::MAX] {
+                // reserving that is possible only for zero-sized items
+                let hint = (low, None);
+                let many = move |i: u64| Lying { inner: 0..i, hint };
+                let nothing = move |i| many(i).map(drop);
+                assert_eq!((0..20).par_flat_map(n, nothing).count(), 190);
+                if low != vast {
+                    assert_eq!((0..20).par_flat_map(n, many).count(), 190);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_size_hint_that_panics_is_no_disaster() {
+    struct Silent(std::ops::Range<u64>);
+    impl Iterator for Silent {
+        type Item = u64;
+        fn next(&mut self) -> Option<u64> {
+            self.0.next()
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            bang(13)
+        }
+    }
+    for n in 1..=4 {
+        within(SOON, move || {
+            // either the hint is not asked for, or the caller gets the panic, at once and not on a worker
+            if let Err(id) = caught(|| Silent(0..10).par_map_ordered(n, |i| i).count()) {
+                assert_eq!(id, 13);
+            }
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn a_source_that_goes_on_after_none_is_survived() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let calls = Counter::new();
+            let mut lines = vec![Some(1_u64); 40];
+            lines.push(None);
+            lines.extend([Some(2); 40]);
+            let stage = Script::new(lines, &calls).par_map_ordered(n, |i| i);
+            assert_eq!(stage.sum::<u64>(), 40);
+            assert_eq!(calls.get(), 41);
+        });
+    }
+}
+
+#[test]
+fn a_source_that_panics_is_survived_and_left_alone() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            for source in [0, 1, 30] {
+                let calls = Counter::new();
+                let stage = panics_at(source, &calls).par_map_ordered(n, |i| i);
+                assert_eq!(caught(|| stage.count()), Err(source));
+                let stage = panics_at(source, &calls).local().par_map_ordered(n, |i| i);
+                assert_eq!(caught(|| stage.count()), Err(source));
+                assert_eq!(calls.get() as u64, 2 * (source + 1));
+            }
+        });
+    }
+}
+
+#[test]
+fn no_items_and_one_item() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let none = std::iter::empty::<u8>;
+            assert_eq!(none().par_map_ordered(n, |i| i).next(), None);
+            assert_eq!(none().par_map_unordered(n, |i| i).max(), None);
+            assert_eq!(none().par_flat_map(n, |i| [i]).count(), 0);
+            assert_eq!(none().local().par_filter(n, |_| true).count(), 0);
+            let one = || std::iter::once(5);
+            assert_eq!(one().par_map_ordered(n, |i| i * 2).last(), Some(10));
+            assert_eq!(one().par_filter(n, |_| false).last(), None);
+            assert_eq!(one().par_flat_map(n, |_| [0_u8; 0]).last(), None);
+            assert_eq!(one().window(3).last(), Some(vec![5]));
+        });
+    }
+}
+
+#[test]
+fn items_of_no_size() {
+    for n in 1..=4 {
+        within(SOON, move || {
+            let stage = std::iter::repeat_n((), 50_000).par_map_ordered(n, |()| ());
+            assert_eq!(stage.count(), 50_000);
+            let stage = std::iter::repeat_n((), 1_000).par_filter(n, |()| true);
+            assert_eq!(stage.count(), 1_000);
+        });
+    }
+}
+
+#[test]
+#[allow(clippy::large_stack_arrays)] // the size is the point
+fn items_of_a_large_size_and_a_strict_alignment() {
+    #[repr(align(4096))]
+    struct Page(u64);
+    struct Big([u8; 65_536]);
+    fn is_aligned(page: &Page) -> bool {
+        std::ptr::from_ref(page).addr() % 4096 == 0
+    }
+    for n in 1..=4 {
+        within(SOON, move || {
+            let stage = (0..300).map(Page).par_map_ordered(n, |page| {
+                assert!(is_aligned(&page));
+                Page(page.0 + 1)
+            });
+            for (i, page) in (1..).zip(stage) {
+                assert!(is_aligned(&page) && page.0 == i);
+            }
+            let big = (0..40)
+                .map(|i| Big([i; 65_536]))
+                .par_map_ordered(n, |big| big);
+            assert!(big.in_flight(8).map(|big| big.0[65_535]).eq(0..40));
+        });
+    }
+}
+
+// ---- Workers
+
+#[test]
+fn a_number_of_workers_is_a_usize() {
+    assert_eq!(Workers::from(7).get(), 7);
+    assert_eq!(Workers::from(NonZeroUsize::MIN).get(), 1);
+    let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    assert_eq!(Workers::cpus().get(), cpus);
+}
+
+#[test]
+fn workers_that_wait_are_many() {
+    let ms = Duration::from_millis;
+    let cpus = Workers::cpus().get();
+    assert_eq!(Workers::io(ms(90), ms(10)).get(), cpus * 10);
+    assert_eq!(Workers::io(ms(0), ms(10)).get(), cpus);
+    assert_eq!(Workers::io(ms(5), ms(10)).get(), (cpus * 3).div_ceil(2));
+    // every number of workers is valid, however extreme
+    assert!(Workers::io(Duration::MAX, Duration::from_nanos(1)).get() < 1_000_000);
+    let (meter, n) = (Meter::new(), cpus * 10);
+    let wide = (0..n).par_map_ordered(Workers::io(ms(90), ms(10)), |_| meter.meet(n));
+    assert_eq!(wide.count(), n);
+}
+
+#[test]
+fn workers_that_never_compute_are_no_number() {
+    assert_names_the_fix(|| Workers::io(Duration::from_secs(1), Duration::ZERO));
+}
+
+// ---- endless durations
+
+/// Items that come so late that the threads that wait for them sleep.
+fn late() -> impl Iterator<Item = u32> + Clone + Send {
+    (0..3).inspect(|_| settle())
+}
+
+/// No sum of times overflows, wherever a duration can be given.
+#[test]
+fn the_longest_duration_is_no_limit() {
+    const AGES: Duration = Duration::MAX;
+    within(SOON, || {
+        let policies = [
+            HedgePolicy::after(AGES),
+            HedgePolicy::after(Duration::ZERO).floor(AGES),
+            HedgePolicy::after(AGES).cap(AGES),
+        ];
+        for policy in &policies {
+            assert!(late().par_map_ordered(2, |i| i).hedge_slow(policy).eq(0..3));
+            assert!(
+                late()
+                    .par_map_unordered(2, |i| i)
+                    .hedge_slow(policy)
+                    .eq(0..3)
+            );
+            let replicas = || [1, 2].map(|i| replica(move |_| (settle(), Ok::<_, ()>(i)).1));
+            let hedge = replicas().into_iter().hedge();
+            assert_eq!(hedge.policy(policy).run(), Ok(1));
+            let hedge = replicas().into_iter().hedge().after(AGES).timeout(AGES);
+            assert_eq!(hedge.run(), Ok(1));
+            policy.request().record(AGES);
+        }
+        let timed = || late().par_map_ordered(2, |i| i).item_timeout(AGES);
+        assert!(timed().eq(0..3) && timed().unordered().count() == 3);
+        assert!(timed().hedge_slow(&policies[0]).isolate().count() == 3);
+        let mut stage = timed();
+        for i in 0..3 {
+            assert_eq!(stage.next_within(AGES).ok(), Some(Some(i)));
+        }
+        assert!(stage.next_within(AGES).is_ok_and(|end| end.is_none()));
+        let patient = || SourceOptions::new().timeout(AGES);
+        let merged = Merge::new().source_with(late(), patient());
+        let mut merged = merged.source_with(late(), patient());
+        let report = merged.report();
+        assert_eq!(merged.count(), 6);
+        assert_eq!(report.timed_out().len(), 0);
+        assert!(late().window(2).max_age(AGES).eq([vec![0, 1], vec![2]]));
+        let pool = Pool::builder().idle_time(AGES).build();
+        assert!(late().par_map_ordered(2, |i| i).on(&pool).eq(0..3));
+        settle(); // until the threads idle
+        assert!(late().par_map_ordered(2, |i| i).on(&pool).eq(0..3));
+        drop(pool);
+        let token = CancelToken::new().with_timeout(AGES);
+        let _hook = token.on_cancel(|| ());
+        let sleeper = std::thread::spawn({
+            let token = token.clone();
+            move || (token.sleep(AGES), token.wait()).0
+        });
+        settle();
+        token.cancel();
+        assert_eq!(sleeper.join().expect("no panic"), Err(Cancelled::default()));
+    });
+}
+
+const VARIABLE: &str = "FANFOLD_TEST_WORKERS";
+
+/// Asks, in its own process, how the variable is read when it holds `value`: the environment cannot be
+/// changed safely while other threads run.
+fn workers_of(value: Option<&str>) -> String {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args([
+        "--exact",
+        "p12_bad_input::asked_in_a_process_of_its_own",
+        "--ignored",
+        "--nocapture",
+    ]);
+    match value {
+        Some(value) => command.env(VARIABLE, value),
+        None => command.env_remove(VARIABLE),
+    };
+    let output = command.output().expect("a process");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+#[ignore = "run by the test below, with a variable set"]
+fn asked_in_a_process_of_its_own() {
+    println!("<{} workers>", Workers::from_env(VARIABLE, 4).get());
+}
+
+#[test]
+fn workers_come_from_the_environment() {
+    assert!(workers_of(None).contains("<4 workers>"));
+    assert!(workers_of(Some("7")).contains("<7 workers>"));
+    assert!(workers_of(Some("256")).contains("<256 workers>"));
+}
+
+#[test]
+fn a_variable_that_holds_no_number_is_named_with_what_it_holds() {
+    for value in ["many", "-3", "2.5", "0", "99999999999999999999999"] {
+        let said = workers_of(Some(value));
+        assert!(!said.contains("workers>"), "{said}");
+        assert!(said.contains(VARIABLE) && said.contains(value), "{said}");
+        assert!(said.contains("at least 1"), "{said}");
+    }
+}
+
+// ---- threads that cannot be started
+
+/// A pool without threads: none can have a stack of three quarters of the address space.
+fn barren() -> Pool {
+    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
+}
+
+#[test]
+fn without_any_thread_the_callers_own_does_the_work() {
+    within(SOON, || {
+        let pool = barren();
+        let here = std::thread::current().id();
+        let stage = (0..50_u64).par_map_ordered(4, move |i| {
+            assert_eq!(std::thread::current().id(), here);
+            i * 2
+        });
+        assert!(stage.on(&pool).eq((0..50).map(|i| i * 2)));
+        assert_eq!(pool.threads(), 0);
+        fanfold::testing::assert_quiescent();
+    });
+}
+
+#[test]
+fn without_threads_each_result_comes_before_the_next_begins() {
+    for n in [1, 4] {
+        within(SOON, move || {
+            let begun = Counter::new();
+            let stage = (0..50).par_map_ordered(n, {
+                let begun = begun.clone();
+                move |_| _ = begun.add()
+            });
+            for (taken, ()) in stage.on(&barren()).enumerate() {
+                assert_eq!(begun.get(), taken + 1, "n = {n}");
+            }
+            assert_eq!(begun.get(), 50);
+        });
+    }
+}
+
+#[test]
+fn without_threads_every_kind_of_stage_works() {
+    for n in [1, 4] {
+        within(SOON, move || {
+            let pool = barren();
+            let even = (0..50).par_filter(n, |i| i % 2 == 0).on(&pool);
+            assert_eq!(even.count(), 25);
+            assert_eq!(
+                (0..50).par_map_unordered(n, |i| i).on(&pool).sum::<u32>(),
+                1_225
+            );
+            let flat = (0..50).par_flat_map(n, |i| [i; 3]).in_flight(2).on(&pool);
+            assert_eq!(flat.count(), 150);
+            let failed = (0..).try_par_map_ordered(n, |i| if i == 7 { Err(i) } else { Ok(i) });
+            assert_eq!(failed.on(&pool).last(), Some(Err(7)));
+            let bad = (0..).par_map_ordered(n, |i| if i == 7 { bang(i) } else { i });
+            assert_eq!(caught(|| bad.on(&pool).count()), Err(7));
+            let bad = panics_at(7, &Counter::new()).par_map_ordered(n, |i| i);
+            assert_eq!(caught(|| bad.on(&pool).count()), Err(7));
+            let mut early = (0..).par_map_ordered(n, |i| i).on(&pool);
+            assert_eq!(early.by_ref().take(5).sum::<u64>(), 10);
+            drop(early);
+            let local = (0..50).local().par_map_ordered(n, |i| i).on(&pool);
+            assert_eq!(local.sum::<u32>(), 1_225);
+            let init = (0..50)
+                .par_map_ordered_init(n, || 1, |one, i| *one + i)
+                .on(&pool);
+            assert_eq!(init.sum::<u32>(), 1_275);
+            let chain = (0..50)
+                .par_map_ordered(n, |i| i)
+                .on(&pool)
+                .par_map_unordered(n, |i| i);
+            assert_eq!(chain.on(&pool).sum::<u32>(), 1_225);
+            let text = String::from("borrowed");
+            let borrowed = (0..50).par_map_ordered(n, |i| i + text.len()).on(&pool);
+            assert_eq!(borrowed.count(), 50);
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}
+
+/// A pool that can start a limited number of threads.
+#[test]
+fn a_stage_nested_in_the_callers_own_thread_works_too() {
+    within(SOON, || {
+        let pool = barren();
+        let sums = (0..10_u64).par_map_ordered(3, {
+            let pool = pool.clone();
+            move |i| {
+                dawdle(i);
+                (0..i).par_map_ordered(3, |j| j).on(&pool).sum::<u64>()
+            }
+        });
+        assert_eq!(
+            sums.on(&pool).sum::<u64>(),
+            (0..10).map(|i: u64| (0..i).sum::<u64>()).sum()
+        );
+    });
+}

@@ -1,0 +1,365 @@
+//! `group` and `group_all`: heterogeneous tasks that may borrow, at most `limit` at once.
+
+use crate::support::{Counter, Gate, Ledger, Meter, SOON, bang, caught, dawdle, settle, within};
+use fanfold::{CancelToken, Cancelled, Fanfold, group, group_all};
+
+#[derive(Debug, PartialEq, Eq)]
+enum Error {
+    Stopped,
+    Bad(u64),
+}
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Error::Stopped
+    }
+}
+
+#[test]
+fn heterogeneous_tasks_borrow_and_all_end_with_the_group() {
+    within(SOON, || {
+        let docs: Vec<String> = (0..20).map(|i| format!("d{i}")).collect();
+        let (mut sum, mut text) = (0, String::new());
+        let result: Result<&str, Error> = group(4, |g| {
+            g.spawn(|| {
+                sum = docs.iter().map(String::len).sum();
+                Ok(())
+            });
+            g.spawn(|| {
+                text.push_str(&docs[7]);
+                Ok(())
+            });
+            for d in &docs {
+                g.spawn(move || {
+                    if d.is_empty() {
+                        Err(Error::Bad(0))
+                    } else {
+                        Ok(())
+                    }
+                });
+            }
+            "value"
+        });
+        assert_eq!((result, sum, text.as_str()), (Ok("value"), 50, "d7"));
+        assert_eq!(group::<_, _, Error>(3, |_| 7), Ok(7));
+    });
+}
+
+#[test]
+fn limit_tasks_run_at_once_and_never_more() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let meter = Meter::new();
+            let result: Result<(), Error> = group(limit, |g| {
+                for _ in 0..limit * 4 {
+                    g.spawn(|| {
+                        meter.meet(limit);
+                        Ok(())
+                    });
+                }
+            });
+            assert_eq!((result, meter.most()), (Ok(()), limit));
+        });
+    }
+}
+
+#[test]
+fn spawn_blocks_at_the_limit() {
+    for limit in 1..=5 {
+        within(SOON, move || {
+            let (gate, spawned) = (Gate::new(), Counter::new());
+            let main = std::thread::spawn({
+                let (gate, spawned) = (gate.clone(), spawned.clone());
+                move || {
+                    group(limit, |g| {
+                        for _ in 0..=limit {
+                            g.spawn(|| {
+                                gate.wait();
+                                Ok::<_, Error>(())
+                            });
+                            spawned.add();
+                        }
+                    })
+                }
+            });
+            spawned.wait_for(limit);
+            settle();
+            assert_eq!(spawned.get(), limit);
+            gate.open();
+            assert_eq!(main.join().expect("no panic"), Ok(()));
+            assert_eq!(spawned.get(), limit + 1);
+        });
+    }
+}
+
+#[test]
+fn try_spawn_gives_the_task_back_at_the_limit() {
+    for limit in 1..=5 {
+        within(SOON, move || {
+            let (gate, ran) = (Gate::new(), Counter::new());
+            let result: Result<(), Error> = group(limit, |g| {
+                let task = || {
+                    ran.add();
+                    gate.wait();
+                    Ok(())
+                };
+                for _ in 0..limit {
+                    assert!(g.try_spawn(task).is_ok());
+                }
+                let back = g.try_spawn(task).expect_err("the task");
+                gate.open();
+                // a place becomes free some time after a task has ended
+                crate::support::eventually("a place", || g.try_spawn(back).is_ok());
+            });
+            assert_eq!((result, ran.get()), (Ok(()), limit + 1));
+        });
+    }
+}
+
+#[test]
+fn the_first_error_trips_the_token_and_is_returned() {
+    for limit in 2..=9 {
+        within(SOON, move || {
+            let running = Counter::new();
+            let result: Result<(), Error> = group(limit, |g| {
+                for _ in 1..limit {
+                    g.spawn(|| {
+                        running.add();
+                        // an error caused by the tripped token only echoes the first one
+                        let token = CancelToken::current();
+                        token.wait();
+                        Ok(token.check()?)
+                    });
+                }
+                running.wait_for(limit - 1);
+                assert!(!g.token().is_cancelled());
+                g.spawn(|| Err(Error::Bad(7)));
+                g.token().wait();
+            });
+            assert_eq!(result, Err(Error::Bad(7)));
+        });
+    }
+}
+
+#[test]
+fn nothing_starts_after_the_first_error() {
+    within(SOON, || {
+        let (ledger, ran) = (Ledger::new(), Counter::new());
+        let result: Result<(), Error> = group(2, |g| {
+            g.spawn(|| Err(Error::Bad(1)));
+            g.token().wait();
+            for i in 0..50 {
+                let (item, ran) = (ledger.track(i), &ran);
+                g.spawn(move || {
+                    ran.add();
+                    drop(item);
+                    Ok(())
+                });
+            }
+            let more = g.try_spawn(|| {
+                ran.add();
+                Ok(())
+            });
+            assert!(more.is_ok());
+        });
+        assert_eq!((result, ran.get()), (Err(Error::Bad(1)), 0));
+        ledger.assert_dropped_once();
+    });
+}
+
+/// A `spawn` that waits for a place does not wait forever once nothing more will be started.
+#[test]
+fn an_error_ends_the_wait_for_a_place() {
+    within(SOON, || {
+        let result: Result<(), Error> = group(1, |g| {
+            g.spawn(|| Err(Error::Bad(1)));
+            for _ in 0..100 {
+                g.spawn(|| Ok(()));
+            }
+        });
+        assert_eq!(result, Err(Error::Bad(1)));
+    });
+}
+
+#[test]
+fn cancelling_the_groups_token_reaches_the_tasks() {
+    within(SOON, || {
+        let result: Result<u8, Error> = group(3, |g| {
+            for _ in 0..3 {
+                g.spawn(|| {
+                    CancelToken::current().wait();
+                    Ok(())
+                });
+            }
+            g.token().cancel();
+            9
+        });
+        assert_eq!(result, Ok(9));
+    });
+}
+
+#[test]
+fn all_errors_come_back_in_the_order_of_the_tasks() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let ran = Counter::new();
+            let result = group_all(limit, |g| {
+                for i in 0..40_u64 {
+                    let ran = &ran;
+                    g.spawn(move || {
+                        ran.add();
+                        dawdle(i * limit as u64);
+                        if i % 3 == 0 {
+                            Err(Error::Bad(i))
+                        } else {
+                            Ok(())
+                        }
+                    });
+                }
+            });
+            let bad: Vec<Error> = (0..40).step_by(3).map(Error::Bad).collect();
+            assert_eq!((result, ran.get()), (Err(bad), 40));
+            assert_eq!(
+                group_all::<_, _, Error>(limit, |g| g.spawn(|| Ok(()))),
+                Ok(())
+            );
+        });
+    }
+}
+
+#[test]
+fn a_panic_propagates_with_its_payload_when_all_are_done() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let ledger = Ledger::new();
+            let raised = caught(|| {
+                group(limit, |g| {
+                    for i in 0..20 {
+                        let item = ledger.track(i);
+                        g.spawn(move || {
+                            dawdle(item.id);
+                            if item.id == 9 {
+                                bang(9)
+                            } else {
+                                Ok::<_, Error>(())
+                            }
+                        });
+                    }
+                })
+            });
+            assert_eq!(raised, Err(9));
+            ledger.assert_dropped_once();
+            let raised = caught(|| group_all::<_, _, Error>(limit, |g| g.spawn(|| bang(3))));
+            assert_eq!(raised.map(drop), Err(3));
+        });
+    }
+}
+
+/// Hooks run on the thread of the task whose failure trips the token.
+#[test]
+fn a_panic_of_a_hook_propagates_like_one_of_a_task() {
+    within(SOON, || {
+        let raised = caught(|| {
+            group(2, |g| {
+                g.token().on_cancel(|| bang(5)).detach();
+                g.spawn(|| Err(1));
+            })
+        });
+        assert_eq!(raised, Err(5));
+    });
+}
+
+#[test]
+fn a_panic_of_the_closure_waits_for_the_tasks_and_tells_them() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let (running, over) = (Counter::new(), Counter::new());
+            let raised = caught(|| {
+                group(limit, |g| -> () {
+                    for _ in 0..limit {
+                        g.spawn(|| {
+                            running.add();
+                            CancelToken::current().wait();
+                            over.add();
+                            Ok::<_, Error>(())
+                        });
+                    }
+                    running.wait_for(limit);
+                    bang(5)
+                })
+            });
+            assert_eq!((raised.map(drop), over.get()), (Err(5), limit));
+        });
+    }
+}
+
+#[test]
+fn tasks_may_spawn_tasks() {
+    within(SOON, || {
+        let ran = Counter::new();
+        let result: Result<(), Error> = group(4, |g| {
+            for _ in 0..3 {
+                g.spawn(|| {
+                    ran.add();
+                    group(2, |h| {
+                        for _ in 0..5 {
+                            h.spawn(|| {
+                                ran.add();
+                                Ok(())
+                            });
+                        }
+                    })
+                });
+            }
+        });
+        assert_eq!((result, ran.get()), (Ok(()), 18));
+    });
+}
+
+#[test]
+fn groups_and_stages_nest() {
+    within(SOON, || {
+        let items = [1_u64, 2, 3];
+        let sums = (0..10_u64).par_map_ordered(3, |i| {
+            let total = std::sync::Mutex::new(0);
+            let result: Result<(), Error> = group(2, |g| {
+                for &x in &items {
+                    let total = &total;
+                    g.spawn(move || {
+                        let part: u64 = (0..i).par_map_ordered(2, |j| j * x).sum();
+                        *total.lock().expect("not poisoned") += part;
+                        Ok(())
+                    });
+                }
+            });
+            result.map(|()| total.into_inner().expect("not poisoned"))
+        });
+        let ours: Result<Vec<u64>, Error> = sums.collect();
+        let theirs = (0..10).map(|i: u64| (0..i).sum::<u64>() * 6).collect();
+        assert_eq!(ours, Ok(theirs));
+    });
+}
+
+#[test]
+fn many_groups_at_once() {
+    within(SOON, || {
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| {
+                    for _ in 0..50 {
+                        let ran = Counter::new();
+                        let result: Result<(), Error> = group(3, |g| {
+                            for _ in 0..10 {
+                                g.spawn(|| {
+                                    ran.add();
+                                    Ok(())
+                                });
+                            }
+                        });
+                        assert_eq!((result, ran.get()), (Ok(()), 10));
+                    }
+                });
+            }
+        });
+    });
+}

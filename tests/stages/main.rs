@@ -1,0 +1,27 @@
+//! Stages: options, kinds and places; and whole jobs.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod group;
+mod hedge {
+    mod hedge_slow;
+    mod race;
+}
+mod keyed {
+    mod by_key;
+}
+mod odd_places;
+mod ordered {
+    mod item_timeout;
+}
+mod par {
+    mod init;
+    mod local;
+}
+mod parallel_map;
+mod stage {
+    mod borrow;
+    mod clash;
+    mod scope;
+}
