@@ -106,7 +106,11 @@ impl Leases {
         self.pool.lease(Box::new(move || {
             // The first local variable, so the last to be dropped: when the count goes down, the task and
             // everything it held are gone, also on unwind.
-            let _down = down;
+            let _down;
+            // The first capture, so the first to be dropped if no thread could be started and this closure is
+            // dropped without a call.
+            let task = task;
+            _down = down;
             // What the task starts belongs to the same root, so that a test sees the stages it has caused and
             // no others.
             let _here = registry::enter(root);

@@ -1,6 +1,6 @@
 //! The session of a running stage: what stops it, from its start to its drop, and the join of its threads.
 
-use crate::cancel::CancelHook;
+use crate::cancel::{CancelHook, CancelToken};
 use crate::error::Cancelled;
 use crate::runtime::control::Control;
 use crate::runtime::lease::{JoinGuard, Leases, Stop};
@@ -17,6 +17,9 @@ use crate::unwind::Payload;
 pub(crate) struct Session<C: Scheduler = Control> {
     /// The hooks on the user's tokens.
     hooks: Vec<CancelHook>,
+    /// These tokens. A token without a handle is gone, and its hooks with it; and the stage may have the only
+    /// handle, as with `cancel_on(&token.child())`.
+    tokens: Vec<CancelToken>,
     /// Its drop joins the threads, also if `close` was not called.
     join_guard: JoinGuard,
     control: Arc<C>,
@@ -58,8 +61,12 @@ impl<C: Scheduler> Session<C> {
             let control = Arc::clone(&control);
             token.on_trip(move |why| control.drain(why))
         });
+        let hooks = cancels.chain(drains).collect();
+        let mut tokens = common.tokens;
+        tokens.extend(common.drains);
         Some(Session {
-            hooks: cancels.chain(drains).collect(),
+            hooks,
+            tokens,
             join_guard,
             control,
             over: false,
@@ -88,6 +95,7 @@ impl<C: Scheduler> Session<C> {
         self.cut_short = cut_short;
         // The link to the outer frame stays until `close`: `tell_cut` needs it, and is called after the end.
         self.hooks.clear();
+        self.tokens.clear();
         // The registry lists the stage only as long as a thread still holds a part of it.
         self.control.life().over(self.join_guard.leases().held());
     }
@@ -109,6 +117,7 @@ impl<C: Scheduler> Session<C> {
         // No hook may start after this: it would act on a stage that is being taken apart. One that is
         // running keeps its own handle on `control`.
         self.hooks.clear();
+        self.tokens.clear();
         self.control.life().inherit(None);
         // Threads can use what the stage borrows until this returns, so nothing else is dropped before it.
         self.join_guard.join();

@@ -354,6 +354,80 @@ fn a_deadline_ends_a_stage_whose_closures_sleep() {
     });
 }
 
+/// The stage is the only one that has its tokens then.
+#[test]
+fn a_stage_keeps_the_tokens_that_it_is_under() {
+    fn endless() -> impl Iterator<Item = u64> + Send + 'static {
+        0..
+    }
+    type Start = fn(&CancelToken) -> Box<dyn Iterator<Item = u64>>;
+    let kinds: [(&str, Start); 7] = [
+        ("ordered", |token| {
+            Box::new(
+                endless()
+                    .par_map_ordered(2, |i| i)
+                    .cancel_on(&token.child()),
+            )
+        }),
+        ("unordered", |token| {
+            Box::new(
+                endless()
+                    .par_map_unordered(2, |i| i)
+                    .cancel_on(&token.child()),
+            )
+        }),
+        ("keyed", |token| {
+            Box::new(
+                endless()
+                    .par_map_by_key(2, |i| i % 3, |i| i)
+                    .cancel_on(&token.child()),
+            )
+        }),
+        ("local", |token| {
+            Box::new(
+                endless()
+                    .local()
+                    .par_map_ordered(2, |i| i)
+                    .cancel_on(&token.child()),
+            )
+        }),
+        ("readahead", |token| {
+            Box::new(endless().readahead(4).cancel_on(&token.child()))
+        }),
+        ("merge", |token| {
+            Box::new(fanfold::merge([endless(), endless()]).cancel_on(&token.child()))
+        }),
+        ("drained", |token| {
+            Box::new(endless().par_map_ordered(2, |i| i).drain_on(&token.child()))
+        }),
+    ];
+    for (kind, start) in kinds {
+        within(SOON, move || {
+            let token = CancelToken::new();
+            let stage = start(&token).inspect(|_| token.cancel());
+            // Far more than is in flight: an endless stage would fail here, and not hang.
+            assert!(stage.take(10_000_000).count() < 10_000_000, "{kind}");
+        });
+    }
+}
+
+/// Nobody else has it, and nobody trips it.
+#[test]
+fn a_token_with_a_deadline_may_be_given_away() {
+    within(SOON, || {
+        let limit = || CancelToken::new().with_timeout(Duration::from_millis(5));
+        let waits = |_| CancelToken::current().wait();
+        assert!((0..2).par_map_ordered(2, waits).cancel_on(&limit()).count() <= 2);
+        assert!(
+            (0..2)
+                .par_map_by_key(2, |i| *i, waits)
+                .cancel_on(&limit())
+                .count()
+                <= 2
+        );
+    });
+}
+
 #[test]
 fn a_token_outlives_its_stages_without_trouble() {
     within(SOON, || {
