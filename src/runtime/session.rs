@@ -15,11 +15,9 @@ use crate::unwind::Payload;
 /// A stage from its start to its drop. The owner must call [`close`](Self::close) before it drops what the
 /// stage borrows, because threads may still use that.
 pub(crate) struct Session<C: Scheduler = Control> {
-    /// The hooks on the user's tokens.
-    hooks: Vec<CancelHook>,
-    /// These tokens. A token without a handle is gone, and its hooks with it; and the stage may have the only
-    /// handle, as with `cancel_on(&token.child())`.
-    tokens: Vec<CancelToken>,
+    /// The hooks on the user's tokens, each with its token. A token without a handle is gone, and its hooks with
+    /// it; and the stage may have the only handle, as with `cancel_on(&token.child())`.
+    hooks: Vec<(CancelHook, CancelToken)>,
     /// Its drop joins the threads, also if `close` was not called.
     join_guard: JoinGuard,
     control: Arc<C>,
@@ -53,20 +51,16 @@ impl<C: Scheduler> Session<C> {
             link.on_trip(move |why| control.outer_ended(why))
         });
         control.life().inherit(inherited);
-        let cancels = common.tokens.iter().map(|token| {
+        let cancels = common.tokens.into_iter().map(|token| {
             let control = Arc::clone(&control);
-            token.on_trip(move |why| control.cancel(why))
+            (token.on_trip(move |why| control.cancel(why)), token)
         });
-        let drains = common.drains.iter().map(|token| {
+        let drains = common.drains.into_iter().map(|token| {
             let control = Arc::clone(&control);
-            token.on_trip(move |why| control.drain(why))
+            (token.on_trip(move |why| control.drain(why)), token)
         });
-        let hooks = cancels.chain(drains).collect();
-        let mut tokens = common.tokens;
-        tokens.extend(common.drains);
         Some(Session {
-            hooks,
-            tokens,
+            hooks: cancels.chain(drains).collect(),
             join_guard,
             control,
             over: false,
@@ -95,7 +89,6 @@ impl<C: Scheduler> Session<C> {
         self.cut_short = cut_short;
         // The link to the outer frame stays until `close`: `tell_cut` needs it, and is called after the end.
         self.hooks.clear();
-        self.tokens.clear();
         // The registry lists the stage only as long as a thread still holds a part of it.
         self.control.life().over(self.join_guard.leases().held());
     }
@@ -117,7 +110,6 @@ impl<C: Scheduler> Session<C> {
         // No hook may start after this: it would act on a stage that is being taken apart. One that is
         // running keeps its own handle on `control`.
         self.hooks.clear();
-        self.tokens.clear();
         self.control.life().inherit(None);
         // Threads can use what the stage borrows until this returns, so nothing else is dropped before it.
         self.join_guard.join();
