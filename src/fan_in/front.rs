@@ -106,6 +106,29 @@ where
         })
     }
 
+    /// Starts with one thread per source, and room for `buffer` items of each. `None`: the scope is over.
+    pub(super) fn start_all(
+        start_permit: StartPermit,
+        common: Common,
+        operator: &str,
+        sources: Vec<I>,
+        buffer: usize,
+        hint: Hint,
+    ) -> Option<Self> {
+        let mut front = Front::start(
+            start_permit,
+            common,
+            operator,
+            Rule::Turns,
+            usize::MAX,
+            hint,
+        )?;
+        for source in sources {
+            front.add(source, LaneOpts::new(buffer));
+        }
+        Some(front)
+    }
+
     /// Adds a source, and starts pulling it.
     pub(super) fn add(&mut self, source: I, opts: LaneOpts) {
         let index = self.lanes.len();

@@ -2,8 +2,7 @@
 
 use crate::error::NotReady;
 use crate::fan_in::front::{Front, Got};
-use crate::fan_in::lane::{LaneOpts, Message};
-use crate::fan_in::turns::Rule;
+use crate::fan_in::lane::Message;
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
 use crate::size_hint::{self, Hint};
@@ -122,17 +121,14 @@ where
 
     fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<RoundRobinIter<I>>> {
         let (hint, turns) = (self.size_hint(), (0..self.sources.len()).collect());
-        let mut front = Front::start(
+        let front = Front::start_all(
             start_permit,
             common,
             Self::NAME,
-            Rule::Turns,
-            usize::MAX,
+            self.sources,
+            self.buffer,
             hint,
         )?;
-        for source in self.sources {
-            front.add(source, LaneOpts::new(self.buffer));
-        }
         Some(Box::new(RoundRobinIter {
             front,
             turns,
