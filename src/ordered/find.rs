@@ -1,9 +1,12 @@
 //! How a thread of a stage finds something to run.
 //!
-//! A worker looks in this order: whole runs that nobody owns; the chunk of one other worker that has
-//! not moved for a while (one slow item must not hold its neighbours, although there is always
-//! something new to pull); the source; unclaimed items inside other workers' runs; what a puller
-//! that is stuck in the source holds. Then it watches or sleeps (see `idle.rs` and `core.rs`).
+//! A worker looks in this order: whole chunks without an owner; the chunk of one other worker that has not
+//! moved for a while (one slow item must not hold up those behind it, although there is always something new
+//! to pull); the source; unclaimed items in the chunks of other workers; what a puller holds that is stuck in
+//! the source. Then it watches or sleeps (see `idle.rs` and `core.rs`).
+//!
+//! All of it is under the scheduler's lock, except the visit to the source and the run of a copy. Those
+//! release the lock, and what may have changed meanwhile is looked at again.
 
 use crate::ordered::chunk::{self, ChunkExecutor, StealAmount};
 use crate::ordered::core::{Core, Inline, Progress};
@@ -13,13 +16,15 @@ use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Instant};
 use std::time::Duration;
 
-/// A steal interrupts other cores; less work than this is left to its owner if that moves on.
+/// A steal interrupts other cores. Less work than this is left to its owner, as long as that makes progress.
 const WORTH_STEALING: Duration = Duration::from_micros(25);
-/// A busy worker looks after one neighbour, and takes it for stuck after this.
+/// A worker that has other work checks one neighbour, and takes it for stuck after this time. Longer than
+/// `STUCK`, which is for threads that have nothing else to do.
 const STALLED: Duration = Duration::from_micros(200);
 
 impl<I, B> Sched<I, B> {
-    /// Finds a chunk to execute; `None` when there will be none any more.
+    /// Finds a chunk to execute. `None`: the thread must leave, because the stage stops or nothing more will
+    /// come.
     pub(super) fn find<'a>(
         &'a self,
         host: &dyn Host<I, B>,
@@ -28,9 +33,14 @@ impl<I, B> Sched<I, B> {
         mut core: SchedGuard<'a, I, B>,
     ) -> Option<ChunkExecutor<I, B>> {
         loop {
+            // First of all, as this comes after each park too: the thread that stops the stage has set the
+            // flag, and then unparked this one. The permit and the watch are not given back, because no
+            // thread needs them any more.
             if self.signals.is_stopped() {
                 return None;
             }
+            // Before the look for work: if the consumer is stuck, this takes the source from it, and the look
+            // below finds the source free.
             if core.watcher == Some(worker.thread) {
                 host.watch_consumer(worker, &mut core);
             }
@@ -38,11 +48,15 @@ impl<I, B> Sched<I, B> {
                 Ok(chunk) => return Some(chunk),
                 Err(core) => core,
             };
+            // Only after a look in vain. In the next round the look has a permit, and can take what it saw.
             if self.borrow_permit(host, worker, &mut core) {
                 continue;
             }
             let hedge = self.hedge();
+            // Behind all other work, so that a copy keeps no item from being started.
             if let Some((copy, hedge)) = self.take_copy(worker).zip(hedge) {
+                // Counted in the critical section in which it was taken, and until the next one. In between a
+                // watcher would otherwise take this thread for one whose permit is unused.
                 core.copying += 1;
                 drop(core);
                 self.run_copy(host, runner, worker, copy, hedge);
@@ -50,12 +64,15 @@ impl<I, B> Sched<I, B> {
                 core.copying -= 1;
                 continue;
             }
+            // The workers of a hedged stage stay: the consumer may still send copies, and each must find a
+            // thread. In any other stage, after the end, no work comes except from what is asked for here.
             if core.end.is_some()
                 && hedge.is_none()
                 && !self.is_something_unstarted(&core, worker.thread)
             {
-                // This thread is not needed any more, and the pool can have it although others are
-                // still at it; nor is one that sleeps, which has not heard of the end.
+                // This thread is not needed any more, so the pool gets it back while others still run their
+                // items. A sleeping thread has not heard of the end. It is woken to leave too, and wakes the
+                // next one.
                 worker.leave(&mut core);
                 let wake = core.wake_sleeper();
                 drop(core);
@@ -66,7 +83,8 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// Looks for a chunk everywhere, once; gives the core back if there is none.
+    /// Looks for a chunk everywhere, once. `Err` returns the lock: there is none. A thread with a chunk has
+    /// been entered in `Core::active`, and has woken the next one if it leaves work behind.
     pub(super) fn seek<'a>(
         &'a self,
         host: &dyn Host<I, B>,
@@ -74,37 +92,57 @@ impl<I, B> Sched<I, B> {
         mut core: SchedGuard<'a, I, B>,
     ) -> Result<ChunkExecutor<I, B>, SchedGuard<'a, I, B>> {
         let me = worker.thread;
+        // Without a permit only `rescue` is left, which may borrow one.
         if worker.permit.is_none() {
             worker.permit = core.permits.take();
         }
         if worker.permit.is_some() {
+            // A waiting chunk is older than everything that is still to be pulled, so the consumer needs it
+            // first.
             let found = self
                 .take_waiting()
                 .or_else(|| self.rob_neighbour(worker, &mut core));
             if let Some(chunk) = found {
                 return Ok(self.leave_for(host, worker, core, chunk));
             }
+            // With `Wanted` or `On` the source is the consumer's, or is to be.
             let open = core.end.is_none() && core.inline == Inline::Off;
             if self.pulls && open && !self.signals.is_cut() {
-                // In the source this thread watches nobody. Whoever enters it afterwards sees
-                // that nobody watches; and if somebody else is in it, this one looks again.
+                // In the source this thread cannot watch. A puller that comes after it finds its chunk
+                // `ALONE`, and calls a watcher. For a puller that is inside now, `leave_watched` looks at
+                // what it holds. This look needs no heavy barrier, unlike that of `end_watch`: if it misses
+                // an item, that puller still has the source, so the visit below finds it busy, and before
+                // this thread sleeps it looks at the open chunk again (`rescue`, `idle`).
                 core.resign(me);
                 let wake = self.leave_watched(&mut core, me);
+                // The lock is released: the source's lock comes before it in the order of locks, and the
+                // source may block. From here to the next `lock` this thread counts as one whose permit is
+                // unused, which another may borrow.
                 drop(core);
                 self.act(host, wake);
                 if let Some(chunk) = host.visit_source(worker) {
+                    // `Sched::pulled` has shown the chunk to thieves, and has repaid the permit.
                     return Ok(chunk);
                 }
                 core = self.core.lock();
+                // It was in the source, if only for a moment, so its permit may have been lent. If another
+                // thread has entered the source since, and it is the permit of that one, the roles are
+                // exchanged: this thread gives up its own, and the other keeps one that was void. The number
+                // is the same, and neither runs anything. A thread that found the source busy was not in it,
+                // and must not repay for the one inside.
                 if worker.refused != PullRefusal::Busy {
                     worker.repay(&mut core);
                 }
             } else {
+                // It must not wait for a source that it may not enter: the last look before a sleep asks
+                // this.
                 worker.refused = PullRefusal::No;
             }
         }
+        // The permit may be gone by now, if it was lent and no other was free.
         if worker.permit.is_some() {
-            // Who has just come out of the source may have left a chunk.
+            // A thread that has just come out of the source may have left a chunk: a puller without a permit
+            // does so.
             let found = self
                 .take_waiting()
                 .or_else(|| self.rob_richest(worker, &mut core));
@@ -112,14 +150,16 @@ impl<I, B> Sched<I, B> {
                 return Ok(self.leave_for(host, worker, core, chunk));
             }
         }
+        // With or without a permit: a rescuer without one borrows that of the puller.
         match self.rescue(worker, &mut core) {
             Some(chunk) => Ok(self.leave_for(host, worker, core, chunk)),
             None => Err(core),
         }
     }
 
-    /// Takes the permit of a thread that is stuck in the source, where it runs nothing, if there is
-    /// something to run: a chunk that nobody owns, or unclaimed items.
+    /// Idle thread without a permit: takes that of a thread that is stuck in the source, where it runs
+    /// nothing, if there is something to run: a whole chunk, or unclaimed items. The thread in the source
+    /// learns of it when it comes out (`Permits::repay`).
     fn borrow_permit(
         &self,
         host: &dyn Host<I, B>,
@@ -130,11 +170,17 @@ impl<I, B> Sched<I, B> {
             return false;
         }
         let work = !self.waiting.is_empty() || core.richest(worker.thread).is_some();
-        // Who peeks at the source does so under the scheduler's lock, so this is somebody pulling.
+        // A thread that only tries the source's lock holds the scheduler's lock meanwhile, as this one does
+        // now. So if the source is not free, a thread is pulling, and has a permit. One thread at a time is
+        // in the source, so if a permit is lent already, there is no second one to borrow.
         if !work || core.permits.is_lent() || core.permits.is_any_free() || host.is_source_free() {
             worker.busy_since = None;
             return false;
         }
+        // The time counts over several looks of this thread, with naps in between. The source may have been
+        // left and entered again since, so this is a guess. A wrong one does no harm: the permit that is void
+        // then belongs to a thread that runs nothing. When it comes out it takes a free one, or leaves its
+        // chunk in `waiting`.
         let since = *worker.busy_since.get_or_insert_with(Instant::now);
         if since.elapsed() < STUCK {
             return false;
@@ -144,7 +190,7 @@ impl<I, B> Sched<I, B> {
         true
     }
 
-    /// Leaves the idle state with a chunk: activates it, passes the watch on, wakes the next.
+    /// Leaves the search with a chunk: shows it to thieves, passes the watch on, wakes the next thread.
     fn leave_for<'a>(
         &'a self,
         host: &dyn Host<I, B>,
@@ -153,20 +199,29 @@ impl<I, B> Sched<I, B> {
         chunk: ChunkExecutor<I, B>,
     ) -> ChunkExecutor<I, B> {
         let me = worker.thread;
+        // The next watch begins with short naps. This chunk was not pulled just now, so it says nothing about
+        // the source.
         worker.nap = NAP;
         worker.pull = None;
+        // Before `end_watch`, which asks whether a thread has a permit and runs nothing: this one runs
+        // something now.
         core.activate(me, &chunk);
+        // Work that is left for another thread. The first item of the chunk is this thread's.
         let more = |core: &Core<I, B>| {
             chunk.len() > 1 || !self.waiting.is_empty() || core.richest(me).is_some()
         };
         let mut wake = Wake::Nobody;
         if core.resign(me) {
-            // This thread has no eye for the source while it runs something.
+            // While it runs something, this thread does not see what happens in the source. Another must
+            // watch if a puller holds items; or if there is more to run, and a thread in the source keeps the
+            // permit that it needs.
             let borrows = self.may_lend() && more(&core);
             if core.end_watch(borrows) {
                 wake = self.call_watcher(&mut core);
             }
         }
+        // One wake-up is enough: a thread that was called to watch looks for work first, and wakes the next
+        // if it finds some. Without a free permit no thread could run anything.
         if matches!(wake, Wake::Nobody) && core.permits.is_any_free() && more(&core) {
             wake = core.wake();
         }
@@ -175,7 +230,9 @@ impl<I, B> Sched<I, B> {
         chunk
     }
 
-    /// A look at one other worker's run: at the same one while it does not move, else at the next.
+    /// Looks at the chunk of one other worker: at the same one as long as it does not move, then at the next.
+    /// So each look costs some loads, whatever the number of workers. Steals everything if the owner is
+    /// stuck.
     fn rob_neighbour(
         &self,
         worker: &mut Worker,
@@ -184,9 +241,12 @@ impl<I, B> Sched<I, B> {
         if let Some(before) = worker.neighbour {
             match core.sight_of(before.thread) {
                 Some(now) if now.same(&before) => {
+                    // Not for long enough: this thread compares again at its next search.
                     if now.at.duration_since(before.at) < STALLED {
                         return None;
                     }
+                    // All of it, and not half: the owner is in one item, and may not come to the others for
+                    // long.
                     worker.neighbour = None;
                     let chunk = Arc::clone(core.active(before.thread)?);
                     return self.split(core, &chunk, StealAmount::Rest);
@@ -194,6 +254,8 @@ impl<I, B> Sched<I, B> {
                 _ => {}
             }
         }
+        // It has moved, or has nothing left to steal: the next worker's turn. What is seen of it now is
+        // compared at a later search.
         let next = (worker.next_neighbour + 1) % core.threads().max(1);
         worker.next_neighbour = next;
         worker.neighbour = if next == worker.thread {
@@ -204,7 +266,8 @@ impl<I, B> Sched<I, B> {
         None
     }
 
-    /// Steals from the chunk with the most unclaimed items, if it is worth it or its owner is stuck.
+    /// Steals from the chunk with the most unclaimed items, if that is worth a heavy barrier or its owner is
+    /// stuck. Only for a thread that has found the source closed, busy or without room.
     fn rob_richest(
         &self,
         worker: &mut Worker,
@@ -213,7 +276,9 @@ impl<I, B> Sched<I, B> {
         let (thread, unclaimed) = core.richest(worker.thread)?;
         let now = core.sight_of(thread)?;
         let chunk = Arc::clone(core.active(thread)?);
+        // By two looks of this thread, at least `STUCK` apart, with the same sight.
         let stuck = Progress::unmoved(&mut worker.rich, now, STUCK);
+        // If the cost is unknown, an item may take seconds, so the steal is worth it.
         let worth = self
             .cost
             .estimate(unclaimed)
@@ -221,7 +286,9 @@ impl<I, B> Sched<I, B> {
         if !stuck && !worth {
             return None;
         }
+        // The chunk is about to change, so the old sight says nothing about it.
         worker.rich = None;
+        // `Half`, if the owner makes progress: both have something to do then.
         let share = if stuck {
             StealAmount::Rest
         } else {
@@ -230,32 +297,44 @@ impl<I, B> Sched<I, B> {
         self.split(core, &chunk, share)
     }
 
-    /// Takes over what a puller holds that is stuck in the source, with its permit if need be.
+    /// Rescuer: takes over what a puller holds that is stuck in the source, with the puller's permit if it
+    /// has none. The slow side of fill / seal is in `chunk::seal`.
     fn rescue(
         &self,
         worker: &mut Worker,
         core: &mut SchedGuard<'_, I, B>,
     ) -> Option<ChunkExecutor<I, B>> {
+        // `open` is set when the chunk is shown, and taken when it is closed or sealed, all under this lock.
+        // So the puller has not closed this chunk, and does not before this thread is done.
         let open = Arc::clone(&core.open.as_ref()?.chunk);
         let pulled = open.pulled();
+        // The chunk is shown before its first item is in it, so there may be nothing to take over yet.
         if pulled == 0 {
             return None;
         }
+        // There is one open chunk at a time, so `first` identifies it, and the thread's number does not
+        // matter.
         let now = Progress {
             thread: 0,
             first: open.first(),
             count: pulled,
             at: Instant::now(),
         };
+        // At once if the consumer sleeps for these items: then nothing is gained by waiting for the puller.
         let stuck = Progress::unmoved(&mut worker.open, now, STUCK);
         if !stuck && !self.signals.is_starving(open.first()) {
             return None;
         }
+        // Before the seal, which cannot be taken back. If a permit is lent already, that of this puller is
+        // void, and there is none to run the items with.
         let borrow = worker.permit.is_none();
         if borrow && (!self.may_lend() || core.permits.is_lent()) {
             return None;
         }
+        // In one critical section: the chunk gets its owner, and is not open any more. With `open` left in
+        // place, these items would still count as held by the puller.
         let mut chunk = chunk::seal(&open, &mut core.key)?;
+        // Unordered stages: the consumer's handle goes with the items.
         chunk.arrival = core.open.take().and_then(|open| open.arrival);
         if borrow {
             worker.permit = core.permits.lend();

@@ -1,7 +1,8 @@
-//! What the threads of a stage and its consumer share, as far as it depends on neither the source nor the job:
-//! most of it, so that stages of the same items and results have this code in common, and a program with a
-//! hundred stages is not built of a hundred schedulers. What only the stage itself can do it does as a [`Host`],
-//! and runs items as a [`ItemRunner`]: a call through a pointer for each chunk, not for each item.
+//! The scheduler: what the threads of a stage and its consumer share, as far as it depends on neither the
+//! source nor the job. Stages with the same types of items and results share this code, so a program with a
+//! hundred stages does not contain a hundred schedulers. What needs the source or the job is behind two
+//! traits: [`Host`] and [`ItemRunner`]. A call of one of them goes through a pointer, which costs once per
+//! chunk, not once per item.
 
 use crate::error::ItemError;
 use crate::ordered::chunk::{
@@ -23,27 +24,30 @@ use crossbeam_utils::CachePadded;
 /// The core, locked.
 pub(super) type SchedGuard<'a, I, B> = MutexGuard<'a, Core<I, B>>;
 
-/// What a stage does itself, as it takes its source or its job.
+/// What a stage does itself, because it needs its source or its job.
 pub(super) trait Host<I, B> {
-    /// Starts a thread of the stage. `false`: none can be started.
+    /// Starts a thread of the stage. `false`: none can be started. Called without a lock, as it may take
+    /// long.
     fn lease(&self, thread: usize) -> bool;
 
-    /// Pulls a chunk, if nobody else is in the source and there is room.
+    /// Pulls a chunk, if no other thread is in the source and there is room. Called without the scheduler's
+    /// lock. The caller has a permit, and runs the chunk. `None`: `worker.refused` says why.
     fn visit_source(&self, worker: &mut Worker) -> Option<ChunkExecutor<I, B>>;
 
-    /// Whether the workers have the source, and nobody is in it.
+    /// Whether the workers have the source, and no thread is in it. The caller holds the scheduler's lock.
     fn is_source_free(&self) -> bool;
 
-    /// Looks whether a consumer that runs items itself, or is about to, gets on.
+    /// Watcher: checks whether a consumer that runs items itself, or is about to, makes progress.
     fn watch_consumer(&self, worker: &mut Worker, core: &mut SchedGuard<'_, I, B>);
 
-    /// What stands at the place of an item whose closure failed; `Err`: the failure itself.
+    /// What is published in place of an item whose closure failed. `Err`: the failure itself.
     fn failed(&self, why: ItemError) -> Result<B, ItemError>;
 }
 
-/// A job and one thread's state of it, which is made when it runs its first item.
+/// A job, and one thread's state of it. The state is made on the thread, when it runs its first item.
 pub(super) trait ItemRunner<I, B> {
-    /// Runs up to so many items of a chunk. `Err`: a closure panicked.
+    /// Runs up to `count` items of a chunk, the first of which is claimed. `Err`: a closure panicked, and its
+    /// item is still claimed.
     fn run_items(
         &mut self,
         sched: &Sched<I, B>,
@@ -55,38 +59,45 @@ pub(super) trait ItemRunner<I, B> {
     /// Runs one item. `true`: nothing after this item counts.
     fn run(&mut self, item: I) -> Result<(B, bool), Payload>;
 
-    /// Drops the state; it may panic.
+    /// Drops the state, and returns the panic if that panics.
     fn retire(&mut self) -> Option<Payload>;
 }
 
-/// What is written while items flow (the core, the cost) has cache lines of its own: `signals` is read for each item.
+/// The scheduler of one stage. Threads read `signals` for each item. What is written while items flow
+/// (`core`, `cost`) has cache lines of its own, so that these reads do not fetch a line for each write of
+/// another thread.
 pub(super) struct Sched<I, B> {
     pub(super) core: CachePadded<Mutex<Core<I, B>>>,
-    /// Whole runs that nobody owns yet.
+    /// Whole chunks without an owner, the oldest first. They have no place in `Core::active`, so a thread
+    /// that looks for work must look here too. Pushed under the scheduler's lock, before a thread is woken
+    /// for them.
     pub(super) waiting: Injector<ChunkExecutor<I, B>>,
-    /// Unordered stages: runs with something to take.
+    /// Unordered stages: chunks that have a result to take, or are about to.
     pub(super) arrivals: Injector<ChunkReader<I, B>>,
+    /// Only estimates: workers store them without a lock, and may overwrite one another's.
     pub(super) cost: CachePadded<CostModel>,
+    /// Behind its own pointer, because the session, its hooks and the threads' contexts hold it too, without
+    /// the types.
     pub(super) signals: Arc<Signals>,
     pub(super) leases: Leases,
     pub(super) ordered: bool,
-    /// Whether the items are timed one by one.
+    /// `Some`: the items are timed one by one.
     pub(super) timed: Option<Timed<I>>,
-    /// Hedged stages: items that are to run a second time.
+    /// Hedged stages: items that are to run a second time. Taken by a thread that has found nothing else.
     pub(super) copies: Injector<Copy<I, B>>,
     /// Whether the workers pull the source; else the consumer does ([`Local`](crate::stage::Local)).
     pub(super) pulls: bool,
-    /// Whether the job has a state, which must exist `n` times and no more.
+    /// Whether the job has a user's state, which must exist at most `n` times.
     pub(super) stateful: bool,
     /// Whether the consumer may run items itself if they cost next to nothing.
     pub(super) may_inline: bool,
     /// Whether the consumer is one of the threads.
     pub(super) takes_part: bool,
-    /// Whether a thread more than `n` may be leased, to run what a puller holds that is stuck.
+    /// Whether one thread more than `n` may be leased, to run what a puller holds that is stuck.
     pub(super) spare: bool,
 }
 
-/// What a scheduler has to know of the source and of the job.
+/// What a scheduler has to know of the source and of the job, as values and not as types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) pulls: bool,
@@ -108,16 +119,18 @@ impl<I, B> Sched<I, B> {
         Sched {
             may_inline: shape.may_inline,
             takes_part: opts.takes_part,
-            // A state must exist `n` times and no more; and where nothing is delivered before the
-            // end, the source is waited for in any case, and others will look after what it gave.
+            // No spare thread where the consumer pulls, because that needs no permit, and none where a state
+            // too many would come with it. Nor where the consumer takes part and is not the only thread:
+            // nothing is delivered before the end there, so a blocked source is waited for in any case, and
+            // waking two threads at the start of a short call costs more than the spare one saves.
             spare: shape.pulls && !shape.stateful && (!opts.takes_part || opts.width == 1),
             pulls: shape.pulls,
             stateful: shape.stateful,
             core: CachePadded::new(Mutex::new(Core::new(opts.width))),
             waiting: Injector::new(),
             arrivals: Injector::new(),
-            // With one worker, and a state that no spare thread may have a second of, nobody
-            // could take over what a stuck puller holds.
+            // With one worker and a user's state no spare thread may exist, so no thread could take over what
+            // a stuck puller holds. With chunks of one item it never holds an unstarted one.
             cost: CachePadded::new(if shape.stateful && opts.width == 1 {
                 cost.one_by_one()
             } else {
@@ -131,12 +144,17 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// Does what a waker decided under the lock.
+    /// Does what a waker has decided under the lock. Called without it: a wake-up is a system call, and a
+    /// lease may start a thread.
     pub(super) fn act(&self, host: &dyn Host<I, B>, wake: Wake) {
         match wake {
             Wake::Nobody => {}
             Wake::Unpark(parker) => parker.unpark(),
             Wake::Lease(thread) => {
+                // Threads that have fallen asleep since the decision need not be woken instead: each of them
+                // has looked at everything after the work became visible. The consumer must be: if there is
+                // no other thread, it is the one that has to run the items. It sees that under the lock,
+                // after its announcement or because of this call.
                 if !host.lease(thread) {
                     self.core.lock().lease_failed(thread);
                     self.signals.wake_consumer();
@@ -145,21 +163,26 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// How many items may be in flight now; a copy takes the place of one.
+    /// How many items may be in flight now. A copy takes the place of an item that would be pulled.
     pub(super) fn bound(&self) -> u64 {
         let copies = self.hedge().map_or(0, StageHedge::copies);
         self.cost.bound().saturating_sub(copies as u64)
     }
 
-    /// How many items may still be pulled, the next one being `seq`.
+    /// How many items may still be pulled, the next one being `seq`. The caller is in the source, so `seq`
+    /// does not change. `yielded` may be a little behind: then the room is underestimated, never
+    /// overestimated.
     pub(super) fn room(&self, seq: u64) -> usize {
         let bound = self.bound();
+        // No underflow: the consumer has yielded only what was pulled, and everything that was pulled is
+        // below `seq`.
         let in_flight = seq - self.signals.yielded();
         usize::try_from(bound.saturating_sub(in_flight)).unwrap_or(usize::MAX)
     }
 
-    /// Gives a chunk its place. In an unordered stage the consumer's handle comes back, to go to
-    /// the consumer when there is something to take.
+    /// Gives a chunk its place. It gets that before it is filled, so that the consumer can take the first
+    /// result while the rest is still pulled or run. In an unordered stage the consumer's handle is returned;
+    /// it goes to the consumer when there is something to take.
     pub(super) fn open(
         &self,
         core: &mut Core<I, B>,
@@ -170,6 +193,8 @@ impl<I, B> Sched<I, B> {
         (filling, self.place(core, taking))
     }
 
+    /// Registers the consumer's handle in an ordered stage, under the lock. By the first `seq` of the chunk:
+    /// the consumer asks for exactly that one.
     fn place(&self, core: &mut Core<I, B>, taking: ChunkReader<I, B>) -> Option<ChunkReader<I, B>> {
         if self.ordered {
             core.order.push(taking.chunk().first(), taking);
@@ -179,9 +204,12 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// A closed chunk of one item.
+    /// A closed chunk of one item. It is opened, filled and closed in one critical section, so no rescuer
+    /// sees it open.
     pub(super) fn single(&self, core: &mut Core<I, B>, seq: u64, item: I) -> ChunkExecutor<I, B> {
         let (mut filling, arrival) = self.open(core, seq, 1);
+        // `push` tells whether a thread watches. This chunk never goes into the source with a puller, so that
+        // does not matter.
         let _ = filling.cursor().push(item);
         let Ok(mut owning) = filling.close(&mut core.key) else {
             unreachable!("only an open chunk of the state can be sealed")
@@ -190,17 +218,22 @@ impl<I, B> Sched<I, B> {
         owning
     }
 
-    /// The source panicked: that is what stands at the place of its next item.
+    /// The source panicked: the panic is published at the place of its next item, behind everything that was
+    /// pulled.
     pub(super) fn source_panicked(&self, core: &mut Core<I, B>, seq: u64, payload: Payload) {
+        // The panic counts as an item. All in one critical section: a consumer that sees `end` also finds the
+        // chunk.
         core.end = Some(seq + 1);
         let (filling, arrival) = self.open(core, seq, 1);
         filling.panicked(payload, &mut core.key);
         if let Some(arrival) = arrival {
+            // Unordered: the chunk has no owner that would hand it over, so that is done here.
             self.arrivals.push(arrival);
         }
     }
 
-    /// Steals from what `victim` has not started.
+    /// Steals from what the owner of `victim` has not started. Passes a heavy barrier, which interrupts the
+    /// cores that run this process, so the callers decide first whether it is worth that.
     pub(super) fn split(
         &self,
         core: &mut SchedGuard<'_, I, B>,
@@ -210,6 +243,8 @@ impl<I, B> Sched<I, B> {
         let fresh = core.fresh();
         match chunk::split(victim, fresh, share, &mut core.key) {
             Ok((mut owning, taking)) => {
+                // In the critical section of the steal: when the lock is free again, the consumer may exhaust
+                // the shortened chunk, and then it asks for exactly this `seq`.
                 owning.arrival = self.place(core, taking);
                 Some(owning)
             }
@@ -220,25 +255,31 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// Takes a whole chunk that nobody owns.
+    /// Takes the oldest chunk without an owner. The queue needs no lock, but callers hold the scheduler's:
+    /// the thread is then counted as running the chunk before another one can look.
     pub(super) fn take_waiting(&self) -> Option<ChunkExecutor<I, B>> {
         steal(&self.waiting)
     }
 
-    /// Whether the permit of a thread that is stuck in the source may be lent: not where that is the consumer, which
-    /// has none, nor where a state belongs to it.
+    /// Whether the permit of a thread that is stuck in the source may be borrowed. Not if that thread is the
+    /// consumer (`pulls` is `false`), because it has no permit. And not if the job has a user's state: the
+    /// borrower would need a second one.
     pub(super) fn may_lend(&self) -> bool {
         self.pulls && !self.stateful
     }
 
-    /// What a hedged stage has for that.
+    /// What a hedged stage has besides; `None` in any other stage.
     pub(super) fn hedge(&self) -> Option<&StageHedge<I>> {
         self.timed.as_ref()?.hedge.as_ref()
     }
 
-    /// Drops all that is left, each thing by itself; the first panic comes back.
+    /// Drops everything that is left, each value separately, and returns the first panic. All threads are
+    /// joined.
     pub(super) fn dispose(self) -> Option<Payload> {
         let mut panic = None;
+        // Each chunk that is not exhausted has its reader in one place: in `order`, with the open chunk, with
+        // a chunk in `waiting`, or in `arrivals`. Those that the consumer had taken are in `order` again
+        // (`Cursor::put_back`).
         let mut core = self.core.into_inner().into_inner();
         while let Some(copy) = steal(&self.copies) {
             unwind::first(&mut panic, unwind::discard(copy));
@@ -249,6 +290,7 @@ impl<I, B> Sched<I, B> {
             takings.extend(owning.arrival);
         }
         takings.extend(std::iter::from_fn(|| steal(&self.arrivals)));
+        // First every other handle of the chunks: `clear` only drops what it alone can reach.
         core.forget_runs();
         for taking in takings {
             unwind::first(&mut panic, taking.clear());
