@@ -1,4 +1,8 @@
-//! What a thread of a stage does with what it has found: it runs all of it, and then looks again.
+//! What a thread of a stage does with the chunk that it has found: it runs all items of it, and then looks
+//! again.
+//!
+//! The thread is the owner of the chunk and has a permit. It claims one item after the other without a lock,
+//! and takes the scheduler's lock once, when it meets the `limit`.
 
 use crate::cancel;
 use crate::error::{Cancelled, ItemError};
@@ -14,17 +18,22 @@ use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
 
 impl<I, B> Sched<I, B> {
-    /// The life of a leased thread.
+    /// The life of a leased thread, until the stage stops or nothing more will come.
     pub(super) fn work(
         &self,
         host: &dyn Host<I, B>,
         runner: &mut dyn ItemRunner<I, B>,
         thread: usize,
     ) {
+        // One frame for all closures, as its token is made only when it is asked for. It is still there when
+        // the state is dropped, because that drop is the user's code too.
         let here = Rc::new(ItemContext::new(Arc::clone(&self.signals)));
         let current = context::in_closure(Rc::clone(&here) as Rc<dyn Current>);
         let mut worker = Worker::new(thread, here);
         let unparker = worker.parker.unparker().clone();
+        // For a stop, and below with the roster for work. Both come before the first look: a thread that
+        // stops the stage or creates work either comes before that look, which sees it, or finds this thread
+        // registered.
         self.signals.register(unparker.clone());
         let bug = catch(|| {
             let mut core = self.core.lock();
@@ -34,7 +43,9 @@ impl<I, B> Sched<I, B> {
             }
         });
         if let Err(bug) = bug {
-            // Not the user's, whose panics have been caught: ours. The consumer must not wait for ever.
+            // Not a panic of the user's code, because those have been caught: a bug in this crate. The chunk
+            // of this thread is lost, and without the cancellation the consumer would wait for its items
+            // forever.
             self.signals.stray(Some(bug));
             self.signals.cancel(Cancelled::default());
         }
@@ -42,7 +53,8 @@ impl<I, B> Sched<I, B> {
         drop(current);
     }
 
-    /// Runs all items of a chunk that are left to it. Comes back with the state locked.
+    /// Owner: runs all items of a chunk that are left to it. Returns with the lock, because the next step
+    /// needs it in any case: the search for more.
     pub(super) fn execute<'a>(
         &'a self,
         host: &dyn Host<I, B>,
@@ -53,17 +65,24 @@ impl<I, B> Sched<I, B> {
         if let Some(timed) = &self.timed {
             return self.execute_timed(host, runner, chunk, worker, timed);
         }
+        // The chunk is timed in up to `PARTS` parts, with five readings of the clock. A preemption spoils one
+        // part only.
         let len = chunk.len().max(1);
         let stride = len.div_ceil(PARTS);
         let mut parts = [0.0; PARTS];
         let mut timed = 0;
         let mut mark = Instant::now();
+        // Claims the first item. From now on the consumer of a cancelled stage waits for this chunk; what is
+        // past the cut by then is published as discarded.
         chunk.start();
         loop {
             let before = chunk.next();
+            // After a panic the item is still claimed: something must be published in its place, or the
+            // consumer would wait for it.
             let claim = runner
                 .run_items(self, &mut chunk, &worker.here, stride)
                 .unwrap_or_else(|payload| self.item_panicked(host, &mut chunk, worker, payload));
+            // At least one: `run_items` publishes the item that is claimed when it is called.
             let done = chunk.next() - before;
             if timed < PARTS {
                 let now = Instant::now();
@@ -71,9 +90,14 @@ impl<I, B> Sched<I, B> {
                 timed += 1;
                 mark = now;
             }
+            // Claim / steal: the item is at or past `limit` as far as was seen. A thief may be about to raise
+            // that again, so only the lock decides.
             if claim == Claim::Contested {
                 let mut core = self.core.lock();
                 if !chunk.settle(&mut core.key) {
+                    // Nothing is left. Everything below is in this one critical section, so that the
+                    // consumer, which recycles the chunk under the lock, finds either both handles of this
+                    // thread or none. First the estimate, then the decision that reads it.
                     self.cost.observe(len, &mut parts[..timed], worker.pull);
                     self.want_inline(&mut core);
                     core.deactivate(worker.thread);
@@ -84,18 +108,23 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// Between two runs: offers this core to whom the consumer waits for, or to itself. Threads that
-    /// wake one another are often put on one core, and would wait there for the end of a time slice.
+    /// Between two chunks: offers this core to the thread that the consumer waits for, or to the consumer.
+    /// The kernel often puts threads that wake one another on one core, where the second would wait for the
+    /// end of a time slice. The consumer counts as waiting also if it was called and has not come, or has not
+    /// had its first few results.
     pub(super) fn give_way<'a>(&'a self, core: SchedGuard<'a, I, B>) -> SchedGuard<'a, I, B> {
+        // Not where the consumer takes part: it runs items itself, and offers between chunks of one item cost
+        // more than they gave there.
         if self.takes_part || !self.signals.is_consumer_waiting() {
             return core;
         }
+        // The lock is free meanwhile: the thread that gets the core may need it first.
         drop(core);
         yield_now();
         self.core.lock()
     }
 
-    /// Publishes out of the loop what is given for the claimed item.
+    /// Publishes for the claimed item, outside of the loop: a result, or something else than a plain result.
     #[cold]
     pub(super) fn publish(
         &self,
@@ -104,6 +133,9 @@ impl<I, B> Sched<I, B> {
     ) -> Claim {
         let seq = chunk.seq();
         let (mut cursor, arrival) = chunk.cursor();
+        // The order of the three steps matters: the chunk must be in the consumer's reach before it has a
+        // result; and the consumer must be woken after the result is there (publish / sleep). `publish`
+        // passes the light barrier in between. `alarm` is not asked, as this is rare.
         self.arrive(arrival);
         let claim = match what {
             Ok(batch) => cursor.publish(batch),
@@ -113,8 +145,9 @@ impl<I, B> Sched<I, B> {
         claim
     }
 
-    /// Unordered stages: hands the chunk to the consumer. Before its first result is published, so
-    /// that at any time a closure runs, or its result is in the consumer's reach.
+    /// Unordered stages: hands the chunk to the consumer, before its first result is published. So at any
+    /// time the closure is seen as running, or its result is in the consumer's reach: the consumer of a
+    /// cancelled stage asks in this order, and ends if it finds neither (`Cursor::look_around`).
     #[cold]
     pub(super) fn arrive(&self, arrival: &mut Option<ChunkReader<I, B>>) {
         if let Some(taking) = arrival.take() {
@@ -131,16 +164,21 @@ impl<I, B> Sched<I, B> {
         payload: Payload,
     ) -> Claim {
         let seq = chunk.seq();
+        // The item's token is forgotten, as after any item. Whether something in the item was cut short does
+        // not matter, because a panic counts in any case.
         worker.here.item_over();
         let what = panicked(host, seq, payload);
+        // First the cut, then the place: when the consumer sees the panic, the items after it are not wanted
+        // any more. A value in its place, from an isolated job, is no failure.
         if what.is_err() {
             self.signals.fail(seq);
         }
         self.publish(chunk, what)
     }
 
-    /// The consumer's thread runs what it finds: one chunk, as it is alone and must deliver, or all there
-    /// is, as one of the `n`. `false`: there is nothing to run, and no other news.
+    /// Consumer: runs what it finds on its own thread. If it is the only thread, that is one chunk, because
+    /// it must then deliver the results; if it is one of the `n`, it is everything there is. `false`: there
+    /// was nothing to run, and nothing else is new.
     pub(super) fn work_here(
         &self,
         host: &dyn Host<I, B>,
@@ -148,7 +186,11 @@ impl<I, B> Sched<I, B> {
         mut worker: Worker,
     ) -> bool {
         let mut core = self.core.lock();
+        // Withdrawn before it works: a puller must not rely on a watcher that may be in the source for an
+        // hour.
         core.set_looked(None); // who works watches nobody, and may itself get stuck in the source
+        // The source may end without an item. That is new for the caller too: it must look again and not
+        // sleep.
         let (mut found, ended) = (false, core.end.is_some());
         loop {
             let sought = self.seek(host, &mut worker, core);
@@ -156,7 +198,10 @@ impl<I, B> Sched<I, B> {
             found |= sought.is_ok();
             core = match sought {
                 Ok(chunk) => {
+                    // Where no thread can be started there may be no timer thread either, so deadlines are
+                    // checked here.
                     cancel::keep_time();
+                    // Only around the closures. A visit to the source has its own frame.
                     let _here = context::in_closure(Rc::clone(&worker.here) as Rc<dyn Current>);
                     self.execute(host, runner, chunk, &mut worker)
                 }
@@ -166,15 +211,19 @@ impl<I, B> Sched<I, B> {
                 break;
             }
         }
+        // The last search found nothing in this same critical section, or there is no other thread. So no
+        // wake-up is missed: see `idle.rs`.
         worker.release(&mut core);
         found |= !ended && core.end.is_some();
         drop(core);
+        // The state is dropped after each call, as the consumer may move to another thread in between.
         self.signals.stray(runner.retire());
         found
     }
 }
 
-/// What stands at the place of an item whose closure panicked.
+/// What is published in place of an item whose closure panicked: a value if the job makes one of it, or the
+/// panic.
 pub(super) fn panicked<I, B>(
     host: &dyn Host<I, B>,
     seq: u64,

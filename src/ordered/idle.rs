@@ -80,8 +80,8 @@ impl<I, B> Sched<I, B> {
             core.backup_watcher = Some(me);
         }
         // This thread was the watcher, or was called to be. If a puller holds items after all, it goes round
-        // again, and watches or rescues. `false`: if there were more to start, it would still watch, or
-        // watching would be in vain.
+        // again, and watches or rescues. `false`: with more to start it would still watch, if the consumer
+        // did not and if that were of use.
         if core.watcher.is_none() && core.is_watched() && core.end_watch(false) {
             return core;
         }
@@ -93,7 +93,6 @@ impl<I, B> Sched<I, B> {
         }
         core.roster.fall_asleep(me);
         drop(core);
-        // Without the lock. A wake-up that comes before the park is kept by the parker.
         if backup_watcher {
             worker.parker.park_timeout(RELIEF);
         } else {
@@ -115,13 +114,12 @@ impl<I, B> Sched<I, B> {
         worker: &Worker,
         core: &SchedGuard<'_, I, B>,
     ) -> bool {
-        // A stop that comes after this look unparks this thread, and the parker keeps that. So this only
-        // saves a sleep that would end at once.
+        // Only saves a sleep that would end at once: the thread that stops the stage unparks this one.
         if self.signals.is_stopped() {
             return true;
         }
-        // With a permit free, the conditions below matter. Without one this thread could start nothing, and
-        // the thread that gives one back has looked for work in the same critical section.
+        // Without a free permit this thread could start nothing. A thread that gives one back has looked for
+        // work in the same critical section.
         if !core.permits.is_any_free() {
             return false; // whoever gives a permit back looks for more first
         }
@@ -131,7 +129,6 @@ impl<I, B> Sched<I, B> {
             return true;
         }
         match worker.refused {
-            // Nothing to ask the source for.
             PullRefusal::No => false,
             // A puller releases the source while it holds the scheduler's lock, after it has looked for a
             // sleeper to wake (`OrderedStage::leave_source`). If it does so before this section, the source

@@ -1,4 +1,5 @@
-//! One thread of a stage: what it has, and what it has seen. What it does is in `find.rs`, `idle.rs` and `execute.rs`.
+//! One thread of a stage: what it has, and what it has seen. Only this thread touches these fields, so there
+//! is no protocol in this file. What the thread does is in `find.rs`, `idle.rs` and `execute.rs`.
 
 use crate::ordered::core::{CONSUMER, Core, Inline, Progress};
 use crate::ordered::item_context::ItemContext;
@@ -7,42 +8,53 @@ use crate::sync::{Instant, Parker};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The naps of whoever watches: from this, doubled up to that.
+/// The naps of the watcher: this long at first, and doubled up to the longest. Short ones find a puller that
+/// has just got stuck; long ones cost little while nothing happens.
 pub(super) const NAP: Duration = Duration::from_micros(50);
 pub(super) const LONGEST_NAP: Duration = Duration::from_millis(1);
-/// An owner or a puller that has not moved for so long is stuck, or was preempted.
+/// An owner or a puller that has not moved for this long is stuck, or was preempted.
 pub(super) const STUCK: Duration = Duration::from_micros(40);
 
 /// One thread of a stage.
 pub(super) struct Worker {
     pub(super) thread: usize,
     pub(super) parker: Parker,
+    /// The right to run closures. `None`: it idles, or its permit was lent while it was in the source.
     pub(super) permit: Option<Permit>,
+    /// The frame of its closures and of the source: which item runs, and the token of that.
     pub(super) here: Rc<ItemContext>,
     pub(super) nap: Duration,
     /// How many items it may pull at once.
     pub(super) most: usize,
-    /// Why the source gave nothing, for the last look before sleep.
+    /// Why its last visit to the source gave nothing: the last look before a sleep asks for exactly that.
     pub(super) refused: PullRefusal,
-    /// The time that an item of the last pull took in the source, in nanoseconds.
+    /// What an item of its last pull took in the source, in nanoseconds. `None`: its chunk is from elsewhere.
     pub(super) pull: Option<f32>,
-    /// What was seen of the open chunk, of another's run, of all runs, and of the neighbour, and when.
+    /// What was seen of the open chunk, of the richest other chunk, of all chunks, and of the neighbour, and
+    /// when. A second look that sees the same, long enough after, shows that something is stuck.
     pub(super) open: Option<Progress>,
     pub(super) rich: Option<Progress>,
     pub(super) all: Option<Progress>,
     pub(super) neighbour: Option<Progress>,
     pub(super) next_neighbour: usize,
-    /// Since when somebody has been in the source while there was something to run.
+    /// Since when this thread has found the source taken, while it lacked a permit and there was something to
+    /// run.
     pub(super) busy_since: Option<Instant>,
+    /// What `Core::batches` was when this thread last idled.
     pub(super) batches: u64,
     /// What was last seen of a consumer that runs items itself.
     pub(super) seen: Option<WatchPoint>,
 }
 
+/// Why a visit to the source gave nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PullRefusal {
+    /// No event of the source is to be waited for: it has ended, is cut or is the consumer's; or a chunk
+    /// without an owner was waiting, and comes first.
     No,
+    /// Another thread was in it.
     Busy,
+    /// There is no room, and the consumer was asked for a wake-up at this count.
     Room { wake_at: u64 },
 }
 
@@ -54,7 +66,8 @@ impl Worker {
             permit: None,
             here,
             nap: NAP,
-            // Who is alone has nobody to run the rest while it is in the source.
+            // A consumer that works alone pulls one item at a time: no thread would run the others while it
+            // is in the source.
             most: if thread == CONSUMER { 1 } else { usize::MAX },
             refused: PullRefusal::No,
             pull: None,
@@ -69,24 +82,25 @@ impl Worker {
         }
     }
 
-    /// Comes out of the source.
+    /// Comes out of the source. If the permit was lent meanwhile, it is replaced by a free one, or lost.
     pub(super) fn repay<I, B>(&mut self, core: &mut Core<I, B>) {
         core.permits.repay(&mut self.permit);
     }
 
-    /// Gives the permit back.
+    /// Gives the permit back. The caller has looked for work in the same critical section, or leaves the
+    /// stage.
     pub(super) fn release<I, B>(&mut self, core: &mut Core<I, B>) {
         core.permits.give_back(self.permit.take());
     }
 
-    /// Neither works nor watches any more.
+    /// The thread leaves the stage: it neither works nor watches any more.
     pub(super) fn leave<I, B>(&mut self, core: &mut Core<I, B>) {
         self.release(core);
         core.resign(self.thread); // nothing is left to look after
     }
 }
 
-/// What a watcher saw of a consumer that runs items itself.
+/// What a watcher saw of a consumer that runs items itself. The difference of two of them is its progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WatchPoint {
     pub(super) state: Inline,

@@ -20,10 +20,11 @@ use crate::runtime::context::{self, Interrupt};
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, bug, fence};
 
-/// The side of the threads that notify.
+/// The side of the threads that notify. They share it, and need no lock.
 #[derive(Debug)]
 pub(crate) struct Event {
-    /// The consumer sleeps, or is about to.
+    /// The consumer sleeps, or is about to. Set by the consumer, taken back by it or by the thread that wakes
+    /// it.
     asleep: AtomicBool,
     /// Wakes the consumer.
     sleeper: Unparker,
@@ -32,8 +33,10 @@ pub(crate) struct Event {
 impl Event {
     /// Something has just been made visible: wakes the consumer if it sleeps.
     pub(crate) fn notify(&self) {
-        // The load comes first because it is cheap: most notifications find a consumer that is awake. The
-        // swap decides which one of several threads wakes it.
+        // First the fence: the caller has made its thing visible before. Behind the fence this sees that the
+        // consumer sleeps, or the consumer's last look sees the thing. The load comes first because it is
+        // cheap: most notifications find a consumer that is awake. The swap decides which one of several
+        // threads wakes it.
         fence(Ordering::SeqCst); // pairs with the one in `Listener::wait`
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.sleeper.unpark();
@@ -92,6 +95,8 @@ impl Listener {
         mut ready: impl FnMut() -> bool,
         until: Option<Instant>,
     ) -> WaitResult {
+        // Without the announcement: as long as something is there, a wait costs no fence, and notifications
+        // cost no swap.
         if ready() || self.patience.look(&mut ready) {
             return WaitResult::Ready;
         }
@@ -99,8 +104,10 @@ impl Listener {
         // and now, and the check of `is_unwanted` below sees it.
         context::tell_outer(&self.event);
         loop {
-            // A swap, not a store, so that a notification that takes back the `true` of an earlier round
-            // cannot come after it in the order of this word's changes.
+            // First the announcement, then the look: in the other order a notification between the two would
+            // find no sleeper, and the look would have missed its thing. A swap, not a store, because it
+            // reads the newest value. If that is the `false` of an earlier notification, this thread now sees
+            // everything that was made visible before it.
             let looks_first = bug("says_so_after_the_last_look");
             self.event.asleep.swap(!looks_first, Ordering::Relaxed);
             fence(Ordering::SeqCst); // pairs with the one in `Event::notify`
@@ -118,6 +125,7 @@ impl Listener {
             if let Some(heard) = heard {
                 // Taken back, so that later notifications cost nothing. If one has already unparked this
                 // thread, its token stays in the parker, and the next park returns at once: a look in vain.
+                // Relaxed: a notification that still sees `true` does the same.
                 self.event.asleep.store(false, Ordering::Relaxed);
                 return heard;
             }

@@ -19,6 +19,8 @@ const WAITING: usize = 1 << (usize::BITS - 1);
 pub(crate) struct Gauge(AtomicUsize);
 
 impl Gauge {
+    /// How many items are counted. Acquire, with the `AcqRel` of every change: `fan_in` adds after it has
+    /// pushed, so a thread that counts an item finds it in the queue.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Acquire) & !WAITING
     }
@@ -28,8 +30,11 @@ impl Gauge {
         self.0.fetch_add(1, Ordering::AcqRel) & !WAITING
     }
 
-    /// Subtracts. Returns how many are left, and whether a thread waits.
+    /// Subtracts no more than is counted: more would borrow from the bit. Returns how many are left, and
+    /// whether a thread waits.
     pub(crate) fn sub(&self, count: usize) -> (usize, bool) {
+        // One operation for both: the bit is read in the moment of the subtraction. If `wait` comes later, it
+        // sees the lower count.
         let before = self.0.fetch_sub(count, Ordering::AcqRel);
         ((before & !WAITING) - count, before & WAITING != 0)
     }
@@ -43,7 +48,7 @@ impl Gauge {
         Some(((before & !WAITING) - 1, before & WAITING != 0))
     }
 
-    /// Sets the bit. Returns the count.
+    /// Sets the bit. Returns the count in that moment, which is the waiter's second look for room.
     pub(crate) fn wait(&self) -> usize {
         self.0.fetch_or(WAITING, Ordering::AcqRel) & !WAITING
     }
@@ -52,7 +57,9 @@ impl Gauge {
     pub(crate) fn ask(&self, bound: usize) -> bool {
         // A planted bug, which a model must catch: a change between the caller's look and this is overlooked.
         let is_room = self.wait() < bound && !bug("no_second_look_for_room");
-        // The bit was set for nothing, and would cost the consumer a wake-up.
+        // The bit was set for nothing, and would cost the consumer a wake-up. If another thread waits too,
+        // the bit was also its own: this thread is awake, finds the room, and calls the other if there is
+        // more.
         if is_room {
             self.answer();
         }
@@ -63,7 +70,8 @@ impl Gauge {
         self.0.load(Ordering::Acquire) & WAITING != 0
     }
 
-    /// Clears the bit: the waiter is being woken, or a thread that is awake does its work.
+    /// Clears the bit: the waiter is being woken, or a thread that is awake does its work. One bit stands for
+    /// all waiters; one that is woken and finds no room sets it again.
     pub(crate) fn answer(&self) {
         self.0.fetch_and(!WAITING, Ordering::AcqRel);
     }

@@ -18,6 +18,7 @@ pub(crate) struct Roster {
     sleepers: Vec<usize>,
     /// One per thread. `None`: the thread is being started, and has not registered yet.
     parkers: Vec<Option<Unparker>>,
+    /// How many exist or are being started. `parkers` is longer if a lease has failed.
     threads: usize,
     /// `false` once a lease has failed: then no further thread is asked for.
     can_grow: bool,
@@ -60,6 +61,7 @@ impl Roster {
         self.threads == 0 && !self.can_grow
     }
 
+    /// Whether a thread is on the list. A watcher of `ordered` naps, and is not.
     pub(crate) fn is_anybody_asleep(&self) -> bool {
         !self.sleepers.is_empty()
     }
@@ -114,8 +116,8 @@ impl Roster {
         self.parkers[thread] = Some(parker);
     }
 
-    /// Puts the thread on the list. It parks after the lock is released; a wake-up in between is kept by its
-    /// parker.
+    /// Puts the thread on the list, in the critical section of its last look. It parks after the lock is
+    /// released; a wake-up in between is kept by its parker.
     pub(crate) fn fall_asleep(&mut self, thread: usize) {
         self.sleepers.push(thread);
     }

@@ -1,4 +1,7 @@
 //! The session of a running stage: what stops it, from its start to its drop, and the join of its threads.
+//!
+//! The consumer has the session. Hooks have only `control`, and the threads of the stage only that and the
+//! right to lease. So none of them keeps the session from being dropped.
 
 use crate::cancel::{CancelHook, CancelToken};
 use crate::error::Cancelled;
@@ -15,10 +18,11 @@ use crate::unwind::Payload;
 /// A stage from its start to its drop. The owner must call [`close`](Self::close) before it drops what the
 /// stage borrows, because threads may still use that.
 pub(crate) struct Session<C: Scheduler = Control> {
-    /// The hooks on the user's tokens, each with its token. A token without a handle is gone, and its hooks with
-    /// it; and the stage may have the only handle, as with `cancel_on(&token.child())`.
+    /// The hooks on the user's tokens, each with its token. A token without a handle is gone, and its hooks
+    /// with it; and the stage may have the only handle, as with `cancel_on(&token.child())`. The hook of a
+    /// pair is dropped first.
     hooks: Vec<(CancelHook, CancelToken)>,
-    /// Its drop joins the threads, also if `close` was not called.
+    /// Its drop joins the threads, also if `close` was not called. The hooks above are dropped before it.
     join_guard: JoinGuard,
     control: Arc<C>,
     /// The stage yields nothing more.
@@ -39,6 +43,8 @@ impl<C: Scheduler> Session<C> {
         // The entry in the registry comes first, and goes last: `Control` holds it until the threads are
         // joined.
         let control = Arc::new(control(Alive::new(common.name_or(operator))));
+        // Asked on the thread that starts the stage: the frame around this thread is what the stage is a part
+        // of.
         let link = (!common.detached).then(|| start_permit.link()).flatten();
         // Before any hook is registered: if the scope is over, nothing has to be taken back.
         let pool = common.pool.unwrap_or_else(Pool::global);
@@ -77,6 +83,8 @@ impl<C: Scheduler> Session<C> {
         self.join_guard.leases()
     }
 
+    /// Whether the stage has yielded everything. A plain field, because only the consumer reads and changes
+    /// it.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.over
@@ -87,31 +95,36 @@ impl<C: Scheduler> Session<C> {
     pub(crate) fn end(&mut self, cut_short: bool) {
         self.over = true;
         self.cut_short = cut_short;
-        // The link to the outer frame stays until `close`: `tell_cut` needs it, and is called after the end.
+        // From now on the user's tokens do not act on this stage; a hook that is running finishes. The link
+        // to the outer frame stays until `close`: `tell_cut` needs it, and is called after the end.
         self.hooks.clear();
-        // The registry lists the stage only as long as a thread still holds a part of it.
+        // The registry lists the stage only as long as a thread still holds a part of it. Nothing is waited
+        // for here: a thread may be stuck in user code.
         self.control.life().over(self.join_guard.leases().held());
     }
 
     /// Tells the threads to leave. The stage yields nothing more.
     pub(crate) fn stop(&mut self, cut_short: bool) {
+        // First the flags: from here on nothing new starts, so that the threads leave while the user goes on.
         self.control.stop();
         self.end(cut_short);
     }
 
-    /// Joins the threads now. Called when no thread can be stuck in user code.
+    /// Stops the stage, and joins the threads now. Called when no thread can be stuck in user code.
     pub(crate) fn join(&self) {
         self.join_guard.join();
     }
 
     /// The first part of the drop: takes the hooks back, joins the threads, and returns the panic that
-    /// belongs to no item.
+    /// belongs to no item. May follow a `join` or a `stop`, which it repeats without harm.
     pub(crate) fn close(&mut self) -> Option<Payload> {
         // No hook may start after this: it would act on a stage that is being taken apart. One that is
-        // running keeps its own handle on `control`.
+        // running keeps its own handle on `control`, and does no harm: the threads are stopped below in any
+        // case.
         self.hooks.clear();
         self.control.life().inherit(None);
-        // Threads can use what the stage borrows until this returns, so nothing else is dropped before it.
+        // Threads can use what the stage borrows until this returns, so nothing else is dropped before it. It
+        // comes after the hooks, or a hook could start while this thread waits.
         self.join_guard.join();
         // Only now, as the last threads may have left a panic behind.
         self.control.life().take_stray()
