@@ -51,7 +51,7 @@ impl<I, B> Sched<I, B> {
         // consumer sees between two naps whether that is needed, and calls a watcher
         // (`Cursor::look_after_source`).
         let left_to_consumer = !core.permits.is_any_free() && looked_after;
-        // The same if all `n` have been in closures for a nap: no permit can be borrowed. A thread that
+        // The same if all `n` have been in closures for 1 ms: no permit can be borrowed. A thread that
         // finishes, and enters the source while there is unstarted work, calls a watcher
         // (`Sched::leave_watched`).
         let all = core.sight_of_all();
@@ -62,8 +62,8 @@ impl<I, B> Sched<I, B> {
         let to_watch = inline || unsure && !left_to_consumer && !in_vain;
         // One watcher at most: a nap that finds nothing interrupts a thread that works.
         if to_watch && core.watcher.is_none_or(|watcher| watcher == me) {
-            // This makes `OPEN` of `ALONE`, which needs no barrier: a puller that sees the old value calls a
-            // watcher that is there already.
+            // This makes `OPEN` of `ALONE`, which needs no barrier: a puller that sees the old value asks
+            // again under the lock (`Sched::get_watched`).
             core.watcher = Some(me);
             core.set_watched(true);
             drop(core);
@@ -79,9 +79,10 @@ impl<I, B> Sched<I, B> {
         if backup_watcher {
             core.backup_watcher = Some(me);
         }
-        // This thread was the watcher, or was called to be. If a puller holds items after all, it goes round
-        // again, and watches or rescues. `false`: with more to start it would still watch, if the consumer
-        // did not and if that were of use.
+        // No thread watches any more, and pullers are still told that one does: this thread was the watcher,
+        // or none could be called. If a puller holds items after all, this thread goes round again, and
+        // watches or rescues. `false`: with more to start this thread would still watch, unless the consumer
+        // does or it would be in vain.
         if core.watcher.is_none() && core.is_watched() && core.end_watch(false) {
             return core;
         }

@@ -250,7 +250,6 @@ fn is_in_source() -> bool {
 
 impl CancelToken {
     /// Returns the token of what this thread is in the middle of.
-    /// Returns the token of what this thread is in the middle of.
     ///
     /// In a closure of a stage this is the running item's token. It is tripped when the stage fails at an
     /// earlier item, is dropped or is cancelled, when the item's time is over, or when the item loses a
