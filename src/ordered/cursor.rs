@@ -212,11 +212,14 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         }
         let all = core.end.is_some_and(|end| end <= self.taken);
         // In this order: `is_cut_off` passes the heavy barrier, and behind it a started chunk is seen as
-        // started. A result can come only from a chunk that is started, has arrived, or is already here.
+        // started. A result can come only from a chunk that is started, has arrived, or is already here. One
+        // that is here may have been left by its owner to the copy of its item (`Ran::Left`), and then it is
+        // in no thread's place of `active`.
+        let may_come = |chunk: &mut ChunkReader<I, B>| chunk.is_ready() || chunk.chunk().is_started();
         let cancelled = sched.signals.is_cut_off()
             && !core.is_any_started()
             && sched.arrivals.is_empty()
-            && !self.partial.iter_mut().any(|chunk| chunk.is_ready());
+            && !self.partial.iter_mut().any(may_come);
         self.cut_short |= cancelled && !all;
         if all || cancelled {
             Look::End

@@ -483,6 +483,51 @@ fn a_failure_is_not_lost_in_a_cancellation() {
     }
 }
 
+/// The copy of item 0 runs alone, with the failure of the first run in its care, when the stage is cancelled.
+#[test]
+fn a_cancelled_stage_without_order_waits_for_a_copy() {
+    within(SOON, || {
+        let (token, runs) = (CancelToken::new(), Runs::new(2));
+        let (copied, finish) = (Gate::new(), Gate::new());
+        let policy = HedgePolicy::after(Duration::ZERO).budget(1.0);
+        // Item 1 comes when the copy runs. So no thread may run it before the first run of item 0 has failed.
+        let source = (0..2_u64).inspect({
+            let copied = copied.clone();
+            move |i| (0..*i).for_each(|_| copied.wait())
+        });
+        let mut stage = source
+            .par_map_unordered(2, {
+                let (token, copied, finish) = (token.clone(), copied.clone(), finish.clone());
+                move |i| match (i, runs.run(i)) {
+                    (0, 1) => {
+                        copied.wait();
+                        bang(0)
+                    }
+                    (0, _) => {
+                        copied.open();
+                        finish.wait();
+                        i
+                    }
+                    _ => {
+                        token.cancel();
+                        i
+                    }
+                }
+            })
+            .isolate()
+            .hedge_slow(&policy)
+            .cancel_on(&token);
+        assert_eq!(stage.next(), Some(Ok(1)));
+        let opener = std::thread::spawn(move || {
+            settle();
+            finish.open();
+        });
+        assert_eq!(stage.next(), Some(Ok(0)));
+        assert_eq!(stage.next(), None);
+        opener.join().unwrap();
+    });
+}
+
 #[test]
 fn a_clone_that_panics_is_the_panic_of_its_item() {
     #[derive(Debug)]
@@ -668,23 +713,25 @@ fn every_item_result_and_clone_is_dropped_once() {
 
 #[test]
 fn a_blocked_source_does_not_keep_a_copy_from_running() {
-    within(SOON, || {
-        let (gate, stuck, runs, policy) = (Gate::new(), Gate::new(), Runs::new(10), free());
-        let mut stage = (0..10)
-            .chain(blocks(&gate))
-            .par_map_ordered(3, {
-                let (stuck, runs) = (stuck.clone(), runs.clone());
-                move |i| {
-                    if runs.run(i) == 1 && i == 6 {
-                        stuck.wait();
+    for n in 2..=9 {
+        within(SOON, move || {
+            let (gate, stuck, runs, policy) = (Gate::new(), Gate::new(), Runs::new(10), free());
+            let mut stage = (0..10)
+                .chain(blocks(&gate))
+                .par_map_ordered(n, {
+                    let (stuck, runs) = (stuck.clone(), runs.clone());
+                    move |i| {
+                        if runs.run(i) == 1 && i == 6 {
+                            stuck.wait();
+                        }
+                        i
                     }
-                    i
-                }
-            })
-            .hedge_slow(&policy);
-        let _opener = (gate.opener(), stuck.opener());
-        assert!(stage.by_ref().take(10).eq(0..10));
-    });
+                })
+                .hedge_slow(&policy);
+            let _opener = (gate.opener(), stuck.opener());
+            assert!(stage.by_ref().take(10).eq(0..10));
+        });
+    }
 }
 
 #[test]
