@@ -33,6 +33,7 @@ use crate::ordered::chunk::{Chunk, ChunkExecutor, Special, StealAmount};
 use crate::ordered::sched::{Host, ItemRunner, Sched};
 use crate::ordered::timing::{Copy, StageHedge};
 use crate::ordered::worker::Worker;
+use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Ordering, steal};
 use crate::unwind::{self, Payload, catch};
 use std::time::Duration;
@@ -85,7 +86,14 @@ impl<I, B> Sched<I, B> {
         });
         // After the push: a worker that goes to sleep looks into `copies` under this lock (handshake idle /
         // wake).
-        let wake = self.core.lock().wake();
+        let mut core = self.core.lock();
+        let mut wake = core.wake();
+        if matches!(wake, Wake::Nobody) && core.is_permit_unused() {
+            // The permit is with a thread in the source, which may stay there for an hour. A thread that
+            // watches borrows it (`Sched::borrow_permit`).
+            wake = self.call_watcher(&mut core);
+        }
+        drop(core);
         self.act(host, wake);
     }
 

@@ -251,7 +251,7 @@ impl<I, B> Core<I, B> {
     }
 
     /// Whether a thread has a permit and runs nothing: it is in the source, or on its way there or back.
-    fn is_permit_unused(&self) -> bool {
+    pub(super) fn is_permit_unused(&self) -> bool {
         self.permits.is_any_unused(self.running())
     }
 

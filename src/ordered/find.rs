@@ -158,8 +158,8 @@ impl<I, B> Sched<I, B> {
     }
 
     /// Idle thread without a permit: takes that of a thread that is stuck in the source, where it runs
-    /// nothing, if there is something to run: a whole chunk, or unclaimed items. The thread in the source
-    /// learns of it when it comes out (`Permits::repay`).
+    /// nothing, if there is something to run: a whole chunk, unclaimed items, or a copy. The thread in the
+    /// source learns of it when it comes out (`Permits::repay`).
     fn borrow_permit(
         &self,
         host: &dyn Host<I, B>,
@@ -169,7 +169,7 @@ impl<I, B> Sched<I, B> {
         if worker.permit.is_some() || !self.may_lend() {
             return false;
         }
-        let work = !self.waiting.is_empty() || core.richest(worker.thread).is_some();
+        let work = self.is_something_whole(core, worker.thread);
         // A thread that only tries the source's lock holds the scheduler's lock meanwhile, as this one does
         // now. So if the source is not free, a thread is pulling, and has a permit. One thread at a time is
         // in the source, so if a permit is lent already, there is no second one to borrow.

@@ -57,7 +57,12 @@ impl<I, B> Sched<I, B> {
     /// Whether there are items that an idle thread could start, now, or as soon as a thread is found to be
     /// stuck. What the thread `but` runs itself does not count.
     pub(super) fn is_something_unstarted(&self, core: &Core<I, B>, but: usize) -> bool {
-        core.is_something_in_hand() || !self.waiting.is_empty() || core.richest(but).is_some()
+        core.is_something_in_hand() || self.is_something_whole(core, but)
+    }
+
+    /// The same, without what a puller holds: a thread with a permit could start it now.
+    pub(super) fn is_something_whole(&self, core: &Core<I, B>, but: usize) -> bool {
+        !self.waiting.is_empty() || core.richest(but).is_some() || !self.copies.is_empty()
     }
 
     /// Opens a chunk that other threads may see while it is filled.
