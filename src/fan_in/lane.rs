@@ -51,7 +51,6 @@ pub(super) enum Message<T> {
 
 pub(super) const GIVEN_UP: u64 = u64::MAX;
 
-/// The bit in a lane's `len` that says that its task is parked.
 /// The queue in which the messages of one source wait for the consumer.
 pub(super) struct SourceLane<I: Iterator> {
     pub(super) index: usize,

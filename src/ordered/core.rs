@@ -364,7 +364,7 @@ impl<I, B> Core<I, B> {
         // A retired chunk was exhausted by the consumer while its owner still held a handle. The owner
         // releases it in its next critical section, so most are free by now. None is waited for; a new one is
         // allocated instead.
-        for place in 0..self.retired.len() {
+        for place in (0..self.retired.len()).rev() {
             match self.retired.swap_remove(place).recycle() {
                 Ok(chunk) => return chunk,
                 Err(held) => self.retired.push(held),

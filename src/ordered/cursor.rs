@@ -215,7 +215,8 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         // started. A result can come only from a chunk that is started, has arrived, or is already here. One
         // that is here may have been left by its owner to the copy of its item (`Ran::Left`), and then it is
         // in no thread's place of `active`.
-        let may_come = |chunk: &mut ChunkReader<I, B>| chunk.is_ready() || chunk.chunk().is_started();
+        let may_come =
+            |chunk: &mut ChunkReader<I, B>| chunk.is_ready() || chunk.chunk().is_started();
         let cancelled = sched.signals.is_cut_off()
             && !core.is_any_started()
             && sched.arrivals.is_empty()

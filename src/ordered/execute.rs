@@ -188,7 +188,7 @@ impl<I, B> Sched<I, B> {
         let mut core = self.core.lock();
         // Withdrawn before it works: a puller must not rely on a watcher that may be in the source for an
         // hour.
-        core.set_looked(None); // who works watches nobody, and may itself get stuck in the source
+        core.set_looked(None);
         // The source may end without an item. That is new for the caller too: it must look again and not
         // sleep.
         let (mut found, ended) = (false, core.end.is_some());

@@ -92,6 +92,7 @@ impl<I, B> Sched<I, B> {
         mut core: SchedGuard<'a, I, B>,
     ) -> Result<ChunkExecutor<I, B>, SchedGuard<'a, I, B>> {
         let me = worker.thread;
+        let mut resigned = false;
         // Without a permit only `rescue` is left, which may borrow one.
         if worker.permit.is_none() {
             worker.permit = core.permits.take();
@@ -103,7 +104,7 @@ impl<I, B> Sched<I, B> {
                 .take_waiting()
                 .or_else(|| self.rob_neighbour(worker, &mut core));
             if let Some(chunk) = found {
-                return Ok(self.leave_for(host, worker, core, chunk));
+                return Ok(self.leave_for(host, worker, core, chunk, resigned));
             }
             // With `Wanted` or `On` the source is the consumer's, or is to be.
             let open = core.end.is_none() && core.inline == Inline::Off;
@@ -111,9 +112,10 @@ impl<I, B> Sched<I, B> {
                 // In the source this thread cannot watch. A puller that comes after it finds its chunk
                 // `ALONE`, and calls a watcher. For a puller that is inside now, `leave_watched` looks at
                 // what it holds. This look needs no heavy barrier, unlike that of `end_watch`: if it misses
-                // an item, that puller still has the source, so the visit below finds it busy, and before
-                // this thread sleeps it looks at the open chunk again (`rescue`, `idle`).
-                core.resign(me);
+                // an item, that puller still has the source, so the visit below finds it busy. Then this
+                // thread looks at the open chunk again before it sleeps (`rescue`, `idle`), or passes the
+                // barrier after all before it runs something (`leave_for`).
+                resigned = core.resign(me);
                 let wake = self.leave_watched(&mut core, me);
                 // The lock is released: the source's lock comes before it in the order of locks, and the
                 // source may block. From here to the next `lock` this thread counts as one whose permit is
@@ -147,12 +149,12 @@ impl<I, B> Sched<I, B> {
                 .take_waiting()
                 .or_else(|| self.rob_richest(worker, &mut core));
             if let Some(chunk) = found {
-                return Ok(self.leave_for(host, worker, core, chunk));
+                return Ok(self.leave_for(host, worker, core, chunk, resigned));
             }
         }
         // With or without a permit: a rescuer without one borrows that of the puller.
         match self.rescue(worker, &mut core) {
-            Some(chunk) => Ok(self.leave_for(host, worker, core, chunk)),
+            Some(chunk) => Ok(self.leave_for(host, worker, core, chunk, resigned)),
             None => Err(core),
         }
     }
@@ -191,12 +193,14 @@ impl<I, B> Sched<I, B> {
     }
 
     /// Leaves the search with a chunk: shows it to thieves, passes the watch on, wakes the next thread.
+    /// `resigned`: the thread gave up its watch on its way to the source, without a barrier.
     fn leave_for<'a>(
         &'a self,
         host: &dyn Host<I, B>,
         worker: &mut Worker,
         mut core: SchedGuard<'a, I, B>,
         chunk: ChunkExecutor<I, B>,
+        resigned: bool,
     ) -> ChunkExecutor<I, B> {
         let me = worker.thread;
         // The next watch begins with short naps. This chunk was not pulled just now, so it says nothing about
@@ -211,7 +215,8 @@ impl<I, B> Sched<I, B> {
             chunk.len() > 1 || !self.waiting.is_empty() || core.richest(me).is_some()
         };
         let mut wake = Wake::Nobody;
-        if core.resign(me) {
+        let resigned = core.resign(me) || resigned;
+        if resigned && core.watcher.is_none() {
             // While it runs something, this thread does not see what happens in the source. Another must
             // watch if a puller holds items; or if there is more to run, and a thread in the source keeps the
             // permit that it needs.

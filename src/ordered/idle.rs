@@ -122,7 +122,7 @@ impl<I, B> Sched<I, B> {
         // Without a free permit this thread could start nothing. A thread that gives one back has looked for
         // work in the same critical section.
         if !core.permits.is_any_free() {
-            return false; // whoever gives a permit back looks for more first
+            return false;
         }
         // Both are pushed before the lock is taken for `Core::wake`. So if this look misses an entry, that
         // call comes later, and finds this thread on the list.
@@ -134,7 +134,9 @@ impl<I, B> Sched<I, B> {
             // A puller releases the source while it holds the scheduler's lock, after it has looked for a
             // sleeper to wake (`OrderedStage::leave_source`). If it does so before this section, the source
             // is free here; if after, it finds this thread on the list.
-            PullRefusal::Busy => host.is_source_free(),
+            // For `WorkFirst`: this thread had the source, so no other has called a thread for it. The chunk
+            // that came first is gone by now, and the thread that took it may be in a long closure.
+            PullRefusal::Busy | PullRefusal::WorkFirst => host.is_source_free(),
             // The slow side of yield / room once more, now under the lock. The consumer takes back the
             // request, and then takes the lock and wakes a thread (`Consumer::advance`). Either this sees the
             // request gone, or the consumer finds this thread on the list.

@@ -48,7 +48,8 @@
 //!   inside a blocked source could not learn of it.
 //! - In jobs with states (there are `n` of them, on `n` threads), in those whose panics are values, and in
 //!   stages whose items are timed.
-//! - On a pool of the user's: its threads must run the closures. - Where the light barrier is not free.
+//! - On a pool of the user's: its threads must run the closures.
+//! - Where the light barrier is not free.
 
 use crate::ordered::consumer::{Consumer, InlineStep, Inliner};
 use crate::ordered::core::Inline;

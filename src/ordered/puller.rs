@@ -87,7 +87,6 @@ where
     }
 
     /// Pulls a chunk. Comes here with the source's lock, and leaves with neither lock.
-    /// Pulls a chunk.
     fn pull<'a>(
         self: &'a Arc<Self>,
         worker: &mut Worker,
@@ -98,7 +97,11 @@ where
         // A chunk without an owner may have come since this thread looked for one: a puller without a permit
         // leaves it there *before* it releases the source. If this thread went in and blocked now, perhaps no
         // thread would be left to run that chunk; a consumer that takes part may have left it and sleep.
-        if origin.ended || self.signals.is_cut() || !self.waiting.is_empty() {
+        if origin.ended || self.signals.is_cut() {
+            return None;
+        }
+        if !self.waiting.is_empty() {
+            worker.refused = PullRefusal::WorkFirst;
             return None;
         }
         if self.signals.is_draining() {

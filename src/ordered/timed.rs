@@ -143,6 +143,8 @@ impl<I, B> Sched<I, B> {
             // The clone is the user's code. Its panic counts as the item's.
             if let Err(payload) = Self::begin_race(chunk, worker, &item, since, hedge) {
                 signals.stray(unwind::discard(item));
+                // The clone may have asked for the item's token.
+                worker.here.item_over();
                 let what = execute::panicked(host, seq, payload);
                 return Ran::On(self.publish_all(chunk, seq, what));
             }

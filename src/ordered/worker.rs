@@ -49,11 +49,13 @@ pub(super) struct Worker {
 /// Why a visit to the source gave nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PullRefusal {
-    /// No event of the source is to be waited for: it has ended, is cut or is the consumer's; or a chunk
-    /// without an owner was waiting, and comes first.
+    /// No event of the source is to be waited for: it has ended, is cut or is the consumer's.
     No,
     /// Another thread was in it.
     Busy,
+    /// A chunk without an owner was waiting, and comes first. If another thread takes that chunk, nobody may
+    /// be left for the source.
+    WorkFirst,
     /// There is no room, and the consumer was asked for a wake-up at this count.
     Room { wake_at: u64 },
 }
