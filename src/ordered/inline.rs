@@ -2,7 +2,8 @@
 //!
 //! An item of a few nanoseconds costs more to hand over than to run. So when a stage has seen that its items
 //! are like that, its consumer borrows the source, and then pulls one item, runs it and yields it, as the
-//! sequential adaptor would. It does so only at the head of the line, so no finished result waits.
+//! sequential adaptor would. The same if all items within a small bound are that cheap together. It does so
+//! only at the head of the line, so no finished result waits.
 //!
 //! | step | by | what happens |
 //! | --- | --- | --- |
@@ -63,7 +64,6 @@ use crate::par::source::Source;
 use crate::runtime::barrier::Light;
 use crate::runtime::biased::{self, OwnerPlace};
 use crate::runtime::context::{self, InlineStage};
-use crate::runtime::cost::CostModel;
 use crate::runtime::plan::Common;
 use crate::runtime::roster::Wake;
 use crate::runtime::session::Session;
@@ -159,7 +159,7 @@ where
                 worker.seen = worker.seen.filter(|_| !core.watches_itself);
             }
             // It moves, but slowly: it is to time some closures.
-            Inline::On if CostModel::may_pay(moved, time) => self.signals.call_consumer(),
+            Inline::On if self.cost.may_pay(moved, time) => self.signals.call_consumer(),
             // It does not come for what is left, so the workers continue.
             Inline::Wanted if moved == 0 => self.end_inline(core),
             _ => {}
@@ -444,7 +444,11 @@ where
         // Clears the call, so that it is not called again for the same reason.
         let mut on = shared.is_lent();
         // Any call begins the timing. If it had another reason, that costs eight timed items.
-        match inliner.samples.get_or_insert_default().pays() {
+        match inliner
+            .samples
+            .get_or_insert_with(|| shared.cost.samples())
+            .pays()
+        {
             Some(true) => on = false,
             Some(false) => inliner.samples = None,
             None => {}

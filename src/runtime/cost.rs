@@ -31,12 +31,17 @@ const MAX_AHEAD: usize = 32_768;
 const MAX_AHEAD_BYTES: usize = 16 << 20;
 
 /// In nanoseconds per item. Work that costs less than `TINY` is not worth a second thread, and work that
-/// costs more than `PAYS` is. In between, a stage stays as it is.
+/// costs `PAYS` times as much is. In between, a stage stays as it is.
 const TINY: f32 = 40.0;
-const PAYS: f32 = 60.0;
+const PAYS: f32 = 1.5;
+/// In nanoseconds. If all items within the bound together cost less than this, the threads would wake one
+/// another so often that the work costs less than the wake-ups. Measured on two cores without this rule (the
+/// row `bounds` of `benches/peers`), to the loop: 0.63 at 80 µs, 0.76 at 90 µs, 1.06 at 160 µs, 1.32 at 256.
+const TINY_BOUND: f32 = 160_000.0;
 /// How many tiny items in a row are believed.
 const EVIDENCE: usize = 64;
-/// If a few items cost more than this together, and each of them at least [`PAYS`], the work clearly pays.
+/// If a few items cost more than this together, and each of them is worth a second thread, the work clearly
+/// pays.
 const CLEAR: f32 = 25_000.0;
 
 /// The first [`Backoff`]. It is doubled, up to the longest, if one soon follows another.
@@ -61,8 +66,10 @@ pub(crate) struct CostModel {
     pull: AtomicU32,
     /// How long the next chunk may be.
     len: AtomicUsize,
-    /// How many items in a row were [tiny](TINY).
+    /// How many items in a row were tiny.
     tiny: AtomicUsize,
+    /// In nanoseconds. An item that costs less is tiny.
+    tiny_below: f32,
     max_len: usize,
     max_ahead: usize,
     width: usize,
@@ -83,6 +90,7 @@ impl CostModel {
             pull: AtomicU32::new(0),
             len: AtomicUsize::new(1),
             tiny: AtomicUsize::new(0),
+            tiny_below: named_bound.map_or(TINY, |bound| TINY.max(TINY_BOUND / bound as f32)),
             max_ahead: MAX_AHEAD
                 .saturating_mul(width)
                 .min(MAX_AHEAD_BYTES / slot_bytes.max(1))
@@ -168,8 +176,22 @@ impl CostModel {
     }
 
     /// Whether work of which this many items took this long may be worth a second thread.
-    pub(crate) fn may_pay(items: u64, time: Duration) -> bool {
-        time.as_nanos() as f32 >= PAYS * items as f32
+    pub(crate) fn may_pay(&self, items: u64, time: Duration) -> bool {
+        time.as_nanos() as f32 >= self.pays_from() * items as f32
+    }
+
+    /// What an item costs at least that is worth a second thread, in nanoseconds.
+    fn pays_from(&self) -> f32 {
+        PAYS * self.tiny_below
+    }
+
+    /// An empty list of samples of this stage's items.
+    pub(crate) fn samples(&self) -> Samples {
+        Samples {
+            nanos: [0.0; 8],
+            len: 0,
+            pays_from: self.pays_from(),
+        }
     }
 
     /// Forgets what items cost.
@@ -197,7 +219,7 @@ impl CostModel {
         let read = self.clock * PARTS as f32 / len.max(PARTS) as f32;
         let mut sample = (sample - read).max(0.1);
         // One item that is not tiny ends the row: then other threads may be worth their cost.
-        let tiny = if sample < TINY {
+        let tiny = if sample < self.tiny_below {
             self.tiny.load(Ordering::Relaxed).saturating_add(len)
         } else {
             0
@@ -222,10 +244,12 @@ impl CostModel {
 }
 
 /// The times of single items, for a consumer that runs them one by one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Samples {
     nanos: [f32; 8],
     len: usize,
+    /// An item that costs so many nanoseconds is worth a second thread.
+    pays_from: f32,
 }
 
 impl Samples {
@@ -242,7 +266,7 @@ impl Samples {
     /// does not; or the first few, if they are clear.
     pub(crate) fn pays(&self) -> Option<bool> {
         let all = &self.nanos[..self.len];
-        let dear = all.iter().filter(|nanos| **nanos >= PAYS).count();
+        let dear = all.iter().filter(|nanos| **nanos >= self.pays_from).count();
         if 2 * dear >= self.nanos.len() || (dear == self.len && all.iter().sum::<f32>() > CLEAR) {
             Some(true)
         } else {

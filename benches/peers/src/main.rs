@@ -2,6 +2,7 @@
 //!
 //! `rows.rs` says what is measured, `rivals.rs` how each library is called.
 
+mod bounds;
 mod plot;
 mod report;
 mod rivals;

@@ -2,7 +2,7 @@
 
 use crate::report::{Measured, Report, Sample};
 use crate::rivals::{self, Pools, Source, Way, Work, add, digest};
-use crate::{Bench, Clock};
+use crate::{Bench, Clock, bounds};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Cursor};
@@ -23,7 +23,7 @@ pub const COSTS: [(&str, f64, u64); 7] = [
 ];
 
 /// All rows, in the order of the table.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 17] = [
     "3ns",
     "10ns",
     "30ns",
@@ -39,6 +39,7 @@ pub const NAMES: [&str; 16] = [
     "stages",
     "small",
     "first",
+    "bounds",
     "memory",
 ];
 
@@ -69,6 +70,7 @@ pub fn run(name: &'static str, bench: &Bench, report: &mut Report) {
         "stages" => stages(bench, report, micro),
         "small" => small(bench, report, steps(5e3)),
         "first" => first(bench, report, micro),
+        "bounds" => bounds::run(bench),
         "memory" => memory(bench, report),
         "3ns" => numbers(bench, report, &cost_row(name), tiny),
         _ => {
@@ -122,7 +124,7 @@ pub fn spin(steps: u64, item: u64) -> u64 {
 }
 
 /// How many steps take so long in the loop, where a processor overlaps short items: from a guess on.
-fn steps_for(nanos: f64, guess: u64) -> u64 {
+pub fn steps_for(nanos: f64, guess: u64) -> u64 {
     let items = (2e6 / nanos) as u64 + 1;
     let mut steps = guess.max(1);
     for _ in 0..4 {
@@ -138,7 +140,7 @@ fn steps_for(nanos: f64, guess: u64) -> u64 {
 }
 
 /// An ordinary iterator, whose length is not known.
-fn source(items: u64) -> impl Source<Item = u64> {
+pub fn source(items: u64) -> impl Source<Item = u64> {
     (0..items).filter(|_| true)
 }
 

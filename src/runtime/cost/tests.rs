@@ -100,3 +100,36 @@ fn large_items_make_short_chunks() {
     }
     assert_eq!(cost.len(), 1);
 }
+
+#[test]
+fn with_a_small_bound_more_work_is_tiny() {
+    let is_tiny = |named_bound, nanos: f32| {
+        let cost = cost(2, named_bound, 16);
+        for _ in 0..EVIDENCE {
+            cost.observe(1, &mut [nanos + 20.0], None);
+        }
+        cost.is_tiny()
+    };
+    for (named_bound, below) in [
+        (None, 40.0),
+        (Some(1), 160_000.0),
+        (Some(16), 10_000.0),
+        (Some(4_000), 40.0),
+        (Some(usize::MAX), 40.0),
+    ] {
+        assert!(is_tiny(named_bound, 0.9 * below), "{named_bound:?}");
+        assert!(!is_tiny(named_bound, 1.1 * below), "{named_bound:?}");
+    }
+}
+
+#[test]
+fn what_pays_depends_on_the_bound_as_well() {
+    let pays = |named_bound, micros| {
+        let mut samples = cost(2, named_bound, 16).samples();
+        (0..8).for_each(|_| samples.add(Duration::from_micros(micros)));
+        samples.pays()
+    };
+    assert_eq!(pays(None, 1), Some(true));
+    assert_eq!(pays(Some(16), 14), Some(false));
+    assert_eq!(pays(Some(16), 16), Some(true));
+}
