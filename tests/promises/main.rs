@@ -8,6 +8,7 @@ mod cancel {
     mod structured;
     mod token;
 }
+mod kinds;
 mod lent;
 mod p01_order;
 mod p02_bound;

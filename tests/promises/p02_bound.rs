@@ -1,6 +1,7 @@
 //! P2: admitted minus yielded items are at most `in_flight` at every instant, parked ones included.
 
-use crate::support::{Counter, Gate, SOON, counted, dawdle, eventually, settle, within};
+use crate::kinds::{KINDS, With, each, items, runs, widths_and};
+use crate::support::{Counter, Gate, Ledger, SOON, counted, dawdle, eventually, settle, within};
 use fanfold::Fanfold;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -20,46 +21,6 @@ fn assert_filled(pulls: &Counter, yielded: usize, k: usize, n: usize) {
 fn assert_bound(pulls: &Counter, yielded: usize, k: usize, n: usize) {
     let beyond = pulls.get() - yielded;
     assert!(beyond <= k, "{beyond} beyond the yielded: n = {n}, k = {k}");
-}
-
-#[test]
-fn a_stuck_head_stops_admission_at_the_bound() {
-    for (n, k) in (1..=9).flat_map(|n| (1..=9).chain([64]).map(move |k| (n, k))) {
-        within(SOON, move || {
-            let (pulls, gate) = (Counter::new(), Gate::new());
-            let stage = counted(0_usize..1_000, &pulls)
-                .par_map_ordered(n, {
-                    let gate = gate.clone();
-                    move |i| {
-                        if i == BEFORE {
-                            gate.wait();
-                        }
-                    }
-                })
-                .in_flight(k);
-            let consumer = std::thread::spawn(move || stage.count());
-            assert_filled(&pulls, BEFORE, k, n);
-            gate.open();
-            assert_eq!(consumer.join().expect("no panic"), 1_000);
-        });
-    }
-}
-
-#[test]
-fn a_consumer_that_is_away_stops_admission_at_the_bound() {
-    for (n, k) in (1..=9).flat_map(|n| [1, 2, 3, 7, 64].map(move |k| (n, k))) {
-        within(SOON, move || {
-            let pulls = Counter::new();
-            let mut stage = counted(0_usize.., &pulls)
-                .par_map_ordered(n, |i| i)
-                .in_flight(k);
-            for yielded in 1..=BEFORE {
-                assert_eq!(stage.next(), Some(yielded - 1));
-                std::thread::sleep(std::time::Duration::from_millis(2));
-                assert_bound(&pulls, yielded, k, n);
-            }
-        });
-    }
 }
 
 #[test]
@@ -113,64 +74,6 @@ fn a_stuck_item_counts_also_when_the_others_overtake_it() {
             }
             settle();
             assert_bound(&pulls, 60, k, n);
-        });
-    }
-}
-
-#[test]
-fn an_unordered_bound_of_one_waits_for_its_one_item() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let (pulls, gate) = (Counter::new(), Gate::new());
-            let stage = counted(0..100, &pulls)
-                .par_map_unordered(n, {
-                    let gate = gate.clone();
-                    move |i| {
-                        if i == 10 {
-                            gate.wait();
-                        }
-                    }
-                })
-                .in_flight(1);
-            let consumer = std::thread::spawn(move || stage.count());
-            pulls.wait_for(11);
-            settle();
-            assert_eq!(pulls.get(), 11);
-            gate.open();
-            assert_eq!(consumer.join().expect("no panic"), 100);
-        });
-    }
-}
-
-/// The source checks the bound on every pull: it has given out, this item included, at most `k` items
-/// more than there were calls of `next()`.
-#[test]
-fn the_bound_holds_at_every_pull() {
-    for (n, k) in (1..=9).flat_map(|n| [1, 2, 3, 9, 64].map(move |k| (n, k))) {
-        within(SOON, move || {
-            let asked = Arc::new(AtomicUsize::new(0));
-            let worst = Arc::new(AtomicUsize::new(0));
-            let source = (1_usize..=600).inspect({
-                let (asked, worst) = (Arc::clone(&asked), Arc::clone(&worst));
-                move |&pulled| {
-                    worst.fetch_max(pulled.saturating_sub(asked.load(SeqCst)), SeqCst);
-                }
-            });
-            let mut stage = source
-                .par_map_ordered(n, |i| {
-                    dawdle(i as u64);
-                    i
-                })
-                .in_flight(k);
-            for i in 1..=601 {
-                asked.fetch_add(1, SeqCst);
-                assert_eq!(stage.next(), (i <= 600).then_some(i));
-                if i % 32 == 0 {
-                    dawdle(0);
-                }
-            }
-            let worst = worst.load(SeqCst);
-            assert!(worst <= k, "{worst} in flight, n = {n}, k = {k}");
         });
     }
 }
@@ -284,4 +187,87 @@ fn each_stage_of_a_chain_has_a_bound_of_its_own() {
             assert_eq!(consumer.join().expect("no panic"), 300);
         });
     }
+}
+
+// ---- every kind of stage
+
+/// The source checks the bound on every pull: it has given out, this item included, at most as many items more
+/// as the kind may hold than there were calls of `next()`.
+#[test]
+fn the_bound_of_every_kind_holds_at_every_pull() {
+    each(KINDS, widths_and([1, 2, 3, 9, 64]), |kind, (n, k)| {
+        let len = 40 + 2 * k as u64;
+        let (asked, pulls, worst) = (
+            Counter::new(),
+            Counter::new(),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let source = (0..len).inspect({
+            let (asked, pulls, worst) = (asked.clone(), pulls.clone(), Arc::clone(&worst));
+            move |_| {
+                worst.fetch_max(pulls.add().saturating_sub(asked.get()), SeqCst);
+            }
+        });
+        let with = With::n(n).bound(k).work(|item| dawdle(item.id));
+        let ledger = Ledger::new();
+        let mut stage = kind.build(items(source, &ledger), &with);
+        let mut ids = Vec::new();
+        loop {
+            asked.add();
+            let Some(item) = stage.next() else { break };
+            ids.push(item.id);
+            if item.id % 32 == 0 {
+                dawdle(0);
+            }
+        }
+        kind.assert_all(&ids, len);
+        let (worst, most) = (worst.load(SeqCst), (kind.holds)(k));
+        assert!(worst <= most, "{worst} in flight, not {most}");
+    });
+}
+
+#[test]
+fn a_consumer_that_is_away_stops_every_kind_at_the_bound() {
+    each(KINDS, widths_and([1, 2, 3, 5, 8, 64]), |kind, (n, k)| {
+        let (pulls, ledger) = (Counter::new(), Ledger::new());
+        let with = With::n(n).bound(k);
+        let mut stage = kind.build(items(counted(0.., &pulls), &ledger), &with);
+        for taken in 1..=20 {
+            assert!(stage.next().is_some());
+            if taken % 10 == 0 {
+                pulls.wait_for(taken + (kind.fills)(n, k));
+                settle();
+            }
+            let beyond = pulls.get() - taken;
+            assert!(beyond <= (kind.holds)(k), "{beyond} beyond the yielded");
+        }
+    });
+}
+
+#[test]
+fn a_stuck_item_of_any_kind_stops_the_pulls_at_the_bound() {
+    each(runs(), widths_and([1, 2, 3, 5, 8, 64]), |kind, (n, k)| {
+        let len = (BEFORE + (kind.holds)(k) + 20) as u64;
+        let (pulls, gate, ledger) = (Counter::new(), Gate::new(), Ledger::new());
+        let wait = gate.clone();
+        let with = With::n(n).bound(k).work(move |item| {
+            if item.id == BEFORE as u64 {
+                wait.wait();
+            }
+        });
+        let stage = kind.build(items(counted(0..len, &pulls), &ledger), &with);
+        let watch = std::thread::spawn(move || {
+            let _opener = gate.opener();
+            // A lone worker cannot go on; more workers fill the bound.
+            pulls.wait_for(BEFORE + if n > 1 { k } else { 1 });
+            settle();
+            pulls.get()
+        });
+        let ids: Vec<u64> = stage.map(|item| item.id).collect();
+        kind.assert_all(&ids, len);
+        let place = ids.iter().position(|id| *id == BEFORE as u64);
+        let most = place.expect("it comes") + (kind.holds)(k);
+        let pulled = watch.join().expect("no panic");
+        assert!(pulled <= most, "{pulled} pulled, not {most}");
+    });
 }

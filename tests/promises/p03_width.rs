@@ -1,6 +1,9 @@
 //! P3: at most `n` closures at once, and `n` at once whenever the source and the bound allow it.
 
-use crate::support::{Counter, Gate, Meter, SOON, blocks, dawdle, settle, slow, spin, within};
+use crate::kinds::{With, each, items, runs};
+use crate::support::{
+    Counter, Gate, Ledger, Meter, SOON, WIDTHS, blocks, dawdle, settle, slow, spin, within,
+};
 use fanfold::{Fanfold, Workers};
 use std::time::{Duration, Instant};
 
@@ -85,41 +88,6 @@ fn n_at_once_from_the_first_item_on() {
 }
 
 #[test]
-fn every_adaptor_runs_n_at_once() {
-    within(SOON, || {
-        for n in [2, 5] {
-            let meters: [Meter; 7] = std::array::from_fn(|_| Meter::new());
-            let meet = |which: usize| meters[which].meet(n);
-            let items = || 0..n * 2;
-            items().par_map_ordered(n, |_| meet(0)).for_each(drop);
-            items().par_map_unordered(n, |_| meet(1)).for_each(drop);
-            let kept = items().par_filter(n, |_| {
-                meet(2);
-                true
-            });
-            assert_eq!(kept.count(), n * 2);
-            let kept = items().par_filter_map(n, |i| {
-                meet(3);
-                Some(i)
-            });
-            assert_eq!(kept.count(), n * 2);
-            items().par_flat_map(n, |_| [meet(4)]).for_each(drop);
-            let init = || 5;
-            let with_init = items().par_map_ordered_init(n, init, |which, _| meet(*which));
-            assert_eq!(with_init.count(), n * 2);
-            let tried = items().try_par_map_ordered(n, |i| {
-                meet(6);
-                if i < n * 2 { Ok(i) } else { Err(i) }
-            });
-            assert_eq!(tried.count(), n * 2);
-            for (which, meter) in meters.iter().enumerate() {
-                assert_eq!(meter.most(), n, "adaptor {which}");
-            }
-        }
-    });
-}
-
-#[test]
 fn ten_closures_of_a_second_take_a_second() {
     let start = Instant::now();
     let second = |_| std::thread::sleep(Duration::from_secs(1));
@@ -151,22 +119,6 @@ fn a_width_of_256_is_256_right_behind_a_source_that_blocks() {
         gate.open();
         assert_eq!(stage.next(), None);
     });
-}
-
-#[test]
-fn n_at_once_right_behind_a_source_that_blocks() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let (meter, gate) = (Meter::new(), Gate::new());
-            let mut stage = (0..n).chain(blocks(&gate)).par_map_ordered(n, {
-                let meter = meter.clone();
-                move |_| meter.meet(n)
-            });
-            let _opener = gate.opener();
-            assert_eq!(stage.by_ref().take(n).count(), n);
-            assert_eq!(meter.most(), n);
-        });
-    }
 }
 
 /// Tiny items make large chunks; blocking ones must not be left in them.
@@ -282,5 +234,48 @@ fn as_wide_as_the_cpus() {
             .par_map_ordered(Workers::cpus(), |_| meter.meet(cpus))
             .for_each(drop);
         assert_eq!(meter.most(), cpus);
+    });
+}
+
+// ---- every kind of stage
+
+/// Each closure stays until `n` are inside and one more has had the time to come, and a source that blocks does so until
+/// the first `n` are inside.
+#[test]
+fn every_kind_runs_n_at_once_and_never_more() {
+    const ROUNDS: usize = 4;
+    let widths = WIDTHS.into_iter().chain([32, 100]);
+    let cases = widths.flat_map(|n| [false, true].map(|blocks| (n, blocks)));
+    let wide = runs().filter(|kind| kind.is_wide());
+    each(wide, cases, |kind, (n, blocks)| {
+        let (meter, gate, ledger) = (Meter::new(), Gate::new(), Ledger::new());
+        let (begun, let_go) = (Counter::new(), Counter::new());
+        let with = With::n(n).work({
+            let (meter, begun, let_go) = (meter.clone(), begun.clone(), let_go.clone());
+            move |_| {
+                let _entered = meter.enter();
+                let_go.wait_for(begun.add());
+            }
+        });
+        let source = (0..(ROUNDS * n) as u64).inspect({
+            let gate = gate.clone();
+            move |&i| {
+                if blocks && i == n as u64 {
+                    gate.wait();
+                }
+            }
+        });
+        let watch = std::thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                begun.wait_for(round * n);
+                gate.open();
+                settle();
+                (0..n).for_each(|_| _ = let_go.add());
+            }
+        });
+        let stage = kind.build(items(source, &ledger), &with);
+        assert_eq!(stage.count(), ROUNDS * n);
+        watch.join().expect("no panic");
+        assert_eq!(meter.most(), n);
     });
 }

@@ -1,7 +1,10 @@
 //! P4: a result whose predecessors have been yielded is yielded at once, whatever the source does and
 //! however long another item runs; an admitted item is started while a worker is free.
 
-use crate::support::{Counter, Gate, SOON, blocks, counted, eventually, mix, settle, slow, within};
+use crate::kinds::{KINDS, Kind, With, each, items};
+use crate::support::{
+    Counter, Gate, Ledger, SOON, WIDTHS, blocks, counted, eventually, settle, slow, within,
+};
 use fanfold::Fanfold;
 use std::time::{Duration, Instant};
 
@@ -11,75 +14,25 @@ thread_local! {
 }
 
 #[test]
-fn fifty_results_come_out_while_the_source_blocks() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let gate = Gate::new();
-            let mut stage = (0..50)
-                .chain(blocks(&gate))
-                .par_map_ordered(n, |i| i * 10_u64);
-            let _opener = gate.opener();
-            assert!(stage.by_ref().take(50).eq((0..50).map(|i| i * 10)));
-            assert!(!gate.is_open());
-            gate.open();
-            assert_eq!(stage.next(), None);
-        });
-    }
-}
-
-#[test]
-fn every_adaptor_delivers_while_the_source_blocks() {
+fn a_stage_delivers_whatever_an_item_gives_while_the_source_blocks() {
     for n in 1..=9 {
         within(SOON, move || {
             let gate = Gate::new();
             let source = || (0..50_u64).chain(blocks(&gate));
-            let mut unordered = source().par_map_unordered(n, |i| i);
             let mut filter = source().par_filter(n, |i| i % 2 == 0);
-            let mut filter_map = source().par_filter_map(n, |i| (i % 2 == 0).then_some(i));
             let mut flat_map = source().par_flat_map(n, |i| [i, i]);
-            let mut init = source().par_map_ordered_init(n, || 0, |_, i| i);
-            let mut tried = source().try_par_map_ordered(n, Ok::<_, ()>);
             let mut isolated = source().par_map_ordered(n, |i| i).isolate();
             let _opener = gate.opener();
-            assert_eq!(unordered.by_ref().take(50).sum::<u64>(), 49 * 25);
             assert_eq!(filter.by_ref().take(25).sum::<u64>(), 24 * 25);
-            assert_eq!(filter_map.by_ref().take(25).sum::<u64>(), 24 * 25);
             assert_eq!(flat_map.by_ref().take(100).sum::<u64>(), 49 * 50);
-            assert_eq!(init.by_ref().take(50).sum::<u64>(), 49 * 25);
-            assert_eq!(tried.by_ref().take(50).flatten().sum::<u64>(), 49 * 25);
             assert_eq!(isolated.by_ref().take(50).flatten().sum::<u64>(), 49 * 25);
-        });
-    }
-}
-
-/// The source gives the next few items only when all results so far have been received.
-#[test]
-fn no_result_waits_for_another_pull() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let received = Counter::new();
-            let source = (0..300_usize).inspect({
-                let received = received.clone();
-                move |&i| {
-                    // in groups of 1 to 9 items
-                    let lot = 1 + (mix((i / 30) as u64) % 9) as usize;
-                    if i % lot == 0 {
-                        received.wait_for(i);
-                    }
-                }
-            });
-            for (i, x) in source.par_map_ordered(n, |i| i).enumerate() {
-                assert_eq!(x, i);
-                received.add();
-            }
-            assert_eq!(received.get(), 300);
         });
     }
 }
 
 #[test]
 fn no_result_of_a_chain_waits_for_another_pull() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         within(SOON, move || {
             let received = Counter::new();
             let source = (0..200_usize).inspect({
@@ -293,7 +246,7 @@ fn every_result_before_a_long_item_comes_out_at_once() {
 
 #[test]
 fn every_item_after_a_long_one_is_finished_meanwhile() {
-    for n in 2..=9 {
+    for n in [2, 3, 8] {
         for k in [10, 256, 5_000] {
             within(SOON, move || {
                 let (after, gate) = (Counter::new(), Gate::new());
@@ -496,4 +449,54 @@ fn a_result_comes_out_while_all_other_closures_are_stuck() {
             assert!(stage.by_ref().take(100).eq(0..100));
         });
     }
+}
+
+// ---- every kind of stage
+
+/// A local source is pulled by the consumer, so it keeps what it blocks.
+fn pulled_elsewhere() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(|kind| kind.ahead || !kind.runs)
+}
+
+#[test]
+fn every_kind_delivers_while_the_source_blocks() {
+    each(pulled_elsewhere(), WIDTHS, |kind, n| {
+        let (gate, ledger) = (Gate::new(), Ledger::new());
+        // A window by age is not full then.
+        let source = items((0..51).chain(blocks(&gate)), &ledger);
+        let mut stage = kind.build(source, &With::n(n));
+        let _opener = gate.opener();
+        let ids: Vec<u64> = stage.by_ref().take(51).map(|item| item.id).collect();
+        kind.assert_all(&ids, 51);
+        assert!(!gate.is_open());
+        gate.open();
+        assert!(stage.next().is_none());
+    });
+}
+
+/// The source gives the next few items only when all results so far have been received.
+#[test]
+fn no_result_of_any_kind_waits_for_another_pull() {
+    // In lots of 1 to 9 items.
+    const LEN: u64 = 9 * 15;
+    each(pulled_elsewhere(), WIDTHS, |kind, n| {
+        let (received, ledger) = (Counter::new(), Ledger::new());
+        let source = (0..LEN).inspect({
+            let received = received.clone();
+            move |&i| {
+                let lot = 1 + i / 15;
+                if i % lot == 0 {
+                    received.wait_for(i as usize);
+                }
+            }
+        });
+        let stage = kind.build(items(source, &ledger), &With::n(n));
+        let ids: Vec<u64> = stage
+            .map(|item| {
+                received.add();
+                item.id
+            })
+            .collect();
+        kind.assert_all(&ids, LEN);
+    });
 }

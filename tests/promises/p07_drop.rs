@@ -1,10 +1,12 @@
 //! P7: dropping a stage stops admission, trips its token, waits for the closures that run, and drops
 //! every item exactly once; queued items never start. `mem::forget` is safe.
 
+use crate::kinds::{KINDS, Kind, With, ahead, each, items, runs, widths_and};
 use crate::support::{
-    Counter, Gate, Ledger, SOON, Tracked, bang, calls_counted, caught, counted, dawdle, listens,
-    settle, within,
+    Counter, Gate, Ledger, SOON, Tracked, WIDTHS, bang, blocks, calls_counted, caught, counted,
+    dawdle, settle, within,
 };
+use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -30,33 +32,6 @@ impl LateStarts {
     #[track_caller]
     fn assert_none(&self) {
         assert_eq!(self.late.load(SeqCst), 0, "closures started after the drop");
-    }
-}
-
-#[test]
-fn no_closure_starts_after_the_drop_at_whatever_item_it_comes() {
-    let mut checks = Vec::new();
-    for (n, k) in (1..=9).flat_map(|n| (1..=50).map(move |k| (n, k))) {
-        let late = LateStarts::default();
-        checks.push(late.clone());
-        within(SOON, move || {
-            let mut stage = (0..).par_map_ordered(n, {
-                let late = late.clone();
-                move |i| {
-                    late.check();
-                    dawdle(i ^ k << 8);
-                    late.check();
-                    i
-                }
-            });
-            assert!(stage.by_ref().take(k as usize).eq(0..k));
-            drop(stage);
-            late.dropped();
-        });
-    }
-    settle();
-    for late in checks {
-        late.assert_none();
     }
 }
 
@@ -132,35 +107,6 @@ fn items_held_by_filter_and_flat_map_are_dropped_once() {
     }
 }
 
-/// All workers are busy until they see that the drop has begun: no queued item may start.
-#[test]
-fn queued_items_never_start() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let (started, pulls) = (Counter::new(), Counter::new());
-            let mut stage = counted(0..1_000, &pulls)
-                .par_map_ordered(n, {
-                    let started = started.clone();
-                    move |i| {
-                        if i >= 10 {
-                            started.add();
-                            CancelToken::current().wait();
-                        }
-                    }
-                })
-                .in_flight(100);
-            assert_eq!(stage.by_ref().take(10).count(), 10);
-            started.wait_for(n);
-            drop(stage);
-            assert_eq!(started.get(), n);
-            let admitted = pulls.get();
-            assert!(admitted <= 110);
-            settle();
-            assert_eq!((started.get(), pulls.get()), (n, admitted));
-        });
-    }
-}
-
 /// They are held back until after the drop has begun, and then let go at once: each ends before the drop does, and no
 /// other starts, though there are workers for the queued ones.
 #[test]
@@ -202,27 +148,6 @@ fn the_drop_waits_for_the_running_closures() {
             assert_eq!(dropper.join().expect("no panic"), n);
             settle();
             assert_eq!((started.get(), ended.get()), (n, n));
-        });
-    }
-}
-
-#[test]
-fn the_drop_trips_the_token_of_running_items() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let running = Counter::new();
-            let mut stage = (0..).par_map_ordered(n, {
-                let running = running.clone();
-                move |i| {
-                    if i > 0 {
-                        running.add();
-                        CancelToken::current().wait();
-                    }
-                }
-            });
-            assert!(stage.next().is_some());
-            running.wait_for(n);
-            drop(stage);
         });
     }
 }
@@ -277,26 +202,6 @@ fn a_drop_behind_the_end_finds_nothing_to_do() {
             assert!(stage.next().is_none());
             ledger.assert_dropped_once();
             drop(stage);
-            ledger.assert_dropped_once();
-        });
-    }
-}
-
-/// The source is inside `next()` when the stage is dropped. It is not asked again.
-#[test]
-fn a_drop_while_the_source_blocks_does_not_pull_again() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let (ledger, calls) = (Ledger::new(), Counter::new());
-            let source = (0..5).chain(listens()).chain(5..1_000).map({
-                let ledger = ledger.clone();
-                move |i| ledger.track(i)
-            });
-            let mut stage = calls_counted(source, &calls).par_map_ordered(n, |item| item);
-            assert_eq!(stage.by_ref().take(5).count(), 5);
-            calls.wait_for(6);
-            drop(stage);
-            assert_eq!(calls.get(), 6);
             ledger.assert_dropped_once();
         });
     }
@@ -530,4 +435,130 @@ fn a_panic_in_a_scope_stops_what_was_forgotten_there() {
             late.assert_none();
         });
     }
+}
+
+// ---- every kind of stage
+
+#[test]
+fn every_item_is_dropped_once_whenever_the_stage_is() {
+    each(
+        KINDS,
+        widths_and([0, 1, 2, 3, 7, 20, 50]),
+        |kind, (n, taken)| {
+            for bound in [1, 3, 64] {
+                let ledger = Ledger::new();
+                let with = With::n(n).bound(bound).work(|item| dawdle(item.id));
+                let mut stage = kind.build(items(0..1_000, &ledger), &with);
+                let ids: Vec<u64> = stage.by_ref().take(taken).map(|item| item.id).collect();
+                assert_eq!(ids.len(), taken);
+                kind.assert_in_order(&ids);
+                drop(stage);
+                ledger.assert_dropped_once();
+                assert_quiescent();
+            }
+        },
+    );
+}
+
+#[test]
+fn no_kind_starts_a_closure_after_the_drop() {
+    each(
+        runs(),
+        widths_and([1, 2, 3, 5, 8, 13, 21, 50]),
+        |kind, (n, k)| {
+            let (late, ledger) = (LateStarts::default(), Ledger::new());
+            let with = With::n(n).bound(100).work({
+                let late = late.clone();
+                move |item| {
+                    late.check();
+                    dawdle(item.id ^ k << 8);
+                    late.check();
+                }
+            });
+            let stage = kind.build(items(0.., &ledger), &with);
+            assert_eq!(stage.take(k as usize).count(), k as usize);
+            late.dropped();
+            ledger.assert_dropped_once();
+            if k % 5 == 0 {
+                settle();
+            }
+            late.assert_none();
+        },
+    );
+}
+
+/// All workers are busy until their tokens tell that the drop has begun: no queued item may start.
+#[test]
+fn a_drop_of_any_kind_waits_for_what_runs_and_starts_nothing() {
+    let wide = |kind: &&Kind| kind.is_wide();
+    each(ahead().filter(wide), WIDTHS, |kind, n| {
+        let (started, ended) = (Counter::new(), Counter::new());
+        let (pulls, ledger) = (Counter::new(), Ledger::new());
+        let with = With::n(n).bound(100).work({
+            let (started, ended) = (started.clone(), ended.clone());
+            move |item| {
+                if item.id > 0 {
+                    started.add();
+                    CancelToken::current().wait();
+                    settle();
+                    ended.add();
+                }
+            }
+        });
+        let mut stage = kind.build(items(counted(0..1_000, &pulls), &ledger), &with);
+        assert_eq!(stage.next().map(|item| item.id), Some(0));
+        started.wait_for(n);
+        drop(stage);
+        let pulled = pulls.get();
+        assert_eq!((started.get(), ended.get()), (n, n));
+        assert!(pulled <= 1 + (kind.holds)(100), "{pulled} pulled");
+        settle();
+        assert_eq!((started.get(), pulls.get()), (n, pulled));
+        ledger.assert_dropped_once();
+        assert_quiescent();
+    });
+}
+
+/// The source is in `next()` when the stage is dropped. It is told, and not asked again, whether it ends then or
+/// still has an item.
+#[test]
+fn a_drop_of_any_kind_tells_its_source_and_pulls_no_more() {
+    each(ahead(), widths_and([false, true]), |kind, (n, ends)| {
+        let (calls, ledger) = (Counter::new(), Ledger::new());
+        let source = (0..1_000).map_while(move |i| {
+            if i == 5 {
+                CancelToken::current().wait();
+            }
+            (i < 5 || !ends).then_some(i)
+        });
+        let source = items(calls_counted(source, &calls), &ledger);
+        let mut stage = kind.build(source, &With::n(n));
+        assert_eq!(stage.by_ref().take(5).count(), 5);
+        calls.wait_for(6);
+        drop(stage);
+        assert_eq!(calls.get(), 6);
+        assert_eq!(ledger.created(), if ends { 5 } else { 6 });
+        ledger.assert_dropped_once();
+        assert_quiescent();
+    });
+}
+
+#[test]
+fn a_drop_of_any_kind_waits_for_a_source_that_is_asked() {
+    each(ahead(), WIDTHS, |kind, n| {
+        let (gate, inside, ledger) = (Gate::new(), Counter::new(), Ledger::new());
+        let source = (0..1).chain(calls_counted(blocks(&gate), &inside));
+        let mut stage = kind.build(items(source, &ledger), &With::n(n));
+        let _open = gate.opener();
+        assert!(stage.next().is_some());
+        inside.wait_for(1);
+        let opener = gate.clone();
+        let watch = std::thread::spawn(move || {
+            settle();
+            opener.open();
+        });
+        drop(stage);
+        assert!(gate.is_open(), "the drop is back before the source");
+        watch.join().expect("no panic");
+    });
 }

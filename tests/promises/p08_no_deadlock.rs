@@ -1,7 +1,7 @@
 //! P8: stages chained, nested in closures, run inside rayon's pool never wait for one another's
 //! threads.
 
-use crate::support::{Counter, Gate, Meter, SOON, dawdle, within};
+use crate::support::{Counter, Gate, Meter, SOON, WIDTHS, dawdle, within};
 use fanfold::{CancelToken, Fanfold};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -30,7 +30,7 @@ fn four_stages_chained() {
 
 #[test]
 fn four_stages_chained_with_a_bound_of_one() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         let ours: Vec<u64> = within(SOON, move || {
             (0..300)
                 .par_map_ordered(n, |i| i + 1)

@@ -1,6 +1,8 @@
 //! P9: the counts agree at the end: admitted = run + discarded, and no result of a run item is lost.
 
-use crate::support::{Counter, Ledger, SOON, Tracked, bang, caught, counted, dawdle, within};
+use crate::kinds::{KINDS, With, each, items};
+use crate::support::{Counter, Ledger, SOON, Tracked, bang, caught, counted, dawdle, mix, within};
+use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -216,4 +218,29 @@ fn without_the_order() {
             books.assert_tally(0);
         });
     }
+}
+
+/// Everything together, in each kind of stage: random times and bounds, and results that are kept for a while.
+#[test]
+fn no_kind_loses_anything_whatever_the_timing() {
+    const LEN: u64 = 120;
+    each(KINDS, 0..12, |kind, seed| {
+        let random = mix(seed);
+        let n = (random % 9) as usize + 1;
+        let k = (random >> 8 & 31) as usize + 1;
+        let ledger = Ledger::new();
+        let source = (0..LEN).inspect(move |i| dawdle(i ^ random));
+        let with = With::n(n).bound(k);
+        let with = with.work(move |item| dawdle(item.id ^ mix(random)));
+        let stage = kind.build(items(source, &ledger), &with);
+        let ids: Vec<u64> = stage
+            .map(|item| {
+                dawdle(!item.id);
+                item.id
+            })
+            .collect();
+        kind.assert_all(&ids, LEN);
+        ledger.assert_dropped_once();
+        assert_quiescent();
+    });
 }

@@ -1,8 +1,9 @@
 //! P10: after drop or end no thread holds anything of the stage, and `assert_quiescent` proves it.
 
+use crate::kinds::{KINDS, With, each, items, widths_and};
 use crate::support::{
-    Counter, Gate, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message, panics_at,
-    payload, settle, within,
+    Counter, Gate, Ledger, OnDrop, SOON, bang, blocks, caught, dawdle, eventually, message,
+    panics_at, payload, settle, within,
 };
 use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold, Pool};
@@ -22,34 +23,6 @@ fn quiescent_before_anything_has_run() {
 }
 
 #[test]
-fn quiescent_after_the_end() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let mut stage = (0..100).par_map_ordered(n, |i| i);
-            assert_eq!(stage.by_ref().count(), 100);
-            assert_quiescent();
-            drop(stage);
-            assert_eq!((0..100).par_filter(n, |i| i % 2 == 0).count(), 50);
-            assert_quiescent();
-        });
-    }
-}
-
-#[test]
-fn quiescent_after_a_drop() {
-    for (n, k) in (1..=9).flat_map(|n| (0..20).map(move |k| (n, k))) {
-        within(SOON, move || {
-            let stage = (0..).par_map_ordered(n, |i: u64| {
-                dawdle(i);
-                i
-            });
-            assert_eq!(stage.take(k).count(), k);
-            assert_quiescent();
-        });
-    }
-}
-
-#[test]
 fn quiescent_after_an_error() {
     for n in 1..=9 {
         within(SOON, move || {
@@ -58,24 +31,6 @@ fn quiescent_after_an_error() {
             assert_quiescent();
             let failed = fanfold::parallel_map(0.., n, |i| if i == 20 { Err(i) } else { Ok(i) });
             assert_eq!(failed, Err(20));
-            assert_quiescent();
-        });
-    }
-}
-
-#[test]
-fn quiescent_after_a_panic() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let stage = (0..).par_map_ordered(n, |i| if i == 20 { bang(i) } else { i });
-            assert_eq!(caught(|| stage.count()), Err(20));
-            assert_quiescent();
-            let source = (0..).inspect(|&i| {
-                if i == 20 {
-                    bang(i);
-                }
-            });
-            assert_eq!(caught(|| source.par_map_ordered(n, |i| i).count()), Err(20));
             assert_quiescent();
         });
     }
@@ -276,59 +231,6 @@ fn the_stages_of_other_threads_do_not_count() {
     });
 }
 
-/// The closure's captures are free as soon as the stage is dropped or over, not some time later.
-#[test]
-fn nothing_of_the_stage_is_held_when_the_drop_returns() {
-    for (n, k) in (1..=9).flat_map(|n| [0, 1, 5, 30].map(move |k| (n, k))) {
-        within(SOON, move || {
-            let (held, held_by_source) = (Arc::new(()), Arc::new(()));
-            let source = (0..100_u64).inspect({
-                let held = Arc::clone(&held_by_source);
-                move |_| assert!(Arc::strong_count(&held) > 0)
-            });
-            let stage = source.par_map_ordered(n, {
-                let held = Arc::clone(&held);
-                move |i| {
-                    dawdle(i);
-                    Arc::clone(&held)
-                }
-            });
-            assert_eq!(stage.take(k).count(), k);
-            assert_eq!(
-                (Arc::strong_count(&held), Arc::strong_count(&held_by_source)),
-                (1, 1)
-            );
-        });
-    }
-}
-
-#[test]
-fn nothing_of_the_stage_is_held_when_it_is_over() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let (held, held_by_source) = (Arc::new(()), Arc::new(()));
-            let source = (0..100_u64).inspect({
-                let held = Arc::clone(&held_by_source);
-                move |_| assert!(Arc::strong_count(&held) > 0)
-            });
-            let mut stage = source.par_map_ordered(n, {
-                let held = Arc::clone(&held);
-                move |i| {
-                    assert!(Arc::strong_count(&held) > 0);
-                    i
-                }
-            });
-            assert_eq!(stage.by_ref().count(), 100);
-            assert_eq!(stage.next(), None);
-            drop(stage);
-            assert_eq!(
-                (Arc::strong_count(&held), Arc::strong_count(&held_by_source)),
-                (1, 1)
-            );
-        });
-    }
-}
-
 /// The workers' states are gone too: each is dropped on the thread that made it.
 #[test]
 fn no_state_is_left_when_the_drop_returns() {
@@ -457,4 +359,29 @@ fn a_pool_that_is_dropped_has_joined_its_threads() {
             assert_eq!(ended.get(), begun.get());
         });
     }
+}
+
+/// What the closure and the source hold is free as soon as the stage is dropped or over, not some time later.
+#[test]
+fn nothing_of_any_kind_is_held_when_it_is_gone() {
+    each(KINDS, widths_and([0, 1, 5, 30, 101]), |kind, (n, k)| {
+        let (held, held_by_source) = (Arc::new(()), Arc::new(()));
+        let source = (0..100).inspect({
+            let held = Arc::clone(&held_by_source);
+            move |_| assert!(Arc::strong_count(&held) > 0)
+        });
+        let with = With::n(n).work({
+            let held = Arc::clone(&held);
+            move |item| {
+                dawdle(item.id);
+                assert!(Arc::strong_count(&held) > 0);
+            }
+        });
+        let stage = kind.build(items(source, &Ledger::new()), &with);
+        drop(with);
+        assert_eq!(stage.take(k).count(), k.min(100));
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(Arc::strong_count(&held_by_source), 1);
+        assert_quiescent();
+    });
 }

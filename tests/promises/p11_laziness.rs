@@ -3,10 +3,12 @@
 
 #![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
 
+use crate::kinds::{Built, KINDS, With, ahead, each, items, widths_and};
 use crate::support::{
-    Counter, Lying, SOON, Script, bang, calls_counted, caught, counted, dawdle, eventually, settle,
-    within,
+    Counter, Ledger, Lying, SOON, Script, WIDTHS, bang, calls_counted, caught, counted, dawdle,
+    eventually, settle, within,
 };
+use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold};
 
 #[test]
@@ -29,74 +31,13 @@ fn nothing_happens_before_the_first_next() {
             .named("lazy")
             .cancel_on(&token)
             .isolate();
-        let filter = source().par_filter(3, {
-            let f = f();
-            move |i| f(*i) > 0
-        });
-        let filter_map = source().par_filter_map(3, {
-            let f = f();
-            move |i| Some(f(i))
-        });
-        let flat_map = source().par_flat_map(3, {
-            let f = f();
-            move |i| [f(i)]
-        });
-        let init = {
-            let f = f();
-            move || f(0)
-        };
-        let with_init = source().par_map_ordered_init(3, init, |_, i| i);
-        let tried = source().try_par_map_ordered(3, {
-            let f = f();
-            move |i| Ok::<_, ()>(f(i))
-        });
-        let chain = source().par_map_unordered(3, f()).par_map_ordered(3, f());
-        let local = source().local().par_map_ordered(3, f());
         let window = source().window(3);
         settle();
         assert_eq!((calls.get(), ran.get()), (0, 0));
         assert_eq!(map.size_hint(), (10, Some(10)));
-        drop((
-            map, filter, filter_map, flat_map, with_init, tried, chain, local, window,
-        ));
+        drop((map, window));
         assert_eq!((calls.get(), ran.get()), (0, 0));
     });
-}
-
-#[test]
-fn taking_nothing_admits_nothing() {
-    within(SOON, || {
-        let calls = Counter::new();
-        let stage = calls_counted(0..10, &calls).par_map_ordered(3, |i| i);
-        assert_eq!(stage.take(0).count(), 0);
-        assert_eq!(calls.get(), 0);
-    });
-}
-
-#[test]
-fn a_stage_is_fused_and_pulls_nothing_after_the_end() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let calls = Counter::new();
-            let script = || Script::new([Some(1), Some(2), None, Some(3), Some(4)], &calls);
-            let mut stage = script().par_map_ordered(n, |i| i * 10);
-            assert_eq!([stage.next(), stage.next()], [Some(10), Some(20)]);
-            for _ in 0..5 {
-                assert_eq!(stage.next(), None);
-                assert_eq!(stage.size_hint(), (0, Some(0)));
-            }
-            drop(stage);
-            assert_eq!(
-                calls.get(),
-                3,
-                "the source is not asked again after its end"
-            );
-            assert_eq!(script().par_map_unordered(n, |i| i).count(), 2);
-            assert_eq!(script().par_filter(n, |_| true).count(), 2);
-            assert_eq!(script().local().par_map_ordered(n, |i| i).count(), 2);
-            assert_eq!(calls.get(), 12);
-        });
-    }
 }
 
 #[test]
@@ -136,22 +77,13 @@ fn hints_are_true<I: Iterator>(mut stage: I, exact: bool) {
 }
 
 #[test]
-fn size_hint_is_exact_in_flight_for_one_to_one_stages() {
+fn size_hint_of_an_isolated_stage_is_exact() {
     for n in 1..=9 {
         for k in [1, 5, 64] {
             within(SOON, move || {
-                let f = |i| {
-                    dawdle(i);
-                    i
-                };
-                hints_are_true((0..150).par_map_ordered(n, f).in_flight(k), true);
-                hints_are_true((0..150).par_map_unordered(n, f).in_flight(k), true);
-                let init = (0..150).par_map_ordered_init(n, || (), move |(), i| f(i));
-                hints_are_true(init.in_flight(k), true);
                 let isolated =
                     (0..150).par_map_ordered(n, |i| if i % 9 == 1 { bang(i) } else { i });
                 hints_are_true(isolated.in_flight(k).isolate(), true);
-                hints_are_true((0..150).local().par_map_ordered(n, f).in_flight(k), true);
             });
         }
     }
@@ -196,7 +128,7 @@ fn len_after_a_cancellation_is_what_is_left_at_most() {
 
 #[test]
 fn size_hint_is_true_in_flight_for_the_others() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         for k in [1, 5, 64] {
             within(SOON, move || {
                 let slow = |i: u64| {
@@ -298,26 +230,6 @@ fn size_hint_of_an_endless_source_does_not_overflow() {
     }
 }
 
-#[test]
-fn take_admits_at_most_k_and_the_bound() {
-    for (n, bound) in (1..=9).flat_map(|n| [1, 2, 9, 64].map(move |bound| (n, bound))) {
-        for k in [1, 2, 10, 100] {
-            within(SOON, move || {
-                let pulls = Counter::new();
-                let mut stage = counted(0.., &pulls)
-                    .par_map_ordered(n, |i| i)
-                    .in_flight(bound)
-                    .take(k);
-                assert!(stage.by_ref().eq(0..k));
-                settle_shortly();
-                assert!(pulls.get() <= k + bound, "{} admitted", pulls.get());
-                drop(stage);
-                assert!(pulls.get() <= k + bound, "{} admitted", pulls.get());
-            });
-        }
-    }
-}
-
 fn settle_shortly() {
     std::thread::sleep(std::time::Duration::from_millis(1));
 }
@@ -342,4 +254,109 @@ fn a_terminal_call_that_stops_early_admits_no_more_than_that() {
             assert!(pulls.get() <= 6 * 31, "{} admitted", pulls.get());
         });
     }
+}
+
+// ---- every kind of stage
+
+#[test]
+fn no_kind_pulls_or_runs_before_the_first_next() {
+    each(KINDS, [1, 3], |kind, n| {
+        let (calls, ran, ledger) = (Counter::new(), Counter::new(), Ledger::new());
+        let count = ran.clone();
+        let with = With::n(n).bound(5).work(move |_| _ = count.add());
+        let stage = kind.build(items(calls_counted(0..10, &calls), &ledger), &with);
+        let (low, high) = stage.size_hint();
+        assert!(
+            low <= 10 && high.is_none_or(|high| high >= 10),
+            "{low}, {high:?}"
+        );
+        settle();
+        assert_eq!((calls.get(), ran.get()), (0, 0));
+        drop(stage);
+        assert_eq!((calls.get(), ran.get(), ledger.created()), (0, 0, 0));
+        assert_quiescent();
+    });
+}
+
+#[test]
+fn every_kind_is_fused_and_pulls_nothing_after_the_end() {
+    each(KINDS, WIDTHS, |kind, n| {
+        let (calls, ledger) = (Counter::new(), Ledger::new());
+        let mut lines: Vec<_> = (0..40).map(Some).collect();
+        lines.extend([None, Some(40), Some(41)]);
+        let script = items(Script::new(lines, &calls), &ledger);
+        let mut stage = kind.build(script, &With::n(n));
+        let ids: Vec<u64> = stage.by_ref().map(|item| item.id).collect();
+        kind.assert_all(&ids, 40);
+        for _ in 0..5 {
+            assert!(stage.next().is_none());
+            assert_eq!(stage.size_hint(), (0, Some(0)));
+        }
+        if kind.ahead {
+            assert_quiescent();
+        }
+        drop(stage);
+        assert_eq!(calls.get(), 41, "the source is not asked after its end");
+        assert_quiescent();
+    });
+}
+
+#[test]
+fn every_hint_of_every_kind_is_true() {
+    each(KINDS, widths_and([1, 5, 64]), |kind, (n, k)| {
+        let ledger = Ledger::new();
+        let with = With::n(n).bound(k).work(|item| dawdle(item.id));
+        let build = |ids: Ids| -> Built { kind.build(items(ids, &ledger), &with) };
+        hints_are_true(build(Box::new(0..80)), kind.exact);
+        hints_are_true(build(Box::new((0..20).filter(|_| true))), false);
+    });
+}
+
+type Ids = Box<dyn Iterator<Item = u64> + Send>;
+
+#[test]
+fn no_kind_promises_items_after_a_cancellation() {
+    each(ahead(), WIDTHS, |kind, n| {
+        let (token, ledger) = (CancelToken::new(), Ledger::new());
+        let with = With::n(n).token(&token);
+        let mut begun = kind.build(items(0..100, &ledger), &with);
+        assert!(begun.next().is_some());
+        token.cancel();
+        let (low, high) = begun.size_hint();
+        let rest = begun.by_ref().count();
+        // A window that is being taken apart is there.
+        let there = if kind.least == "write 1 for windows" {
+            3
+        } else {
+            0
+        };
+        assert!(low <= there && low <= rest, "{low}: {rest}");
+        assert!(
+            high.is_none_or(|high| (rest..=99).contains(&high)),
+            "{high:?}: {rest}"
+        );
+        assert!(rest <= 99);
+        assert_eq!(begun.size_hint(), (0, Some(0)));
+        let unborn = kind.build(items(0..100, &ledger), &with);
+        assert_eq!(unborn.size_hint().0, 0);
+        assert_eq!(unborn.count(), 0);
+    });
+}
+
+#[test]
+fn taking_some_of_any_kind_pulls_those_and_the_bound() {
+    each(KINDS, widths_and([1, 2, 9, 64]), |kind, (n, bound)| {
+        for k in [0, 1, 2, 20] {
+            let (pulls, ledger) = (Counter::new(), Ledger::new());
+            let with = With::n(n).bound(bound);
+            let mut stage = kind.build(items(counted(0.., &pulls), &ledger), &with);
+            let ids: Vec<u64> = stage.by_ref().take(k).map(|item| item.id).collect();
+            kind.assert_in_order(&ids);
+            settle_shortly();
+            let most = if k == 0 { 0 } else { k + (kind.holds)(bound) };
+            assert!(pulls.get() <= most, "{} pulled for {k}", pulls.get());
+            drop(stage);
+            assert!(pulls.get() <= most, "{} pulled for {k}", pulls.get());
+        }
+    });
 }

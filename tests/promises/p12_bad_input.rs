@@ -1,9 +1,11 @@
 //! P12: invalid arguments panic at the call, with the fix in the message; hostile sources, items and
 //! machines are survived.
 
+use crate::kinds::{KINDS, With, ahead, each, items, widths_and};
 use crate::support::{
-    Counter, Lying, Meter, SOON, Script, bang, caught, dawdle, message, panics_at, settle, within,
+    Counter, Ledger, Lying, Meter, SOON, bang, caught, dawdle, message, panics_at, settle, within,
 };
+use fanfold::testing::assert_quiescent;
 use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, Merge, Pool, SourceOptions, Workers, replica,
 };
@@ -22,14 +24,6 @@ fn assert_names_the_fix<T>(f: impl FnOnce() -> T) {
 fn a_width_of_zero_panics_at_the_call() {
     let source = || (0..3_u32).inspect(|_| unreachable!("nothing is pulled"));
     let zero = || 0_usize;
-    assert_names_the_fix(|| source().par_map_ordered(zero(), |i| i));
-    assert_names_the_fix(|| source().par_map_unordered(zero(), |i| i));
-    assert_names_the_fix(|| source().par_filter(zero(), |_| true));
-    assert_names_the_fix(|| source().par_filter_map(zero(), Some));
-    assert_names_the_fix(|| source().par_flat_map(zero(), |i| [i]));
-    assert_names_the_fix(|| source().par_map_ordered_init(zero(), || (), |(), i| i));
-    assert_names_the_fix(|| source().try_par_map_ordered(zero(), Ok::<_, ()>));
-    assert_names_the_fix(|| source().local().par_map_ordered(zero(), |i| i));
     let stage = source().par_map_unordered(1_usize, |i| i);
     assert_names_the_fix(|| stage.par_map_ordered(zero(), |i| i));
     assert_names_the_fix(|| fanfold::parallel_map(source(), zero(), Ok::<_, ()>));
@@ -38,12 +32,6 @@ fn a_width_of_zero_panics_at_the_call() {
     assert_names_the_fix(on);
     assert_names_the_fix(|| fanfold::group::<_, _, ()>(zero(), |_| ()));
     assert_names_the_fix(|| fanfold::group_all::<_, _, ()>(zero(), |_| ()));
-}
-
-#[test]
-fn a_bound_of_zero_panics_at_the_call() {
-    let stage = || (0..3).par_map_ordered(2, |i: u32| i);
-    assert_names_the_fix(|| stage().in_flight(0));
 }
 
 #[test]
@@ -121,45 +109,6 @@ fn a_huge_bound_costs_nothing() {
 }
 
 #[test]
-fn a_size_hint_that_lies_is_survived() {
-    let hints = [
-        (0, None),
-        (0, Some(0)),
-        (0, Some(7)),
-        (1_000, Some(1_000)),
-        (1_000, None),
-        (9, Some(3)),
-        (usize::MAX, None),
-        (usize::MAX, Some(usize::MAX)),
-        (usize::MAX, Some(0)),
-    ];
-    for (n, hint) in (1..=9).flat_map(|n| hints.map(move |hint| (n, hint))) {
-        within(SOON, move || {
-            let source = || Lying {
-                inner: 0..100_u64,
-                hint,
-            };
-            // step by step, and through a `collect` that would reserve what the hint says
-            let mut stage = source().par_map_ordered(n, |i| i);
-            let mut out = Vec::new();
-            let _ = stage.size_hint();
-            while let Some(i) = stage.next() {
-                let _ = stage.size_hint();
-                out.push(i);
-            }
-            assert!(out.into_iter().eq(0..100), "n = {n}, {hint:?}");
-            assert_eq!(source().par_map_unordered(n, |i| i).count(), 100);
-            assert_eq!(source().par_filter(n, |i| i % 2 == 0).count(), 50);
-            assert_eq!(source().par_flat_map(n, |i| [i; 2]).count(), 200);
-            assert_eq!(source().local().par_map_ordered(n, |i| i).count(), 100);
-            let chain = source().par_map_ordered(n, |i| i).par_map_ordered(n, |i| i);
-            assert_eq!(chain.count(), 100);
-            assert_eq!(source().window(7).count(), 15);
-        });
-    }
-}
-
-#[test]
 fn a_size_hint_that_lies_does_not_break_collect() {
     for n in 1..=9 {
         within(SOON, move || {
@@ -177,6 +126,7 @@ fn a_size_hint_that_lies_does_not_break_collect() {
                 assert!(out.into_iter().eq(0..100), "{hint:?}");
                 let out = Iterator::collect::<Vec<u64>>(source().par_map_ordered(n, |i| i));
                 assert!(out.into_iter().eq(0..100), "{hint:?}");
+                assert_eq!(source().window(7).count(), 15);
             }
         });
     }
@@ -225,47 +175,13 @@ fn a_size_hint_that_panics_is_no_disaster() {
 }
 
 #[test]
-fn a_source_that_goes_on_after_none_is_survived() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            let calls = Counter::new();
-            let mut lines = vec![Some(1_u64); 40];
-            lines.push(None);
-            lines.extend([Some(2); 40]);
-            let stage = Script::new(lines, &calls).par_map_ordered(n, |i| i);
-            assert_eq!(stage.sum::<u64>(), 40);
-            assert_eq!(calls.get(), 41);
-        });
-    }
-}
-
-#[test]
-fn a_source_that_panics_is_survived_and_left_alone() {
-    for n in 1..=9 {
-        within(SOON, move || {
-            for source in [0, 1, 30] {
-                let calls = Counter::new();
-                let stage = panics_at(source, &calls).par_map_ordered(n, |i| i);
-                assert_eq!(caught(|| stage.count()), Err(source));
-                let stage = panics_at(source, &calls).local().par_map_ordered(n, |i| i);
-                assert_eq!(caught(|| stage.count()), Err(source));
-                assert_eq!(calls.get() as u64, 2 * (source + 1));
-            }
-        });
-    }
-}
-
-#[test]
 fn no_items_and_one_item() {
     for n in 1..=9 {
         within(SOON, move || {
             let none = std::iter::empty::<u8>;
-            assert_eq!(none().par_map_ordered(n, |i| i).next(), None);
             assert_eq!(none().par_map_unordered(n, |i| i).max(), None);
-            assert_eq!(none().par_flat_map(n, |i| [i]).count(), 0);
             assert_eq!(none().local().par_filter(n, |_| true).count(), 0);
             let one = || std::iter::once(5);
-            assert_eq!(one().par_map_ordered(n, |i| i * 2).last(), Some(10));
             assert_eq!(one().par_filter(n, |_| false).last(), None);
             assert_eq!(one().par_flat_map(n, |_| [0_u8; 0]).last(), None);
             assert_eq!(one().window(3).last(), Some(vec![5]));
@@ -455,21 +371,6 @@ fn barren() -> Pool {
 }
 
 #[test]
-fn without_any_thread_the_callers_own_does_the_work() {
-    within(SOON, || {
-        let pool = barren();
-        let here = std::thread::current().id();
-        let stage = (0..50_u64).par_map_ordered(4, move |i| {
-            assert_eq!(std::thread::current().id(), here);
-            i * 2
-        });
-        assert!(stage.on(&pool).eq((0..50).map(|i| i * 2)));
-        assert_eq!(pool.threads(), 0);
-        fanfold::testing::assert_quiescent();
-    });
-}
-
-#[test]
 fn without_threads_each_result_comes_before_the_next_begins() {
     for n in [1, 4] {
         within(SOON, move || {
@@ -493,32 +394,12 @@ fn without_threads_every_kind_of_stage_works() {
             let pool = barren();
             let even = (0..50).par_filter(n, |i| i % 2 == 0).on(&pool);
             assert_eq!(even.count(), 25);
-            assert_eq!(
-                (0..50).par_map_unordered(n, |i| i).on(&pool).sum::<u32>(),
-                1_225
-            );
             let flat = (0..50).par_flat_map(n, |i| [i; 3]).in_flight(2).on(&pool);
             assert_eq!(flat.count(), 150);
             let failed = (0..).try_par_map_ordered(n, |i| if i == 7 { Err(i) } else { Ok(i) });
             assert_eq!(failed.on(&pool).last(), Some(Err(7)));
-            let bad = (0..).par_map_ordered(n, |i| if i == 7 { bang(i) } else { i });
-            assert_eq!(caught(|| bad.on(&pool).count()), Err(7));
-            let bad = panics_at(7, &Counter::new()).par_map_ordered(n, |i| i);
-            assert_eq!(caught(|| bad.on(&pool).count()), Err(7));
-            let mut early = (0..).par_map_ordered(n, |i| i).on(&pool);
-            assert_eq!(early.by_ref().take(5).sum::<u64>(), 10);
-            drop(early);
             let local = (0..50).local().par_map_ordered(n, |i| i).on(&pool);
             assert_eq!(local.sum::<u32>(), 1_225);
-            let init = (0..50)
-                .par_map_ordered_init(n, || 1, |one, i| *one + i)
-                .on(&pool);
-            assert_eq!(init.sum::<u32>(), 1_275);
-            let chain = (0..50)
-                .par_map_ordered(n, |i| i)
-                .on(&pool)
-                .par_map_unordered(n, |i| i);
-            assert_eq!(chain.on(&pool).sum::<u32>(), 1_225);
             let text = String::from("borrowed");
             let borrowed = (0..50).par_map_ordered(n, |i| i + text.len()).on(&pool);
             assert_eq!(borrowed.count(), 50);
@@ -543,5 +424,124 @@ fn a_stage_nested_in_the_callers_own_thread_works_too() {
             sums.on(&pool).sum::<u64>(),
             (0..10).map(|i: u64| (0..i).sum::<u64>()).sum()
         );
+    });
+}
+
+// ---- every kind of stage
+
+#[test]
+fn a_zero_of_any_kind_panics_at_the_call() {
+    each(KINDS, [()], |kind, ()| {
+        let source = || {
+            items(
+                (0..3).inspect(|_| unreachable!("nothing is pulled")),
+                &Ledger::new(),
+            )
+        };
+        if kind.runs {
+            let text = message(|| kind.build(source(), &With::n(0)));
+            assert!(
+                text.contains("at least 1") && text.contains("Workers::cpus()"),
+                "{text}"
+            );
+        }
+        let text = message(|| kind.build(source(), &With::n(1).bound(0)));
+        assert!(
+            text.contains("at least 1") && text.contains(kind.least),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn a_late_option_of_any_kind_panics_and_says_so() {
+    each(ahead(), [()], |kind, ()| {
+        let late = With::n(2).late();
+        for with in [
+            late.clone().token(&CancelToken::new()),
+            late.clone().pool(&Pool::global()),
+        ] {
+            let text = message(|| kind.build(items(0..100, &Ledger::new()), &with));
+            assert!(text.contains("before its first"), "{text}");
+        }
+        if kind.least == "in_flight(1)" || kind.least == "buffer(1)" {
+            let with = late.bound(3);
+            let text = message(|| kind.build(items(0..100, &Ledger::new()), &with));
+            assert!(text.contains("before its first"), "{text}");
+        }
+        assert_quiescent();
+    });
+}
+
+#[test]
+fn a_size_hint_that_lies_is_survived_by_every_kind() {
+    let hints = [
+        (0, None),
+        (0, Some(0)),
+        (0, Some(7)),
+        (1_000, Some(1_000)),
+        (1_000, None),
+        (9, Some(3)),
+        (usize::MAX, None),
+        (usize::MAX, Some(usize::MAX)),
+        (usize::MAX, Some(0)),
+    ];
+    each(KINDS, widths_and(hints), |kind, (n, hint)| {
+        let (ledger, inner) = (Ledger::new(), 0..20);
+        let mut stage = kind.build(items(Lying { inner, hint }, &ledger), &With::n(n));
+        let mut ids = Vec::new();
+        let is_possible = |(low, high): (usize, Option<usize>)| high.is_none_or(|high| low <= high);
+        // A reader hands on the hint of its source.
+        assert!(is_possible(stage.size_hint()) || !kind.runs);
+        while let Some(item) = stage.next() {
+            assert!(is_possible(stage.size_hint()) || !kind.runs);
+            ids.push(item.id);
+        }
+        assert_eq!(stage.size_hint(), (0, Some(0)));
+        kind.assert_all(&ids, 20);
+    });
+}
+
+#[test]
+fn no_item_and_one_item_are_enough_for_every_kind() {
+    each(KINDS, widths_and([0, 1]), |kind, (n, len)| {
+        let ledger = Ledger::new();
+        let mut stage = kind.build(items(0..len, &ledger), &With::n(n));
+        assert_eq!(stage.next().map(|item| item.id), (len > 0).then_some(0));
+        assert!(stage.next().is_none());
+        drop(stage);
+        ledger.assert_dropped_once();
+        assert_quiescent();
+    });
+}
+
+#[test]
+fn without_threads_the_callers_own_does_the_work_of_any_kind() {
+    each(ahead(), [1, 4], |kind, n| {
+        let (pool, here) = (barren(), std::thread::current().id());
+        let ledger = Ledger::new();
+        let with = With::n(n).pool(&pool);
+        let with = with.work(move |_| assert_eq!(std::thread::current().id(), here));
+        let source = (0..50).inspect(move |_| assert_eq!(std::thread::current().id(), here));
+        let stage = kind.build(items(source, &ledger), &with);
+        let ids: Vec<u64> = stage.map(|item| item.id).collect();
+        kind.assert_all(&ids, 50);
+        let mut early = kind.build(items(0.., &Ledger::new()), &with.clone().bound(2));
+        assert_eq!(early.by_ref().take(5).count(), 5);
+        drop(early);
+        let source = items(panics_at(7, &Counter::new()), &Ledger::new());
+        assert_eq!(caught(|| kind.build(source, &with).count()), Err(7));
+        if kind.runs {
+            let with = with.work(|item| {
+                if item.id == 7 {
+                    bang(7)
+                }
+            });
+            let stage = kind.build(items(0.., &Ledger::new()), &with);
+            assert_eq!(caught(|| stage.count()), Err(7));
+        }
+        assert_eq!(pool.threads(), 0);
+        ledger.assert_dropped_once();
+        assert_quiescent();
     });
 }

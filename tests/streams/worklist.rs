@@ -1,7 +1,8 @@
 //! `worklist`: a source that its consumers feed.
 
 use crate::support::{
-    Counter, Gate, Ledger, SOON, bang, caught, dawdle, eventually, message, mix, settle, within,
+    Counter, Gate, Ledger, SOON, WIDTHS, bang, caught, dawdle, eventually, message, mix, settle,
+    within,
 };
 use fanfold::{
     CancelToken, Fanfold, WorkItem, Worklist, worklist,
@@ -176,7 +177,7 @@ fn explore(tree: &[std::ops::Range<u64>], node: &WorkItem<u64>) -> u64 {
 
 #[test]
 fn closures_that_push_visit_each_node_once() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         within(SOON, move || {
             let tree = tree(NODES);
             let all = || (0..NODES).collect::<Vec<_>>();
@@ -193,7 +194,7 @@ fn closures_that_push_visit_each_node_once() {
 
 #[test]
 fn nodes_that_take_their_time_are_visited_once() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         within(SOON, move || {
             let tree = tree(600);
             let visit = |node: WorkItem<u64>| {
@@ -216,7 +217,7 @@ fn nodes_that_take_their_time_are_visited_once() {
 
 #[test]
 fn a_long_thin_branch_is_followed_to_its_end() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         within(SOON, move || {
             let step = |node: WorkItem<u64>| {
                 if *node < 1_000 {
@@ -234,7 +235,7 @@ fn a_long_thin_branch_is_followed_to_its_end() {
 
 #[test]
 fn a_loop_that_pushes_visits_each_node_once() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         within(SOON, move || {
             let nodes = NODES / 5; // each may cost two thread switches
             let tree = tree(nodes);
@@ -650,7 +651,7 @@ fn a_crawl_within_a_capacity_never_blocks() {
 
 #[test]
 fn a_budget_ends_what_has_no_end() {
-    for n in 1..=9 {
+    for n in WIDTHS {
         within(SOON, move || {
             let given = Counter::new();
             let counts = given.clone();

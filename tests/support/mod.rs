@@ -10,6 +10,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,22 +33,46 @@ pub(crate) fn slow(limit: Duration) -> Duration {
     limit * *SLOW
 }
 
+/// Widths for tests that take long: a lone worker, two, an odd number, and more than small machines have cores.
+pub(crate) const WIDTHS: [usize; 4] = [1, 2, 3, 8];
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until `ready`, and reports what it waited for if that takes too long.
-fn wait_until<'a, T: Debug>(
-    condvar: &Condvar,
-    guard: MutexGuard<'a, T>,
-    what: &str,
-    mut ready: impl FnMut(&T) -> bool,
-) -> MutexGuard<'a, T> {
-    let (guard, timeout) = condvar
-        .wait_timeout_while(guard, slow(LIMIT), |value| !ready(value))
-        .unwrap_or_else(PoisonError::into_inner);
-    assert!(!timeout.timed_out(), "stuck: {what}, at {guard:?}");
-    guard
+/// A condition variable that makes no system call when nobody waits: the counters are used a million times. Its mutex is
+/// held, or was, between a change and the notification.
+#[derive(Debug, Default)]
+struct Bell {
+    condvar: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if self.waiting.load(SeqCst) > 0 {
+            self.condvar.notify_all();
+        }
+    }
+
+    /// Waits until `ready`, and reports what it waited for if that takes too long.
+    fn wait_until<T: Debug>(
+        &self,
+        guard: MutexGuard<'_, T>,
+        what: &str,
+        mut ready: impl FnMut(&T) -> bool,
+    ) {
+        if ready(&guard) {
+            return;
+        }
+        self.waiting.fetch_add(1, SeqCst);
+        let (guard, timeout) = self
+            .condvar
+            .wait_timeout_while(guard, slow(LIMIT), |value| !ready(value))
+            .unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, SeqCst);
+        assert!(!timeout.timed_out(), "stuck: {what}, at {guard:?}");
+    }
 }
 
 /// Runs `f` on its own thread, and fails if it has not ended in time.
@@ -143,7 +168,7 @@ pub(crate) fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
 
 /// A gate that is closed until it is opened for good.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub(crate) struct Gate(Arc<(Mutex<bool>, Bell)>);
 
 impl Gate {
     pub(crate) fn new() -> Self {
@@ -152,14 +177,13 @@ impl Gate {
 
     /// Blocks until the gate is open.
     pub(crate) fn wait(&self) {
-        drop(wait_until(&self.0.1, lock(&self.0.0), "a gate", |&open| {
-            open
-        }));
+        let (open, bell) = &*self.0;
+        bell.wait_until(lock(open), "a gate", |&open| open);
     }
 
     pub(crate) fn open(&self) {
         *lock(&self.0.0) = true;
-        self.0.1.notify_all();
+        self.0.1.ring();
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -184,7 +208,7 @@ impl Drop for Opener {
 
 /// A count that can be awaited.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Arc<(Mutex<usize>, Condvar)>);
+pub(crate) struct Counter(Arc<(Mutex<usize>, Bell)>);
 
 impl Counter {
     pub(crate) fn new() -> Self {
@@ -195,7 +219,7 @@ impl Counter {
     pub(crate) fn add(&self) -> usize {
         let mut count = lock(&self.0.0);
         *count += 1;
-        self.0.1.notify_all();
+        self.0.1.ring();
         *count
     }
 
@@ -206,9 +230,8 @@ impl Counter {
     /// Blocks until the count is at least `n`.
     pub(crate) fn wait_for(&self, n: usize) {
         let what = format!("a count of {n}");
-        drop(wait_until(&self.0.1, lock(&self.0.0), &what, |&count| {
-            count >= n
-        }));
+        let (count, bell) = &*self.0;
+        bell.wait_until(lock(count), &what, |&count| count >= n);
     }
 
     /// A value whose drop is counted.
@@ -254,7 +277,7 @@ impl Drop for Stubborn {
 
 /// Measures how many closures run at once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Meter(Arc<(Mutex<Running>, Condvar)>);
+pub(crate) struct Meter(Arc<(Mutex<Running>, Bell)>);
 
 #[derive(Debug, Default)]
 struct Running {
@@ -272,7 +295,7 @@ impl Meter {
         let mut running = lock(&self.0.0);
         running.now += 1;
         running.most = running.most.max(running.now);
-        self.0.1.notify_all();
+        self.0.1.ring();
         Entered(self.clone())
     }
 
@@ -280,9 +303,8 @@ impl Meter {
     pub(crate) fn meet(&self, n: usize) {
         let _entered = self.enter();
         let what = format!("{n} at once");
-        drop(wait_until(&self.0.1, lock(&self.0.0), &what, |running| {
-            running.most >= n
-        }));
+        let (running, bell) = &*self.0;
+        bell.wait_until(lock(running), &what, |running| running.most >= n);
     }
 
     /// The largest number that ever ran at once.
@@ -293,9 +315,8 @@ impl Meter {
     /// Blocks until `n` run at this moment.
     pub(crate) fn wait_for(&self, n: usize) {
         let what = format!("{n} running");
-        drop(wait_until(&self.0.1, lock(&self.0.0), &what, |running| {
-            running.now >= n
-        }));
+        let (running, bell) = &*self.0;
+        bell.wait_until(lock(running), &what, |running| running.now >= n);
     }
 }
 
@@ -330,6 +351,7 @@ impl Ledger {
         Tracked {
             id,
             bomb: false,
+            stubborn: false,
             ledger: self.clone(),
         }
     }
@@ -338,6 +360,14 @@ impl Ledger {
     pub(crate) fn bomb(&self, id: u64) -> Tracked {
         let mut value = self.track(id);
         value.bomb = true;
+        value
+    }
+
+    /// Like [`bomb`](Self::bomb), but its drop panics even while the thread unwinds: if two such panics meet, the
+    /// process aborts.
+    pub(crate) fn stubborn(&self, id: u64) -> Tracked {
+        let mut value = self.track(id);
+        value.stubborn = true;
         value
     }
 
@@ -376,13 +406,14 @@ impl Ledger {
 pub(crate) struct Tracked {
     pub(crate) id: u64,
     bomb: bool,
+    stubborn: bool,
     ledger: Ledger,
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
         lock(&self.ledger.0).entry(self.id).or_default().dropped += 1;
-        if self.bomb && !std::thread::panicking() {
+        if self.stubborn || self.bomb && !std::thread::panicking() {
             bang(self.id);
         }
     }

@@ -561,7 +561,6 @@ fn the_hint_is_true() {
 
 #[test]
 fn zeros_panic_with_the_fix() {
-    assert!(message(|| merge([[1]]).buffer(0)).contains("buffer(1)"));
     assert!(message(|| merge([[1]]).max_threads(0)).contains("leave max_threads out"));
     assert!(message(|| SourceOptions::new().weight(0)).contains("at least 1"));
     assert!(message(|| SourceOptions::new().buffer(0)).contains("buffer(1)"));

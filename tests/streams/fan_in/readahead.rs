@@ -1,8 +1,8 @@
 //! `readahead`: order, bound, liveness, overflow, and its end.
 
 use crate::support::{
-    Counter, Gate, Ledger, Lying, SOON, Script, bang, blocks, caught, counted, eventually, listens,
-    message, panics_at, settle, within,
+    Counter, Gate, Ledger, SOON, bang, blocks, caught, counted, eventually, listens, message,
+    settle, within,
 };
 use fanfold::{CancelToken, DropCount, Fanfold, Overflow, Pool};
 use quickcheck::quickcheck;
@@ -12,148 +12,6 @@ quickcheck! {
         let k = usize::from(k) + 1;
         items.clone().into_iter().readahead(k).eq(items)
     }
-}
-
-#[test]
-fn nothing_is_pulled_before_the_first_next() {
-    let pulled = Counter::new();
-    let ahead = counted(0..10, &pulled).readahead(4);
-    settle();
-    assert_eq!(pulled.get(), 0);
-    drop(ahead);
-    fanfold::testing::assert_quiescent();
-}
-
-#[test]
-fn exactly_the_given_number_of_items_is_pulled_ahead() {
-    for k in 1..=9 {
-        within(SOON, move || {
-            let pulled = Counter::new();
-            let mut ahead = counted(0.., &pulled).readahead(k);
-            for taken in 1..=100 {
-                assert!(ahead.next().is_some());
-                // A source that has filled the buffer is resumed when half of it is free.
-                pulled.wait_for(taken + k / 2 + 1);
-                if taken % 20 == 0 {
-                    settle();
-                }
-                assert!(pulled.get() <= taken + k);
-            }
-        });
-    }
-}
-
-#[test]
-fn an_item_is_there_although_the_source_blocks_after_it() {
-    within(SOON, || {
-        let gate = Gate::new();
-        let mut ahead = (0..3).chain(blocks(&gate)).readahead(8);
-        let _open = gate.opener();
-        assert!(ahead.by_ref().take(3).eq(0..3));
-        gate.open();
-        assert_eq!(ahead.next(), None);
-    });
-}
-
-#[test]
-fn readahead_is_fused_and_pulls_nothing_after_the_end() {
-    let calls = Counter::new();
-    let mut ahead = Script::new([Some(1), None, Some(2)], &calls).readahead(4);
-    assert_eq!(ahead.next(), Some(1));
-    assert_eq!(ahead.next(), None);
-    assert_eq!(ahead.next(), None);
-    assert_eq!(calls.get(), 2);
-    fanfold::testing::assert_quiescent();
-}
-
-#[test]
-fn a_source_panic_is_raised_at_its_place() {
-    for k in 1..=9 {
-        within(SOON, move || {
-            let mut ahead = panics_at(5, &Counter::new()).readahead(k);
-            assert!(ahead.by_ref().take(5).eq(0..5));
-            assert_eq!(caught(|| ahead.next()), Err(5));
-            assert_eq!(ahead.next(), None);
-            fanfold::testing::assert_quiescent();
-        });
-    }
-}
-
-#[test]
-fn untaken_items_are_dropped_once() {
-    for (k, taken) in (1..=5).flat_map(|k| (0..=8).map(move |taken| (k, taken))) {
-        within(SOON, move || {
-            let ledger = Ledger::new();
-            let items = ledger.clone();
-            let mut ahead = (0..1_000).map(move |i| items.track(i)).readahead(k);
-            for i in 0..taken {
-                assert_eq!(ahead.next().map(|item| item.id), Some(i));
-            }
-            drop(ahead);
-            fanfold::testing::assert_quiescent();
-            ledger.assert_dropped_once();
-        });
-    }
-}
-
-#[test]
-fn a_panic_in_the_drop_of_an_item_is_raised_and_loses_nothing() {
-    within(SOON, || {
-        let ledger = Ledger::new();
-        let items = ledger.clone();
-        let mut ahead = (0..8)
-            .map(move |i| {
-                if i == 4 {
-                    items.bomb(i)
-                } else {
-                    items.track(i)
-                }
-            })
-            .readahead(8);
-        assert_eq!(ahead.next().map(|item| item.id), Some(0));
-        eventually("all are pulled", || ledger.created() == 8);
-        assert_eq!(caught(|| drop(ahead)), Err(4));
-        ledger.assert_dropped_once();
-        fanfold::testing::assert_quiescent();
-    });
-}
-
-#[test]
-fn a_drop_waits_for_the_source() {
-    within(SOON, || {
-        let (gate, inside) = (Gate::new(), Counter::new());
-        let mut ahead = std::iter::once(0)
-            .chain(std::iter::from_fn({
-                let (gate, inside) = (gate.clone(), inside.clone());
-                move || {
-                    inside.add();
-                    gate.wait();
-                    None
-                }
-            }))
-            .readahead(2);
-        let _open = gate.opener();
-        assert_eq!(ahead.next(), Some(0));
-        inside.wait_for(1);
-        let opener = gate.clone();
-        let watch = std::thread::spawn(move || {
-            settle();
-            opener.open();
-        });
-        drop(ahead);
-        assert!(gate.is_open());
-        watch.join().expect("no panic");
-    });
-}
-
-#[test]
-fn a_source_that_listens_to_its_token_ends_with_a_drop() {
-    within(SOON, || {
-        let mut ahead = (0..1).chain(listens()).readahead(2);
-        assert_eq!(ahead.next(), Some(0));
-        drop(ahead);
-        fanfold::testing::assert_quiescent();
-    });
 }
 
 #[test]
@@ -323,12 +181,7 @@ fn every_item_is_taken_or_counted_as_dropped() {
 }
 
 #[test]
-fn the_hint_is_true_at_every_step() {
-    let mut ahead = (0..20).readahead(4);
-    for left in (0..=20).rev() {
-        assert_eq!(ahead.size_hint(), (left, Some(left)));
-        assert_eq!(ahead.next().is_some(), left > 0);
-    }
+fn the_hint_allows_for_what_is_dropped() {
     assert_eq!(
         (0..9)
             .readahead(4)
@@ -336,25 +189,6 @@ fn the_hint_is_true_at_every_step() {
             .size_hint(),
         (0, Some(9))
     );
-    let hint = (usize::MAX, Some(3));
-    let mut lying = Lying { inner: 0..9, hint }.readahead(4);
-    assert!(lying.by_ref().eq(0..9));
-    assert_eq!(lying.size_hint(), (0, Some(0)));
-}
-
-#[test]
-fn after_a_cancellation_the_hint_promises_nothing() {
-    within(SOON, || {
-        let token = CancelToken::new();
-        let ahead = || (0..100).readahead(8).cancel_on(&token);
-        let mut begun = ahead();
-        assert_eq!(begun.next(), Some(0));
-        token.cancel();
-        assert_eq!(begun.size_hint(), (0, Some(99)));
-        assert_eq!(ahead().size_hint(), (0, Some(100)));
-        assert!(begun.by_ref().count() <= 8);
-        assert_eq!(begun.size_hint(), (0, Some(0)));
-    });
 }
 
 /// The hint of the source is endless, and a `collect` must not reserve that much memory.
@@ -503,8 +337,7 @@ fn a_panic_in_a_terminal_call_joins() {
 }
 
 #[test]
-fn zero_and_late_options_panic_with_the_fix() {
-    assert!(message(|| (0..3).readahead(0)).contains("readahead(1)"));
+fn a_late_policy_panics_with_the_fix() {
     let mut running = (0..3).readahead(1);
     running.next();
     assert!(message(|| running.overflow(Overflow::DropNewest)).contains("before its first"));
@@ -520,21 +353,4 @@ fn debug_and_leak_report_describe_the_stage() {
     ahead.next();
     let left = message(fanfold::testing::assert_quiescent);
     assert!(left.contains("rows"), "{left}");
-}
-
-/// Two panics at once would abort the process.
-#[test]
-fn a_drop_panic_during_a_panic_of_the_user_does_not_abort() {
-    let dropped = Counter::new();
-    let counts = dropped.clone();
-    let met = caught(|| {
-        let pulled = Counter::new();
-        // As many items as there is room for: a source that waits is resumed only when half of the room is free.
-        let items = (0..4).map(move |i| counts.stubborn(i));
-        let mut ahead = counted(items, &pulled).readahead(4);
-        assert!(ahead.next().is_some());
-        pulled.wait_for(4);
-        bang(9);
-    });
-    assert_eq!((met, dropped.get()), (Err(9), 3));
 }
