@@ -139,6 +139,7 @@ impl PerCall {
 
     /// The call is over. Returns whether its result must not count, because something that it was made of was
     /// cut short.
+    #[inline]
     pub(crate) fn call_over(&self) -> bool {
         // Without a token there is no link, so nothing that started in the call was cut short.
         self.call.borrow().is_some() && {

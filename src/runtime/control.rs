@@ -84,11 +84,13 @@ impl Control {
     // ---- to see it
 
     /// Whether nothing may be pulled or started any more.
+    #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
     /// Called before a pull: whether the source is to be treated as ended.
+    #[inline]
     pub(crate) fn ends_source(&self) -> bool {
         let ends = self.is_draining();
         // Noted only here: a stage whose source ends by itself before this has not been cut short by the

@@ -137,6 +137,7 @@ impl CostModel {
     }
 
     /// How many items may be in flight now.
+    #[inline]
     pub(crate) fn bound(&self) -> u64 {
         if let Some(bound) = self.named_bound {
             return bound as u64;
@@ -155,6 +156,7 @@ impl CostModel {
     /// For how much room a worker is woken: not for every item. If the user has named a bound, half a chunk,
     /// so that the bound is used fully. Otherwise half of the bound, so that a stage before a slower one
     /// sleeps and works in long stretches.
+    #[inline]
     pub(crate) fn worth_waking(&self) -> u64 {
         let bound = self.bound();
         let worth = match self.named_bound {
@@ -165,6 +167,7 @@ impl CostModel {
     }
 
     /// The estimated time of this many items in their closures. `None`: unknown.
+    #[inline]
     pub(crate) fn estimate(&self, items: usize) -> Option<Duration> {
         let work = f32::from_bits(self.work.load(Ordering::Relaxed));
         (work > 0.0).then(|| Duration::from_nanos((work * items as f32) as u64))
@@ -201,6 +204,7 @@ impl CostModel {
         self.len.store(1, Ordering::Relaxed);
     }
 
+    #[inline]
     fn item(&self) -> Option<f32> {
         let work = f32::from_bits(self.work.load(Ordering::Relaxed));
         let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));

@@ -21,17 +21,20 @@ pub(crate) struct Gauge(AtomicUsize);
 impl Gauge {
     /// How many items are counted. Acquire, with the `AcqRel` of every change: `fan_in` adds after it has
     /// pushed, so a thread that counts an item finds it in the queue.
+    #[inline]
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Acquire) & !WAITING
     }
 
     /// Adds one. Returns the count before that.
+    #[inline]
     pub(crate) fn add(&self) -> usize {
         self.0.fetch_add(1, Ordering::AcqRel) & !WAITING
     }
 
     /// Subtracts no more than is counted: more would borrow from the bit. Returns how many are left, and
     /// whether a thread waits.
+    #[inline]
     pub(crate) fn sub(&self, count: usize) -> (usize, bool) {
         // One operation for both: the bit is read in the moment of the subtraction. If `wait` comes later, it
         // sees the lower count.
@@ -66,6 +69,7 @@ impl Gauge {
         is_room
     }
 
+    #[inline]
     pub(crate) fn is_anybody_waiting(&self) -> bool {
         self.0.load(Ordering::Acquire) & WAITING != 0
     }
