@@ -4,6 +4,7 @@
 
 mod bounds;
 mod plot;
+mod real;
 mod report;
 mod rivals;
 mod rows;
@@ -17,6 +18,25 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(all(feature = "mimalloc", not(feature = "jemalloc")))]
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What all memory of this program comes from.
+const ALLOCATOR: &str = if cfg!(feature = "jemalloc") {
+    "jemalloc"
+} else if cfg!(feature = "mimalloc") {
+    "mimalloc"
+} else if cfg!(target_env = "gnu") {
+    "glibc"
+} else {
+    "of the system"
+};
 
 /// fanfold beside its peers
 #[derive(Parser)]

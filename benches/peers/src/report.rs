@@ -142,8 +142,11 @@ impl Report {
             .push(("memory, MiB beyond the loop".to_owned(), texts));
     }
 
-    /// All rows in one table.
+    /// All rows in one table, but for those that have a table of their own.
     pub fn summary(&self) {
+        if self.rows.is_empty() {
+            return;
+        }
         println!(
             "\n### Summary\n\n| row | {} |",
             Way::ALL.map(Way::name).join(" | ")

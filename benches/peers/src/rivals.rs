@@ -18,8 +18,12 @@ pub trait Source: Iterator<Item: Send + Sync> + Send + 'static {}
 impl<S: Iterator<Item: Send + Sync> + Send + 'static> Source for S {}
 
 /// What is done with an item.
-pub trait Work<T>: Fn(T) -> u64 + Copy + Send + Sync + 'static {}
-impl<T, F: Fn(T) -> u64 + Copy + Send + Sync + 'static> Work<T> for F {}
+pub trait Work<T, O = u64>: Fn(T) -> O + Copy + Send + Sync + 'static {}
+impl<T, O, F: Fn(T) -> O + Copy + Send + Sync + 'static> Work<T, O> for F {}
+
+/// What comes of it. It has an order only because the hand-written heap holds it beside its place.
+pub trait Output: Ord + Send + 'static {}
+impl<O: Ord + Send + 'static> Output for O {}
 
 /// A way to do it, in the order of the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -138,13 +142,13 @@ impl Pools {
 }
 
 /// Runs any way but `Split`.
-pub fn run<S: Source, B>(
+pub fn run<S: Source, O: Output, B>(
     way: Way,
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    step: impl FnMut(B, u64) -> B,
+    step: impl FnMut(B, O) -> B,
 ) -> B {
     match way {
         Way::Loop => source.map(work).fold(init, step),
@@ -174,23 +178,23 @@ pub fn split<H: Iterator<Item: Send> + Send>(
     })
 }
 
-fn fanfold<S: Source, B>(
+fn fanfold<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    step: impl FnMut(B, u64) -> B,
+    step: impl FnMut(B, O) -> B,
 ) -> B {
     use fanfold::Fanfold;
     source.par_map_ordered(pools.width, work).fold(init, step)
 }
 
-fn fanfold_for<S: Source, B>(
+fn fanfold_for<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    mut step: impl FnMut(B, u64) -> B,
+    mut step: impl FnMut(B, O) -> B,
 ) -> B {
     use fanfold::Fanfold;
     let mut all = init;
@@ -200,16 +204,16 @@ fn fanfold_for<S: Source, B>(
     all
 }
 
-fn bridge<S: Source, B>(
+fn bridge<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    mut step: impl FnMut(B, u64) -> B,
+    mut step: impl FnMut(B, O) -> B,
 ) -> B {
     use rayon::prelude::*;
     let indexed = source.enumerate().par_bridge();
-    let mut results: Vec<(usize, u64)> = pools
+    let mut results: Vec<(usize, O)> = pools
         .rayon()
         .install(|| indexed.map(|(index, item)| (index, work(item))).collect());
     results.sort_unstable_by_key(|(index, _)| *index);
@@ -218,12 +222,12 @@ fn bridge<S: Source, B>(
         .fold(init, |all, (_, result)| step(all, result))
 }
 
-fn chunks<S: Source, B>(
+fn chunks<S: Source, O: Output, B>(
     pools: &Pools,
     mut source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    mut step: impl FnMut(B, u64) -> B,
+    mut step: impl FnMut(B, O) -> B,
 ) -> B {
     use rayon::prelude::*;
     let mut all = init;
@@ -232,48 +236,48 @@ fn chunks<S: Source, B>(
         if chunk.is_empty() {
             return all;
         }
-        let results: Vec<u64> = pools
+        let results: Vec<O> = pools
             .rayon()
             .install(|| chunk.into_par_iter().map(work).collect());
         all = results.into_iter().fold(all, &mut step);
     }
 }
 
-fn orx<S: Source, B>(
+fn orx<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    step: impl FnMut(B, u64) -> B,
+    step: impl FnMut(B, O) -> B,
 ) -> B {
     use orx_parallel::*;
     let par = source.iter_into_par().num_threads(pools.width);
-    let results: Vec<u64> = par.map(work).collect();
+    let results: Vec<O> = par.map(work).collect();
     results.into_iter().fold(init, step)
 }
 
-fn paralight<S: Source, B>(
+fn paralight<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    step: impl FnMut(B, u64) -> B,
+    step: impl FnMut(B, O) -> B,
 ) -> B {
     use paralight::prelude::*;
     let items: Vec<S::Item> = source.collect();
-    let results: Vec<u64> = pools.paralight(|pool| {
+    let results: Vec<O> = pools.paralight(|pool| {
         let par = items.into_par_iter().map(work);
         par.with_thread_pool(pool).collect()
     });
     results.into_iter().fold(init, step)
 }
 
-fn pariter<S: Source, B>(
+fn pariter<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    step: impl FnMut(B, u64) -> B,
+    step: impl FnMut(B, O) -> B,
 ) -> B {
     use pariter::IteratorExt;
     source
@@ -281,23 +285,23 @@ fn pariter<S: Source, B>(
         .fold(init, step)
 }
 
-fn plmap<S: Source, B>(
+fn plmap<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    step: impl FnMut(B, u64) -> B,
+    step: impl FnMut(B, O) -> B,
 ) -> B {
     use plmap::PipelineMap;
     source.plmap(pools.width, work).fold(init, step)
 }
 
-fn tokio<S: Source, B>(
+fn tokio<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    mut step: impl FnMut(B, u64) -> B,
+    mut step: impl FnMut(B, O) -> B,
 ) -> B {
     use futures::StreamExt;
     let spawn = |item| match pools.sleeps {
@@ -317,16 +321,16 @@ fn tokio<S: Source, B>(
 }
 
 /// What people write by hand: a bounded channel to the workers, one back, and a heap for the order.
-fn channels<S: Source, B>(
+fn channels<S: Source, O: Output, B>(
     pools: &Pools,
     source: S,
-    work: impl Work<S::Item>,
+    work: impl Work<S::Item, O>,
     init: B,
-    mut step: impl FnMut(B, u64) -> B,
+    mut step: impl FnMut(B, O) -> B,
 ) -> B {
     let held = WINDOW * pools.width;
     let (to_workers, from_source) = crossbeam_channel::bounded::<(u64, S::Item)>(held);
-    let (to_consumer, results) = crossbeam_channel::bounded::<(u64, u64)>(held);
+    let (to_consumer, results) = crossbeam_channel::bounded::<(u64, O)>(held);
     std::thread::scope(|s| {
         s.spawn(move || {
             for pair in (0..).zip(source) {

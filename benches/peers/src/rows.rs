@@ -2,7 +2,7 @@
 
 use crate::report::{Measured, Report, Sample};
 use crate::rivals::{self, Pools, Source, Way, Work, add, digest};
-use crate::{Bench, Clock, bounds};
+use crate::{Bench, Clock, bounds, real};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Cursor};
@@ -23,7 +23,7 @@ pub const COSTS: [(&str, f64, u64); 7] = [
 ];
 
 /// All rows, in the order of the table.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     "3ns",
     "10ns",
     "30ns",
@@ -40,6 +40,7 @@ pub const NAMES: [&str; 17] = [
     "small",
     "first",
     "bounds",
+    "real",
     "memory",
 ];
 
@@ -71,6 +72,7 @@ pub fn run(name: &'static str, bench: &Bench, report: &mut Report) {
         "small" => small(bench, report, steps(5e3)),
         "first" => first(bench, report, micro),
         "bounds" => bounds::run(bench),
+        "real" => real::run(bench),
         "memory" => memory(bench, report),
         "3ns" => numbers(bench, report, &cost_row(name), tiny),
         _ => {
@@ -246,7 +248,7 @@ fn stream<S: Source, H: Iterator<Item = S::Item> + Send>(
 }
 
 /// A pause before each run: the threads of the one before end, or fall asleep.
-const SETTLE: Duration = Duration::from_millis(10);
+pub const SETTLE: Duration = Duration::from_millis(10);
 /// The same where there are a thousand of them.
 const SETTLE_MANY: Duration = Duration::from_millis(200);
 
