@@ -1,6 +1,7 @@
 //! `fanfold` beyond the cores at hand: what its primitives cost, a simulation with these costs, and what its
 //! threads cost one another when there are more of them than cores. `README.md` has the details.
 
+mod check;
 mod costs;
 mod count;
 mod measure;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["measure"] => measure::all(),
+        ["check"] => check::all(),
         ["count"] => count::all(),
         ["count", threads, steps, items] => count::one(threads, steps, items),
         ["simulate"] => report::print(),
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
             }
         }
         _ => {
-            eprintln!("usage: scale measure | count | simulate | plot FILE.svg");
+            eprintln!("usage: scale measure | check | count | simulate | plot FILE.svg");
             return ExitCode::FAILURE;
         }
     }

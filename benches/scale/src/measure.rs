@@ -98,7 +98,7 @@ fn clock() -> f64 {
     each(1_000_000, || _ = black_box(Instant::now()))
 }
 
-fn middle(mut all: Vec<f64>) -> f64 {
+pub fn middle(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all[all.len() / 2]
 }
@@ -220,20 +220,21 @@ fn barrier(beside: bool) -> [f64; 2] {
         while !ready.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
-        let began = os::thread_cpu();
+        let mut times = Vec::new();
         for _ in 0..CALLS {
+            let began = Instant::now();
             os::heavy_barrier();
+            times.push(began.elapsed().as_nanos() as f64);
             black_box(spin(10_000, 1)); // far apart, as in a stage
         }
-        let with = os::thread_cpu() - began;
         stop.store(true, Ordering::Relaxed);
         let worked = other.map_or(0.0, |other| other.join().expect("no panic"));
-        (with.as_nanos() as f64 / f64::from(CALLS), worked)
+        (middle(times), worked)
     });
-    let plain = each(1_000, || _ = black_box(spin(10_000, 1)));
+    let between = each(1_000, || _ = black_box(spin(10_000, 1)));
     let piece = each(1_000, || _ = black_box(spin(WORK / 100, 1)));
     // So much longer takes what the other thread does between two calls.
-    [call - plain, (worked - piece) * call / worked.max(1.0)]
+    [call, (worked - piece) * (between + call) / worked.max(1.0)]
 }
 
 /// Two threads work on two cores while a third naps for 1 ms at a time: the CPU time that a nap takes from

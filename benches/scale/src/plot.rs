@@ -73,6 +73,9 @@ fn draw_panel(
             }
         }
     }
+    if source != SOURCES[0] {
+        return Ok(()); // the legend of the first panel is for all
+    }
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::LowerLeft)

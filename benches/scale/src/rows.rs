@@ -71,7 +71,8 @@ pub const ITEMS: [f64; 5] = [100.0, 350.0, 1e3, 1e4, 1e5];
 pub const SOURCES: [f64; 3] = [2.0, 50.0, 300.0];
 pub const CORES: [usize; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 
-/// One run beyond two cores, long enough for 100 ms if nothing but the cores and the source limits it.
+/// The middle one of three runs beyond two cores, each long enough for 100 ms if nothing but the cores and the
+/// source limits it.
 pub fn ask(item: f64, source: f64, cores: usize, change: Change) -> Outcome {
     const NANOS: f64 = 1e8;
     let each = ((item + source) / cores as f64).max(source + Costs::MEASURED.pull);
@@ -82,7 +83,9 @@ pub fn ask(item: f64, source: f64, cores: usize, change: Change) -> Outcome {
         items: (NANOS / each) as u64,
         change,
     };
-    sim::run(&plant, &Costs::MEASURED, 1)
+    let mut runs = [1, 2, 3].map(|seed| sim::run(&plant, &Costs::MEASURED, seed));
+    runs.sort_by_key(|outcome| outcome.nanos);
+    runs[1]
 }
 
 /// The first thing that saturates: what is used most, if a tenth of the cores or more is lost.

@@ -51,7 +51,7 @@ pub(super) struct Worker {
     pub(super) doing: Doing,
     /// What an item of its last pull took. `None`: its chunk was stolen.
     pub(super) pull: Option<f64>,
-    /// When its sleep, or its way back from it, began.
+    /// When its sleep, its way back from it, or its pull began.
     pub(super) since: u64,
     /// How many barriers have interrupted it, or have found it asleep.
     barriers: u64,
@@ -201,6 +201,7 @@ impl Sim {
             };
             self.chunks.insert(first, chunk);
             self.workers[me].chunk = Some(first);
+            self.workers[me].since = at;
             let begun = self.section(at, self.costs.section());
             let each = self.costs.pull + self.plant.source;
             self.source.sections += begun - at;
@@ -230,7 +231,8 @@ impl Sim {
         let chunk = self.chunks.get_mut(&key).expect("it fills the chunk");
         (chunk.len, chunk.was) = (len, len);
         self.source.next += len;
-        self.workers[me].pull = Some((self.now - begun) as f64 / len as f64);
+        let since = self.workers[me].since;
+        self.workers[me].pull = Some((self.now - since) as f64 / len as f64);
         let mut time = self.costs.section();
         let ended = self.source.next >= self.plant.items;
         if !ended && self.room() == 0 && !self.sleepers.is_empty() {
