@@ -39,7 +39,7 @@ pub fn all() {
             work: Work::even(item_took),
             source: source_took,
             items,
-            change: Change::None,
+            change: Change::default(),
         };
         let simulated = sim::run(&plant, &Costs::MEASURED, 1).speed_up;
         println!(

@@ -1,7 +1,7 @@
 //! The plot: efficiency against the number of cores, a panel for each source, a line for each item.
 
 use crate::report::time;
-use crate::rows::{CORES, ITEMS, SOURCES, ask};
+use crate::rows::{CHANGES, CORES, ITEMS, SOURCES, ask};
 use crate::sim::Change;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -21,7 +21,7 @@ pub fn draw(path: &Path) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(path, (1080, 420)).into_drawing_area();
     root.fill(&WHITE)?;
     let root = root.titled(
-        "Simulated: efficiency as built (solid), and if workers waited for the source in a queue (faint)",
+        "Simulated: efficiency as built (solid), and with short pulls and a queue for the source (faint)",
         ("sans-serif", 17),
     )?;
     for (panel, source) in root.split_evenly((1, SOURCES.len())).iter().zip(SOURCES) {
@@ -59,15 +59,15 @@ fn draw_panel(
         .draw()?;
     for (item, colour) in ITEMS.into_iter().zip(COLOURS) {
         for (change, style) in [
-            (Change::Queue, colour.mix(0.3).stroke_width(2)),
-            (Change::None, colour.stroke_width(3)),
+            (CHANGES[3].1, colour.mix(0.3).stroke_width(2)),
+            (CHANGES[0].1, colour.stroke_width(3)),
         ] {
             let points = CORES.map(|cores| {
                 let speed_up = ask(item, source, cores, change).speed_up;
                 (cores as f64, speed_up / cores as f64)
             });
             let line = chart.draw_series(LineSeries::new(points, style).point_size(2))?;
-            if change == Change::None {
+            if change == Change::default() {
                 line.label(time(item))
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
             }

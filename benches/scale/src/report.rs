@@ -1,6 +1,6 @@
 //! The tables.
 
-use crate::rows::{CORES, ITEMS, MEASURED, SOURCES, ask, saturated};
+use crate::rows::{CHANGES, CORES, ITEMS, MEASURED, SOURCES, ask, saturated};
 use crate::sim::{Change, Outcome};
 
 /// Which of [`CORES`] are in the tables; the others are for the plot.
@@ -15,14 +15,7 @@ pub fn print() {
         let off = 100.0 * (simulated / measured - 1.0);
         println!("| {name} | {measured:.2} | {simulated:.2} | {off:+.1} % |");
     }
-    for (title, change) in [
-        ("As built", Change::None),
-        ("Workers wait for the source in a queue", Change::Queue),
-        (
-            "The same, and nothing is stolen because the source is taken",
-            Change::NoTheft,
-        ),
-    ] {
+    for (title, change) in CHANGES {
         println!("\n## {title}\n");
         println!(
             "| item | source | cores | to the loop | efficiency | first to saturate | source's lock: pulls, sections, hand-over | scheduler's lock: all, thieves | consumer | no room | waking |"

@@ -57,7 +57,7 @@ impl Measured {
             work: self.work,
             source: 0.0,
             items: self.items,
-            change: Change::None,
+            change: Change::default(),
         };
         let run = |seed| sim::run(&plant, &Costs::MEASURED, seed).speed_up;
         let mut all: Vec<f64> = (1..=5).map(run).collect();
@@ -69,6 +69,37 @@ impl Measured {
 /// What is asked for: nanoseconds of an item in its closure and in the source, and cores.
 pub const ITEMS: [f64; 5] = [100.0, 350.0, 1e3, 1e4, 1e5];
 pub const SOURCES: [f64; 3] = [2.0, 50.0, 300.0];
+/// As it was built, and what might be changed.
+pub const CHANGES: [(&str, Change); 4] = [
+    (
+        "As built",
+        Change {
+            queue: false,
+            short_pulls: false,
+        },
+    ),
+    (
+        "Workers wait for the source in a queue",
+        Change {
+            queue: true,
+            short_pulls: false,
+        },
+    ),
+    (
+        "Pulls take 20 µs at most and are waited for",
+        Change {
+            queue: false,
+            short_pulls: true,
+        },
+    ),
+    (
+        "Both",
+        Change {
+            queue: true,
+            short_pulls: true,
+        },
+    ),
+];
 pub const CORES: [usize; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 
 /// The middle one of three runs beyond two cores, each long enough for 100 ms if nothing but the cores and the

@@ -36,16 +36,13 @@ pub struct Plant {
     pub change: Change,
 }
 
-/// What if the engine were otherwise?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is as it was built.
-    None,
-    /// Workers that find the source taken wait in a queue as long as pulls are short, each at a line of its
-    /// own, and do not give up.
-    Queue,
-    /// In addition, nothing is stolen because the source is taken: a worker that may not wait for it sleeps.
-    NoTheft,
+/// What if the engine were otherwise? By default it is as it was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Workers that wait for the source stand in a queue, each at a line of its own, and do not give up.
+    pub queue: bool,
+    /// No chunk is pulled for longer than 20 µs, and a worker waits for a pull of up to 25 µs.
+    pub short_pulls: bool,
 }
 
 impl Plant {
@@ -197,7 +194,7 @@ impl Sim {
             chunks: BTreeMap::new(),
             source: Source::default(),
             scheduler: ShortLock::default(),
-            estimate: Estimate::new(plant.cores, plant.items),
+            estimate: Estimate::new(plant.cores, plant.items, plant.change),
             wake_at: None,
             victim: None,
             displaced: 0,

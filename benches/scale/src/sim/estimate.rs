@@ -1,12 +1,15 @@
 //! The cost model of `src/runtime/cost.rs`, as far as a stage with default options uses it.
 
-use super::work::Work;
+use super::{Change, Work};
 
 /// How long a chunk should last, and how much work of all workers the bound covers, in nanoseconds.
 const RUN: f64 = 400_000.0;
 const AHEAD: f64 = 4_000_000.0;
-/// A pull that is shorter than this is waited for.
+/// A pull that is shorter than this is waited for; and what it would be with [`Change::short_pulls`], beside how
+/// long a pull would take at most.
 const SHORT_PULL: f64 = 10_000.0;
+const WAITED_FOR: f64 = 25_000.0;
+const LONGEST_PULL: f64 = 20_000.0;
 /// The longest chunk, and the limits of the bound, in items; slots of 8 bytes.
 const MAX_LEN: u64 = 1024;
 const MIN_AHEAD: u64 = 16;
@@ -22,16 +25,18 @@ pub struct Estimate {
     len: u64,
     width: u64,
     total: u64,
+    change: Change,
 }
 
 impl Estimate {
-    pub fn new(width: usize, total: u64) -> Self {
+    pub fn new(width: usize, total: u64, change: Change) -> Self {
         Estimate {
             work: 0.0,
             pull: 0.0,
             len: 1,
             width: width as u64,
             total,
+            change,
         }
     }
 
@@ -54,7 +59,12 @@ impl Estimate {
 
     /// Whether a thread in the source will leave it within microseconds.
     pub fn is_pull_short(&self) -> bool {
-        self.pull > 0.0 && self.pull * (self.len as f64) < SHORT_PULL
+        let short = if self.change.short_pulls {
+            WAITED_FOR
+        } else {
+            SHORT_PULL
+        };
+        self.pull > 0.0 && self.pull * (self.len as f64) < short
     }
 
     /// The time of this many items in their closures, if it is known.
@@ -92,7 +102,10 @@ impl Estimate {
         if let Some(pull) = pull {
             blend(&mut self.pull, pull);
         }
-        let wanted = (RUN / (self.work + self.pull)) as u64;
+        let mut wanted = (RUN / (self.work + self.pull)) as u64;
+        if self.change.short_pulls && self.pull > 0.0 {
+            wanted = wanted.min((LONGEST_PULL / self.pull) as u64);
+        }
         self.len = wanted.clamp(1, MAX_LEN).min(2 * was.max(1));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Change, Outcome, Plant, Work, run};
 use crate::costs::Costs;
-use crate::rows::{MEASURED, ask, saturated};
+use crate::rows::{CHANGES, MEASURED, ask, saturated};
 
 fn plant(cores: usize, work: Work, source: f64, items: u64) -> Plant {
     Plant {
@@ -10,7 +10,7 @@ fn plant(cores: usize, work: Work, source: f64, items: u64) -> Plant {
         work,
         source,
         items,
-        change: Change::None,
+        change: Change::default(),
     }
 }
 
@@ -110,10 +110,13 @@ fn a_seed_gives_the_same_run() {
 }
 
 #[test]
-fn a_queue_for_the_source_is_worth_it() {
-    let efficiency = |change| ask(1e4, 2.0, 256, change).speed_up / 256.0;
-    assert!(efficiency(Change::None) < 0.5);
-    assert!(efficiency(Change::Queue) > 0.9);
+fn what_is_asked_for_can_be_changed() {
+    let efficiency = |[_, _, _, (_, change)]: [(&str, Change); 4], cores: usize| {
+        ask(1e4, 50.0, cores, change).speed_up / cores as f64
+    };
+    let [as_built, ..] = CHANGES;
+    assert!(efficiency([as_built; 4], 128) < 0.6);
+    assert!(efficiency(CHANGES, 128) > 0.9);
 }
 
 #[test]

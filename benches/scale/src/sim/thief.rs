@@ -1,7 +1,7 @@
 //! A worker that the source gave nothing: it steals, or falls asleep (`src/ordered/find.rs` and `idle.rs`).
 
 use super::worker::{Doing, Refusal};
-use super::{Change, Chunk, Sim, State, ns};
+use super::{Chunk, Sim, State, ns};
 
 /// Less work than this is not stolen, in nanoseconds.
 const WORTH_STEALING: f64 = 25_000.0;
@@ -31,10 +31,9 @@ impl Sim {
     }
 
     pub(super) fn steal(&mut self, me: usize, why: Refusal) {
-        let may = why != Refusal::Taken || self.plant.change != Change::NoTheft;
         let richest = self.richest().filter(|(rest, _)| {
             let time = self.estimate.time_of(*rest);
-            may && time.is_none_or(|time| time >= WORTH_STEALING)
+            time.is_none_or(|time| time >= WORTH_STEALING)
         });
         if let Some((rest, key)) = richest {
             let time = self.barrier();

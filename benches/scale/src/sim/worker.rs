@@ -1,11 +1,13 @@
 //! A worker: pulls a chunk, runs it, and looks for more (`src/ordered/find.rs`, `puller.rs`, `execute.rs`).
 
-use super::{Change, Chunk, Sim, State, ns};
+use super::{Chunk, Sim, State, ns};
 
 /// How often the clock is read for a chunk.
 const READINGS: f64 = 8.0;
 /// How often a worker tries to get into a source that is taken.
 const TRIES: f64 = 200.0;
+/// How long it would try with [`super::Change::short_pulls`].
+const WAIT: f64 = 25_000.0;
 /// Longer than any short pull.
 const A_SECOND: f64 = 1e9;
 
@@ -168,9 +170,15 @@ impl Sim {
         } else if self.estimate.is_pull_short() {
             // Each try wants the lock's line, and so does each try of the others.
             let others = self.source.queue.len() as f64;
-            let time = match self.plant.change {
-                Change::None => self.costs.tries + TRIES * self.costs.line * others,
-                Change::Queue | Change::NoTheft => A_SECOND,
+            let patience = if self.plant.change.short_pulls {
+                self.costs.tries.max(WAIT)
+            } else {
+                self.costs.tries
+            };
+            let time = if self.plant.change.queue {
+                A_SECOND
+            } else {
+                patience + TRIES * self.costs.line * others
             };
             self.source.queue.push_back(me);
             self.go(me, Doing::Trying, self.now + ns(time));
@@ -254,9 +262,10 @@ impl Sim {
         };
         let next = self.source.queue.remove(next).expect("it is there");
         // The lock's line goes from one worker that tries to the next, and the holder waits for it too.
-        let others = match self.plant.change {
-            Change::None => self.source.queue.len(),
-            Change::Queue | Change::NoTheft => 0,
+        let others = if self.plant.change.queue {
+            0
+        } else {
+            self.source.queue.len()
         };
         let waits = self.costs.line * (1 + others) as f64;
         self.source.holder = Some(next);
