@@ -18,6 +18,7 @@ const ROWS: [(u64, u64, u64); 7] = [
     (1_000, 300, 200_000),
     (10_000, 300, 25_000),
 ];
+/// The medians of so many rounds are printed.
 const ROUNDS: usize = 5;
 
 /// Prints the table.

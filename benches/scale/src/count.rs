@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::Instant;
 
+/// Widths: as many as there are cores, and more.
 const THREADS: [usize; 4] = [2, 4, 8, 16];
 /// Nanoseconds of an item, and how many take about a third of a second.
 const ITEMS: [(u64, u64); 3] = [(100, 5_000_000), (1_000, 600_000), (10_000, 60_000)];

@@ -16,6 +16,7 @@ pub use items::{source, spin, steps_of_100_nanos};
 /// How often the engine tries to get into the source before it gives up, and how often it offers its core
 /// meanwhile (`SPINS` and `TURNS` in `src/ordered/puller.rs`).
 const TRIES: u32 = 200;
+/// After so many tries it offers its core.
 const TURNS: u32 = 50;
 
 /// Measures everything and prints a table.
@@ -94,15 +95,18 @@ fn first<const N: usize>(rows: &[[f64; N]], at: usize) -> f64 {
     rows.iter().map(|row| row[at]).fold(f64::INFINITY, f64::min)
 }
 
+/// A reading of the clock.
 fn clock() -> f64 {
     each(1_000_000, || _ = black_box(Instant::now()))
 }
 
+/// The median.
 pub fn middle(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all[all.len() / 2]
 }
 
+/// The median of a column.
 fn column<const N: usize>(rows: &[[f64; N]], at: usize) -> f64 {
     middle(rows.iter().map(|row| row[at]).collect())
 }

@@ -12,6 +12,7 @@ pub fn heavy_barrier() {
     membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }
 
+/// The system call of that name.
 fn membarrier(command: libc::c_int) {
     // SAFETY: the call takes three integers and touches no memory of this process.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
@@ -28,6 +29,7 @@ pub fn process_cpu() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// What a clock of the kernel says.
 fn clock(which: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,

@@ -8,6 +8,7 @@ use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;
 
+/// A colour for each item.
 const COLOURS: [RGBColor; ITEMS.len()] = [
     RGBColor(148, 103, 189),
     RGBColor(31, 119, 180),
@@ -31,6 +32,7 @@ pub fn draw(path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// One panel: a source.
 fn draw_panel(
     panel: &DrawingArea<SVGBackend<'_>, Shift>,
     source: f64,

@@ -40,6 +40,7 @@ pub fn for_each(change: Change, mut each: impl FnMut(f64, f64, usize, &Outcome))
     }
 }
 
+/// Prints a row.
 fn line(item: f64, source: f64, cores: usize, outcome: &Outcome) {
     let Outcome {
         speed_up,

@@ -6,9 +6,11 @@ use crate::sim::{self, Change, Outcome, Plant, Work};
 /// A row of `benches/throughput.rs` as measured on two cores.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
+    /// What `throughput` calls it.
     pub name: &'static str,
     /// What an item costs in the sequential loop.
     pub work: Work,
+    /// How many.
     pub items: u64,
     /// The loop's time divided by the stage's.
     pub speed_up: f64,
@@ -68,6 +70,7 @@ impl Measured {
 
 /// What is asked for: nanoseconds of an item in its closure and in the source, and cores.
 pub const ITEMS: [f64; 5] = [100.0, 350.0, 1e3, 1e4, 1e5];
+/// Nanoseconds of an item in the source.
 pub const SOURCES: [f64; 3] = [2.0, 50.0, 300.0];
 /// As it was built, and what might be changed.
 pub const CHANGES: [(&str, Change); 4] = [
@@ -100,6 +103,7 @@ pub const CHANGES: [(&str, Change); 4] = [
         },
     ),
 ];
+/// How many cores, and as many workers.
 pub const CORES: [usize; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 
 /// The middle one of three runs beyond two cores, each long enough for 100 ms if nothing but the cores and the

@@ -29,10 +29,13 @@ use worker::Worker;
 pub struct Plant {
     /// Cores, and as many workers.
     pub cores: usize,
+    /// What the items cost in their closures.
     pub work: Work,
     /// What the source costs for an item, beyond one that costs nothing.
     pub source: f64,
+    /// How many there are.
     pub items: u64,
+    /// What is otherwise than it was built.
     pub change: Change,
 }
 
@@ -59,23 +62,29 @@ pub struct Outcome {
     pub nanos: u64,
     /// The loop's time divided by that.
     pub speed_up: f64,
-    /// The share of the time in which the source's lock was held; and of which parts that consists: pulls,
-    /// waits for the scheduler's lock and its sections, and the lock's way from one worker to the next.
+    /// The share of the time in which the source's lock was held, and the three parts of it:
     pub source: f64,
+    /// pulls,
     pub pulls: f64,
+    /// sections of the scheduler's lock, with the waits for it,
     pub sections: f64,
+    /// and the lock's way from one worker to the next.
     pub hand_over: f64,
-    /// The shares in which the scheduler's lock was held, in which it was by workers that looked for
-    /// something to steal, and in which the consumer worked.
+    /// The share in which the scheduler's lock was held.
     pub scheduler: f64,
+    /// The share in which it was held by workers that looked for something to steal.
     pub thieves: f64,
+    /// The share in which the consumer worked.
     pub consumer: f64,
-    /// Shares of the time of all workers in which they slept for room, slept because the source was taken,
-    /// had been woken and did not run yet, and were displaced by the consumer.
+    /// The share of the time of all workers in which they slept for room.
     pub no_room: f64,
+    /// The same: they slept because the source was taken.
     pub no_source: f64,
+    /// The same: they had been called, and did not run yet.
     pub waking: f64,
+    /// The same: the consumer had their core.
     pub displaced: f64,
+    /// How many chunks were split by thieves.
     pub steals: u64,
 }
 
@@ -100,14 +109,18 @@ pub fn run(plant: &Plant, costs: &Costs, seed: u64) -> Outcome {
 /// The end of a step. An event whose `age` is not that of its thread any more was called off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
+    /// Which worker, and its age.
     Worker(usize, u64),
+    /// The consumer's age.
     Consumer(u64),
 }
 
 /// A lock that is held for short sections only. Whoever comes waits for all who came before.
 #[derive(Debug, Default)]
 struct ShortLock {
+    /// When the last one that came will be done.
     free_at: u64,
+    /// How long it was held.
     busy: u64,
 }
 
@@ -117,57 +130,87 @@ const LOCK_SPIN: u64 = 3_000;
 /// The chunks that are not yet taken, by their first items.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
+    /// The first item.
     first: u64,
+    /// How many items it has.
     len: u64,
     /// The length before anything was stolen.
     was: u64,
+    /// What happens to it.
     state: State,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A chunk is pulled, run, and then done.
 enum State {
+    /// A worker pulls it.
     Filling,
     /// The owner, and when it would have begun if nothing had held it up since.
     Running(usize, u64),
+    /// All its results are there.
     Done,
 }
 
 /// The source's lock, and the workers that try to get it.
 #[derive(Debug, Default)]
 struct Source {
+    /// Who is in it.
     holder: Option<usize>,
+    /// Since when.
     since: u64,
+    /// How long its lock was held, and the three parts of that; see [`Outcome`].
     busy: u64,
+    /// How long items were pulled.
     pulls: u64,
+    /// How long the scheduler's lock was wanted or held meanwhile.
     sections: u64,
+    /// How long its lock was on its way.
     hand_over: u64,
+    /// Those that try, the first one first.
     queue: VecDeque<usize>,
     /// The next item.
     next: u64,
 }
 
+/// The state of a run.
 struct Sim {
+    /// What is simulated.
     plant: Plant,
+    /// What that costs.
     costs: Costs,
+    /// The simulated clock.
     now: u64,
+    /// When the last item was taken.
     over: Option<u64>,
+    /// What will happen: when, in which order at the same time, and what.
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     /// How many events there were.
     count: u64,
+    /// The state of the random numbers.
     random: u64,
+    /// The workers that have been leased.
     workers: Vec<Worker>,
+    /// Those that sleep; the last one is called first.
     sleepers: Vec<usize>,
+    /// The consumer.
     consumer: Consumer,
+    /// The chunks that have not been taken, by their first items.
     chunks: BTreeMap<u64, Chunk>,
+    /// The source.
     source: Source,
+    /// The scheduler's lock.
     scheduler: ShortLock,
+    /// What an item costs, as far as the stage knows.
     estimate: Estimate,
     /// The count of taken items at which a worker that waits for room is to be woken.
     wake_at: Option<u64>,
     /// The worker whose core the consumer has, and since when.
     victim: Option<(usize, u64)>,
+    /// How long workers had to wait for their cores.
     displaced: u64,
+    /// How many heavy barriers there were.
     barriers: u64,
+    /// How many of them were for steals.
     steals: u64,
     /// How long the scheduler's lock was held by workers that looked for something to steal.
     thieves: u64,
@@ -179,6 +222,7 @@ fn ns(time: f64) -> u64 {
 }
 
 impl Sim {
+    /// Nothing has happened yet.
     fn new(plant: Plant, costs: Costs, seed: u64) -> Self {
         Sim {
             plant,
@@ -210,6 +254,7 @@ impl Sim {
         self.look_at(0);
     }
 
+    /// What came of it.
     fn outcome(&self) -> Outcome {
         let nanos = self.now.max(1);
         let all = nanos as f64;
@@ -233,11 +278,13 @@ impl Sim {
         }
     }
 
+    /// Something will happen.
     fn push(&mut self, at: u64, event: Event) {
         self.count += 1;
         self.events.push(Reverse((at, self.count, event)));
     }
 
+    /// A number below this.
     fn random(&mut self, below: usize) -> usize {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

@@ -31,6 +31,7 @@ pub fn source(items: u64) -> impl Iterator<Item = u64> + Send + 'static {
     (0..items).filter(|_| true)
 }
 
+/// How many items a run takes.
 const ITEMS: u64 = 5_000_000;
 
 /// Adds the rows of this file.

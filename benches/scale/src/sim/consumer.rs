@@ -5,45 +5,61 @@ use super::{Event, Sim, State, ns};
 
 /// Naps, in nanoseconds: the first, and the longest.
 const NAP: u64 = 20_000;
+/// Naps are doubled up to this.
 const LONGEST_NAP: u64 = 1_000_000;
 /// A sleep that is shorter than this, or this many results at once, mean that results flow.
 const FLOW: u64 = 300_000;
+/// As many results at once mean the same.
 const BULK: u64 = 32;
 /// So long it waits for the first result without a sleep, and so long it takes to look once.
 const SPIN: u64 = 40_000;
+/// It looks again after this time.
 const GLANCE: u64 = 500;
 /// After this time the kernel gives the core to the worker again, and takes that of another.
 const SLICE: u64 = 3_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What it is doing. The event comes when it is done with that.
 enum Doing {
+    /// It goes for the next result.
     Looking,
     /// So many items of the head.
     Taking(u64),
+    /// For a limited time.
     Napping,
     /// For the item `taken`.
     Asleep,
 }
 
 #[derive(Debug)]
+/// The consumer's own state.
 pub(super) struct Consumer {
+    /// Events of another age were called off.
     pub(super) age: u64,
+    /// What it is doing.
     doing: Doing,
     /// When its last nap or sleep began.
     since: u64,
     /// How long it has worked, without its waits for the scheduler's lock.
     pub(super) busy: u64,
+    /// How many items it has taken, and the next one.
     pub(super) taken: u64,
     /// The first item of the chunk that it takes from.
     head: Option<u64>,
+    /// How many it had taken when it last found nothing.
     waited_at: u64,
+    /// Whether results flow, so that it naps instead of sleeping.
     flows: bool,
+    /// How long its next nap will be.
     nap: u64,
+    /// It has just come from a nap.
     after_nap: bool,
+    /// It has announced its sleep, and looks once more.
     announced: bool,
 }
 
 impl Consumer {
+    /// It looks for the first result.
     pub(super) fn new() -> Self {
         Consumer {
             age: 0,
@@ -60,6 +76,7 @@ impl Consumer {
         }
     }
 
+    /// Whether it is on a core, or wants one.
     pub(super) fn is_awake(&self) -> bool {
         !matches!(self.doing, Doing::Napping | Doing::Asleep)
     }
@@ -84,6 +101,7 @@ impl Sim {
         self.consumer_at(at);
     }
 
+    /// Its current step is over.
     pub(super) fn consumer_step(&mut self) {
         match self.consumer.doing {
             Doing::Looking => self.look(),
@@ -127,6 +145,7 @@ impl Sim {
         naps
     }
 
+    /// Takes what is ready of its head, or waits.
     fn look(&mut self) {
         let taken = self.consumer.taken;
         let ended = taken >= self.plant.items;
@@ -168,6 +187,7 @@ impl Sim {
         }
     }
 
+    /// It has taken so many items.
     fn took(&mut self, count: u64) {
         self.consumer.taken += count;
         let taken = self.consumer.taken;

@@ -20,6 +20,7 @@ impl Sim {
         self.displace(awake[at]);
     }
 
+    /// The consumer gets the core of this worker.
     pub(super) fn displace(&mut self, worker: usize) {
         self.victim = Some((worker, self.now));
         let it = &mut self.workers[worker];

@@ -2,33 +2,46 @@
 
 use super::{Change, Work};
 
-/// How long a chunk should last, and how much work of all workers the bound covers, in nanoseconds.
+/// How long a chunk should last, in nanoseconds.
 const RUN: f64 = 400_000.0;
+/// The bound covers so much work of all workers.
 const AHEAD: f64 = 4_000_000.0;
-/// A pull that is shorter than this is waited for; and what it would be with [`Change::short_pulls`], beside how
-/// long a pull would take at most.
+/// A pull that is shorter than this is waited for.
 const SHORT_PULL: f64 = 10_000.0;
+/// The same with [`Change::short_pulls`].
 const WAITED_FOR: f64 = 25_000.0;
+/// No chunk is pulled for longer then.
 const LONGEST_PULL: f64 = 20_000.0;
-/// The longest chunk, and the limits of the bound, in items; slots of 8 bytes.
+/// No chunk has more items.
 const MAX_LEN: u64 = 1024;
+/// The bound for each worker, at least.
 const MIN_AHEAD: u64 = 16;
+/// The bound for each worker, at most.
 const MAX_AHEAD: u64 = 32_768;
+/// The bound of a wide stage: 16 MiB of slots of 8 bytes.
 const MAX_AHEAD_ITEMS: u64 = (16 << 20) / 8;
+/// A chunk is timed in so many parts.
 const PARTS: u64 = 4;
 
 /// The running estimate of one stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Estimate {
+    /// Nanoseconds of an item in the closure; 0: unknown.
     work: f64,
+    /// The same in the source.
     pull: f64,
+    /// How long the next chunk may be.
     len: u64,
+    /// How many workers.
     width: u64,
+    /// How many items there will be.
     total: u64,
+    /// What is otherwise than it was built.
     change: Change,
 }
 
 impl Estimate {
+    /// Nothing is known yet.
     pub fn new(width: usize, total: u64, change: Change) -> Self {
         Estimate {
             work: 0.0,

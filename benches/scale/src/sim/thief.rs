@@ -7,6 +7,7 @@ use super::{Chunk, Sim, State, ns};
 const WORTH_STEALING: f64 = 25_000.0;
 
 impl Sim {
+    /// Looks at the chunks of all workers.
     pub(super) fn search(&mut self, me: usize, why: Refusal) {
         let scan = self.costs.scan(self.workers.len());
         let at = self.look_for_prey(self.costs.section() + scan);
@@ -30,6 +31,7 @@ impl Sim {
         rests.filter(|(rest, _)| *rest > 0).max()
     }
 
+    /// Steals, sleeps, or leaves.
     pub(super) fn steal(&mut self, me: usize, why: Refusal) {
         let richest = self.richest().filter(|(rest, _)| {
             let time = self.estimate.time_of(*rest);
@@ -91,6 +93,7 @@ impl Sim {
         self.leave_core();
     }
 
+    /// One that sleeps may leave too.
     fn wake_sleeper(&mut self) {
         if !self.sleepers.is_empty() {
             self.wake_one(self.now);

@@ -3,8 +3,11 @@
 /// Nanoseconds: `short` for most items, `long` for the first of each `every`.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
+    /// Most items.
     short: f64,
+    /// Each so many there is a long one.
     every: u64,
+    /// The first of these.
     long: f64,
 }
 

@@ -28,21 +28,29 @@ pub(super) enum Doing {
     Leaving,
     /// It looks for something to steal, as the source gave nothing.
     Searching(Refusal),
+    /// It runs its chunk.
     Running,
+    /// Until it is called.
     Asleep(Refusal),
+    /// It has left the stage.
     Gone,
 }
 
 /// Why the source gave nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
+    /// Another worker was in it.
     Taken,
+    /// The bound was reached.
     NoRoom,
+    /// It has no more items.
     Ended,
 }
 
 #[derive(Debug)]
+/// A worker's own state.
 pub(super) struct Worker {
+    /// Events of another age were called off.
     pub(super) age: u64,
     /// When its current step ends.
     pub(super) due: u64,
@@ -50,6 +58,7 @@ pub(super) struct Worker {
     pub(super) stalled: Option<u64>,
     /// The chunk that it fills or runs.
     pub(super) chunk: Option<u64>,
+    /// What it is doing.
     pub(super) doing: Doing,
     /// What an item of its last pull took. `None`: its chunk was stolen.
     pub(super) pull: Option<f64>,
@@ -57,12 +66,16 @@ pub(super) struct Worker {
     pub(super) since: u64,
     /// How many barriers have interrupted it, or have found it asleep.
     barriers: u64,
+    /// How long it has slept for room.
     pub(super) no_room: u64,
+    /// How long it has slept because the source was taken.
     pub(super) no_source: u64,
+    /// How long it was on its way back from its sleeps.
     pub(super) waking: u64,
 }
 
 impl Worker {
+    /// A worker that is about to be called.
     fn new() -> Self {
         Worker {
             age: 0,
@@ -79,6 +92,7 @@ impl Worker {
         }
     }
 
+    /// Whether it is on a core, or wants one.
     pub(super) fn is_awake(&self) -> bool {
         !matches!(self.doing, Doing::Asleep(_) | Doing::Gone | Doing::Waking)
     }
@@ -106,6 +120,7 @@ impl Sim {
         at + ns(self.costs.unpark)
     }
 
+    /// Its next step, and when that will be over.
     pub(super) fn go(&mut self, worker: usize, doing: Doing, until: u64) {
         self.workers[worker].doing = doing;
         self.schedule(worker, until);
@@ -160,6 +175,7 @@ impl Sim {
 
     // ---- the source
 
+    /// It goes into the source if it can.
     fn visit(&mut self, me: usize) {
         if self.source.next >= self.plant.items {
             self.search(me, Refusal::Ended);
@@ -231,6 +247,7 @@ impl Sim {
         self.go(me, Doing::Pulling(held, begun), until);
     }
 
+    /// Its chunk is full.
     fn pulled(&mut self, me: usize) {
         let Doing::Pulling(len, begun) = self.workers[me].doing else {
             unreachable!("it pulls");
@@ -252,6 +269,7 @@ impl Sim {
         self.go(me, Doing::Leaving, at);
     }
 
+    /// It has left the source, and the next one has it.
     fn release_source(&mut self) {
         self.source.busy += self.now - self.source.since;
         self.source.holder = None;
@@ -302,6 +320,7 @@ impl Sim {
         self.schedule(me, until.max(self.now));
     }
 
+    /// Its chunk is done.
     fn ran(&mut self, me: usize) {
         let key = self.workers[me].chunk.take().expect("it ran one");
         let chunk = self.chunks.get_mut(&key).expect("it is not taken");
