@@ -140,8 +140,8 @@ struct Chunk {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// A chunk is pulled, run, and then done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// A worker pulls it.
     Filling,

@@ -18,8 +18,8 @@ const GLANCE: u64 = 500;
 /// After this time the kernel gives the core to the worker again, and takes that of another.
 const SLICE: u64 = 3_000_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// What it is doing. The event comes when it is done with that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     /// It goes for the next result.
     Looking,
@@ -31,8 +31,8 @@ enum Doing {
     Asleep,
 }
 
-#[derive(Debug)]
 /// The consumer's own state.
+#[derive(Debug)]
 pub(super) struct Consumer {
     /// Events of another age were called off.
     pub(super) age: u64,

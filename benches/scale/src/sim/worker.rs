@@ -47,8 +47,8 @@ pub(super) enum Refusal {
     Ended,
 }
 
-#[derive(Debug)]
 /// A worker's own state.
+#[derive(Debug)]
 pub(super) struct Worker {
     /// Events of another age were called off.
     pub(super) age: u64,
