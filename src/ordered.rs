@@ -19,7 +19,8 @@ pub(crate) mod core;
 pub(crate) mod cursor;
 pub(crate) mod execute;
 pub(crate) mod find;
-pub(crate) mod idle;
+pub(crate) mod head;
+mod idle;
 pub(crate) mod inline;
 pub(crate) mod item_context;
 #[cfg(all(test, not(loom)))]
@@ -28,6 +29,7 @@ mod litmus;
 mod models;
 pub(crate) mod near;
 pub(crate) mod opts;
+mod own;
 mod permits;
 pub(crate) mod pull;
 pub(crate) mod puller;

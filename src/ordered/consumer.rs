@@ -72,6 +72,8 @@ where
 enum Ready {
     Head,
     Inline,
+    /// The next item is this thread's to run.
+    Own,
     /// Nothing is there in time, or the answer is no longer wanted.
     Late,
     End,
@@ -143,10 +145,14 @@ where
     #[inline]
     fn advance(&mut self) -> Ready {
         // Most results are taken here, without a lock: the head knows how far its owner has published.
-        if !self.cursor.is_ready() {
-            let next = self.refill();
-            if next != Ready::Head {
-                return next;
+        while !self.cursor.is_ready() {
+            if self.cursor.has_own() && self.run_own() {
+                continue;
+            }
+            match self.refill() {
+                Ready::Head => break,
+                Ready::Own => {}
+                next => return next,
             }
         }
         // Counted before it is taken out, which the caller does at once: a puller may use the room already.
@@ -172,6 +178,7 @@ where
     fn refill(&mut self) -> Ready {
         // Announced, and not yet slept: the current round is the last look.
         let mut announced = false;
+        let mut since = None;
         // Many results since the last wait mean that more will come soon.
         self.cursor.flows |= self.cursor.taken - self.cursor.waited_at >= BULK;
         self.cursor.waited_at = self.cursor.taken;
@@ -183,6 +190,7 @@ where
             // First what is finished: each of the later steps may take long.
             match self.cursor.look(&shared) {
                 Look::Ready => break Ready::Head,
+                Look::Own => break Ready::Own,
                 Look::End => {
                     // From here this thread may join the others, and takes no result that they could wake it
                     // for.
@@ -227,7 +235,11 @@ where
                 .is_some_and(|until| until <= Instant::now());
             // A short wait and a nap end by themselves, so no worker has to know of them, and none pays for a
             // wake-up.
-            if !announced && !late && (self.cursor.spin() || self.cursor.take_nap(&shared, &shared))
+            if !announced
+                && !late
+                && (self.wait_at_head(&shared, &mut since)
+                    || self.cursor.spin()
+                    || self.cursor.take_nap(&shared, &shared))
             {
                 continue;
             }
@@ -306,7 +318,10 @@ where
         let mut panic = self.cursor.session.close();
         if let Some(shared) = self.shared.clone() {
             // A borrowed source goes back to its slot, so that it is dropped with the rest.
-            self.reclaim(&mut shared.core.lock(), true);
+            let mut core = shared.core.lock();
+            self.reclaim(&mut core, true);
+            self.leave_head(&shared, &mut core);
+            drop(core);
         }
         // After the join this is the only handle on the stage.
         if let Some(shared) = self.shared.take() {
@@ -356,7 +371,7 @@ where
                     // The source is borrowed now: the next round takes the other branch.
                     Ready::Inline => continue,
                     Ready::End | Ready::Late => return None,
-                    Ready::Head => {}
+                    Ready::Head | Ready::Own => {}
                 }
                 let head = self.cursor.head.as_mut()?;
                 // Two ways, because nearly every chunk has only plain results: those are taken without a

@@ -30,6 +30,7 @@ use crate::ordered::chunk::{Chunk, ChunkExecutor, ChunkReader, LockProof};
 use crate::ordered::permits::{Permit, Permits};
 use crate::ordered::reorder::Reorder;
 use crate::runtime::barrier::heavy;
+use crate::runtime::biased::Revoker;
 use crate::runtime::cost::Backoff;
 use crate::runtime::roster::{Roster, Wake};
 use crate::sync::{Arc, Instant};
@@ -56,6 +57,8 @@ pub(super) enum Inline {
     /// No thread pulls any more, so that the consumer can take over.
     Wanted,
     On,
+    /// The consumer runs what is at the head of the line, and the workers what comes after it; see `head.rs`.
+    Head,
 }
 
 /// See the head of this file.
@@ -91,12 +94,21 @@ pub(super) struct Core<I, B> {
     pub(super) inline: Inline,
     /// The consumer is in a source that blocks, and calls a watcher itself when it comes out.
     pub(super) watches_itself: bool,
-    /// When the switch to inline running may be tried again.
+    /// When the switch to inline running may be tried again, and that to the head of the line.
     pub(super) pause: Backoff,
+    pub(super) head_pause: Backoff,
     /// The consumer's permit, while it runs items itself or may do so at any time.
     consumer_permit: Option<Permit>,
+    /// A chunk that is left to the consumer: it begins at the head of the line, or will.
+    pub(super) left: Option<ChunkExecutor<I, B>>,
+    /// The chunk that the consumer runs is on loan, and can be taken back by this.
+    pub(super) lent: Option<Revoker<ChunkExecutor<I, B>>>,
+    /// How many chunks the consumer has had. A change since the last look means that it runs items.
+    pub(super) lends: u64,
     /// By thread: the chunk that it executes. Thieves find their victims here.
     active: Vec<Option<Arc<Chunk<I, B>>>>,
+    /// The same for the consumer.
+    at_head: Option<Arc<Chunk<I, B>>>,
     pub(super) roster: Roster,
     width: usize,
     /// Chunks to be used again.
@@ -151,8 +163,13 @@ impl<I, B> Core<I, B> {
             inline: Inline::Off,
             watches_itself: false,
             pause: Backoff::NONE,
+            head_pause: Backoff::NONE,
             consumer_permit: None,
+            left: None,
+            lent: None,
+            lends: 0,
             active: Vec::new(),
+            at_head: None,
             roster: Roster::new(),
             width,
             free: Vec::new(),
@@ -348,6 +365,16 @@ impl<I, B> Core<I, B> {
         self.consumer_permit = self.permits.take();
     }
 
+    /// Gives the consumer this permit, if it is one.
+    pub(super) fn give_consumer(&mut self, permit: Option<Permit>) {
+        debug_assert!(self.consumer_permit.is_none(), "it has one");
+        self.consumer_permit = permit;
+    }
+
+    pub(super) fn has_consumer_permit(&self) -> bool {
+        self.consumer_permit.is_some()
+    }
+
     /// Takes the permit back, if the consumer still has one. Whether the watcher or the consumer is first, it
     /// is given back once.
     pub(super) fn retire_consumer(&mut self) {
@@ -387,22 +414,26 @@ impl<I, B> Core<I, B> {
         }
     }
 
-    /// Shows thieves the chunk that this thread runs. A consumer that works alone has no place here; no other
-    /// thread could steal from it.
+    /// Shows thieves the chunk that this thread runs.
     pub(super) fn activate(&mut self, thread: usize, chunk: &ChunkExecutor<I, B>) {
-        if let Some(place) = self.active.get_mut(thread) {
-            *place = Some(Arc::clone(chunk.chunk()));
-        }
+        *self.place_of(thread) = Some(Arc::clone(chunk.chunk()));
     }
 
     pub(super) fn deactivate(&mut self, thread: usize) {
-        if let Some(place) = self.active.get_mut(thread) {
-            *place = None;
-        }
+        *self.place_of(thread) = None;
+    }
+
+    fn place_of(&mut self, thread: usize) -> &mut Option<Arc<Chunk<I, B>>> {
+        // Only the consumer has no place of its own in `active`, unless it takes part.
+        self.active.get_mut(thread).unwrap_or(&mut self.at_head)
     }
 
     pub(super) fn active(&self, thread: usize) -> Option<&Arc<Chunk<I, B>>> {
-        self.active.get(thread)?.as_ref()
+        self.active.get(thread).unwrap_or(&self.at_head).as_ref()
+    }
+
+    fn all_active(&self) -> impl Iterator<Item = &Arc<Chunk<I, B>>> {
+        self.active.iter().chain([&self.at_head]).flatten()
     }
 
     /// How many numbers of threads have been given out.
@@ -413,8 +444,10 @@ impl<I, B> Core<I, B> {
     /// The thread, other than `but`, whose chunk has the most unclaimed items, and how many. The counters
     /// move while they are read, so this is a guess, and `split` decides.
     pub(super) fn richest(&self, but: usize) -> Option<(usize, usize)> {
-        let others = self.active.iter().enumerate().filter(|(at, _)| *at != but);
-        others
+        let workers = self.active.iter().enumerate();
+        workers
+            .chain([(CONSUMER, &self.at_head)])
+            .filter(|(at, _)| *at != but)
             .filter_map(|(at, chunk)| Some((at, chunk.as_ref()?.unclaimed())))
             .filter(|(_, unclaimed)| *unclaimed > 0)
             .max_by_key(|(_, unclaimed)| *unclaimed)
@@ -434,14 +467,14 @@ impl<I, B> Core<I, B> {
     /// Whether any closure of a chunk may be running. For the consumer of a cancelled stage, which has passed
     /// the heavy barrier of claim / cut: an owner that starts a chunk later sees the cut.
     pub(super) fn is_any_started(&self) -> bool {
-        self.active.iter().flatten().any(|chunk| chunk.is_started())
+        self.all_active().any(|chunk| chunk.is_started())
     }
 
     /// How far all threads are, if as many run items as may. Then no thread is in the source, or on the way
     /// there, with a permit that could be borrowed. `None`: a permit is free or unused, so watching may be of
     /// use.
     pub(super) fn sight_of_all(&self) -> Option<Progress> {
-        let runs = self.active.iter().flatten();
+        let runs = self.all_active();
         (!self.permits.is_any_free() && !self.is_permit_unused()).then(|| Progress {
             thread: CONSUMER,
             first: self.pulls,
@@ -454,6 +487,8 @@ impl<I, B> Core<I, B> {
     /// `ChunkReader::clear` needs the last handle of a chunk.
     pub(super) fn forget_runs(&mut self) {
         self.active.clear();
+        self.at_head = None;
+        self.left = None;
         self.free.clear();
         self.retired.clear();
     }

@@ -12,8 +12,9 @@
 //!   that could bring the result nearer: a worker that waits for room, or one that could run unstarted items
 //!   whose puller is stuck in the source.
 
-use crate::ordered::chunk::{ChunkReader, Special};
-use crate::ordered::core::{CONSUMER, Progress};
+use crate::ordered::chunk::{ChunkExecutor, ChunkReader, Special};
+use crate::ordered::core::{CONSUMER, Core, Progress};
+use crate::ordered::own::OwnChunk;
 use crate::ordered::sched::{Host, Sched};
 use crate::ordered::signals::{ANY, Signals};
 use crate::ordered::timing::StageHedge;
@@ -36,6 +37,8 @@ pub(super) const BULK: u64 = 32;
 /// What a look for results has found.
 pub(super) enum Look {
     Ready,
+    /// The next item is this thread's to run.
+    Own,
     Nothing,
     End,
 }
@@ -50,6 +53,8 @@ pub(super) struct Cursor<I, B: IntoIterator> {
     /// The chunk whose results are being taken; in an unordered stage also those with more to come.
     pub(super) head: Option<ChunkReader<I, B>>,
     pub(super) partial: VecDeque<ChunkReader<I, B>>,
+    /// `Some` while it runs a chunk at the head of the line.
+    pub(super) own: Option<OwnChunk<I, B>>,
     /// How many items have been taken; in an ordered stage also the `seq` of the next one.
     pub(super) taken: u64,
     /// Something is missing from the outputs.
@@ -84,6 +89,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
             batch: None,
             head: None,
             partial: VecDeque::new(),
+            own: None,
             taken: 0,
             cut_short: false,
             discarded: 0,
@@ -136,8 +142,12 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         if self.is_ready() {
             return Look::Ready;
         }
+        if self.has_own() {
+            return Look::Own;
+        }
         // Under the lock no steal is half done: only then may the consumer believe that a chunk is exhausted.
         let mut core = sched.core.lock();
+        self.end_own(sched, &mut core);
         loop {
             // The old head may be exhausted. Then the next chunk is popped, and checked in the same way.
             if let Some(head) = self.head.take() {
@@ -157,6 +167,10 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         if self.is_ready() {
             return Look::Ready;
         }
+        // Nothing is ready, and the next item is this thread's, or may be: it runs it.
+        if self.has_own() || self.take_left(sched, &mut core) {
+            return Look::Own;
+        }
         // Nothing to take. The order of the cases matters: a stage that has yielded everything has not been
         // cut short, even if it was cancelled too.
         match &self.head {
@@ -175,6 +189,36 @@ impl<I, B: IntoIterator> Cursor<I, B> {
             }
             _ => Look::Nothing,
         }
+    }
+
+    /// Whether the next item is this thread's to run, as far as it knows.
+    #[inline]
+    pub(super) fn has_own(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| !own.is_contested())
+    }
+
+    /// Ends the loan of its chunk, if that is over.
+    fn end_own(&mut self, sched: &Sched<I, B>, core: &mut Core<I, B>) {
+        let over = self.own.take_if(|own| own.is_contested());
+        // A thief had lowered the limit, and has raised it again.
+        if let Some((rest, free)) = over.and_then(|own| own.end(core)).zip(sched.may_help) {
+            self.own = Some(OwnChunk::lend(core, rest, free));
+        }
+    }
+
+    /// Takes the chunk that was left to it, if the next item is the first of it. `head` is that chunk then.
+    fn take_left(&mut self, sched: &Sched<I, B>, core: &mut Core<I, B>) -> bool {
+        let is_next = |left: &ChunkExecutor<I, B>| left.first() == self.taken;
+        // Not within a time limit, and not past a cut: then nothing that is unstarted counts any more.
+        if self.until.is_some()
+            || sched.signals.is_cut()
+            || !core.left.as_ref().is_some_and(is_next)
+        {
+            return false;
+        }
+        let chunk = sched.take_left(core).zip(sched.may_help);
+        self.own = chunk.map(|(chunk, free)| OwnChunk::lend(core, chunk, free));
+        self.own.is_some()
     }
 
     /// Unordered stages: any chunk with a result will do.
@@ -255,7 +299,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         sched.signals.set_napping(false);
         // The length follows what the nap gave. It grows as long as results come and no puller waits for
         // room, and naps end when one finds nothing, or if a puller waits for room even after the shortest.
-        let pays = matches!(self.look(sched), Look::Ready | Look::End);
+        let pays = matches!(self.look(sched), Look::Ready | Look::Own | Look::End);
         if pays && !sched.signals.is_room_wanted() {
             self.nap = (self.nap * 2).min(LONGEST_NAP);
         } else {

@@ -81,7 +81,9 @@ impl<I, B> Sched<I, B> {
             // consumer would wait for it.
             let claim = runner
                 .run_items(self, &mut chunk, &worker.here, stride)
-                .unwrap_or_else(|payload| self.item_panicked(host, &mut chunk, worker, payload));
+                .unwrap_or_else(|payload| {
+                    self.item_panicked(host, &mut chunk, &worker.here, payload)
+                });
             // At least one: `run_items` publishes the item that is claimed when it is called.
             let done = chunk.next() - before;
             if timed < PARTS {
@@ -99,7 +101,7 @@ impl<I, B> Sched<I, B> {
                     // consumer, which recycles the chunk under the lock, finds either both handles of this
                     // thread or none. First the estimate, then the decision that reads it.
                     self.cost.observe(len, &mut parts[..timed], worker.pull);
-                    self.want_inline(&mut core);
+                    self.choose_mode(&mut core, worker);
                     core.deactivate(worker.thread);
                     drop(chunk);
                     return self.give_way(core);
@@ -156,17 +158,17 @@ impl<I, B> Sched<I, B> {
     }
 
     #[cold]
-    fn item_panicked(
+    pub(super) fn item_panicked(
         &self,
         host: &dyn Host<I, B>,
         chunk: &mut ChunkExecutor<I, B>,
-        worker: &mut Worker,
+        here: &ItemContext,
         payload: Payload,
     ) -> Claim {
         let seq = chunk.seq();
         // The item's token is forgotten, as after any item. Whether something in the item was cut short does
         // not matter, because a panic counts in any case.
-        worker.here.item_over();
+        here.item_over();
         let what = panicked(host, seq, payload);
         // First the cut, then the place: when the consumer sees the panic, the items after it are not wanted
         // any more. A value in its place, from an isolated job, is no failure.

@@ -107,7 +107,7 @@ impl<I, B> Sched<I, B> {
                 return Ok(self.leave_for(host, worker, core, chunk, resigned));
             }
             // With `Wanted` or `On` the source is the consumer's, or is to be.
-            let open = core.end.is_none() && core.inline == Inline::Off;
+            let open = core.end.is_none() && matches!(core.inline, Inline::Off | Inline::Head);
             if self.pulls && open && !self.signals.is_cut() {
                 // In the source this thread cannot watch. A puller that comes after it finds its chunk
                 // `ALONE`, and calls a watcher. For a puller that is inside now, `leave_watched` looks at
@@ -122,7 +122,13 @@ impl<I, B> Sched<I, B> {
                 // unused, which another may borrow.
                 drop(core);
                 self.act(host, wake);
-                if let Some(chunk) = host.visit_source(worker) {
+                let mut pulled = host.visit_source(worker);
+                // One was left to the consumer, and the next one is this thread's.
+                if worker.has_left {
+                    pulled = host.visit_source(worker);
+                    worker.has_left = false;
+                }
+                if let Some(chunk) = pulled {
                     // `Sched::pulled` has shown the chunk to thieves, and has repaid the permit.
                     return Ok(chunk);
                 }
@@ -147,6 +153,7 @@ impl<I, B> Sched<I, B> {
             // does so.
             let found = self
                 .take_waiting()
+                .or_else(|| self.take_left(&mut core))
                 .or_else(|| self.rob_richest(worker, &mut core));
             if let Some(chunk) = found {
                 return Ok(self.leave_for(host, worker, core, chunk, resigned));
@@ -211,9 +218,7 @@ impl<I, B> Sched<I, B> {
         // something now.
         core.activate(me, &chunk);
         // Work that is left for another thread. The first item of the chunk is this thread's.
-        let more = |core: &Core<I, B>| {
-            chunk.len() > 1 || !self.waiting.is_empty() || core.richest(me).is_some()
-        };
+        let more = |core: &Core<I, B>| chunk.len() > 1 || self.is_something_whole(core, me);
         let mut wake = Wake::Nobody;
         let resigned = core.resign(me) || resigned;
         if resigned && core.watcher.is_none() {
@@ -221,7 +226,7 @@ impl<I, B> Sched<I, B> {
             // watch if a puller holds items; or if there is more to run, and a thread in the source keeps the
             // permit that it needs.
             let borrows = self.may_lend() && more(&core);
-            if core.end_watch(borrows) {
+            if core.end_watch(borrows) || !core.is_consumer_watched() {
                 wake = self.call_watcher(&mut core);
             }
         }

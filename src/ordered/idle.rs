@@ -126,7 +126,7 @@ impl<I, B> Sched<I, B> {
         }
         // Both are pushed before the lock is taken for `Core::wake`. So if this look misses an entry, that
         // call comes later, and finds this thread on the list.
-        if !self.waiting.is_empty() || !self.copies.is_empty() {
+        if !self.waiting.is_empty() || core.left.is_some() || !self.copies.is_empty() {
             return true;
         }
         match worker.refused {

@@ -11,6 +11,7 @@
 //! | [`start_inline`](Consumer::start_inline) | the consumer, once it has taken everything that was pulled | the source is [biased] to it, and it gets a permit (`On`) |
 //! | [`run_inline`](Consumer::run_inline), [`fold_inline`](Consumer::fold_inline) | the consumer, for each item | a visit to the source, the closure, the sink |
 //! | [`watch`](OrderedStage::watch) | the watcher, each millisecond | checks whether the consumer moves, unless the source blocks |
+//! | [`watch`](OrderedStage::watch) | the watcher | takes the source back if the consumer is with its user in a quarter of all looks |
 //! | [`attend`](Consumer::attend) | the consumer, when it is called | times a few items, or learns that the source has been taken back |
 //!
 //! If the consumer has not moved between two looks, it is in a long closure, in a source that blocks, or away
@@ -82,15 +83,21 @@ impl<I, B> Sched<I, B> {
     /// Worker, after a chunk: makes the consumer run the items itself if that is better.
     pub(super) fn want_inline(&self, core: &mut SchedGuard<'_, I, B>) {
         // Only once: `Wanted` and `On` belong to a switch that is already under way.
-        let tiny = self.may_inline && core.inline == Inline::Off && self.cost.is_tiny();
+        let may = match core.inline {
+            Inline::Off => true,
+            Inline::Head => core.lent.is_none(),
+            Inline::Wanted | Inline::On => false,
+        };
+        let tiny = self.may_inline && may && self.cost.is_tiny();
         // `pause` spaces the attempts, so that a stage whose costs change does not switch back and forth.
         if tiny && self.pulls && core.end.is_none() && core.pause.is_over() {
+            self.end_head(core);
             core.inline = Inline::Wanted;
         }
     }
 
     /// Consumer: it was called, and is not in the source. From now on a thread must watch it again.
-    fn watch_again(&self, core: &mut SchedGuard<'_, I, B>) -> Wake {
+    pub(super) fn watch_again(&self, core: &mut SchedGuard<'_, I, B>) -> Wake {
         // Taken under the scheduler's lock, under which the watcher writes it: either the watcher finds the
         // consumer outside, or this finds the note (inside / sleep).
         if std::mem::take(&mut core.watches_itself) {
@@ -116,8 +123,9 @@ where
     /// Watcher: checks whether a consumer that runs items itself, or is about to, makes progress.
     pub(super) fn watch(&self, worker: &mut Worker, core: &mut GuardOf<'_, S, J>) {
         let state = core.inline;
-        let count = match (state, &self.origin) {
-            (Inline::Wanted, _) => self.signals.yielded(),
+        let (count, place) = match (state, &self.origin) {
+            (Inline::Wanted, _) => (self.signals.yielded(), None),
+            (Inline::Head, _) => (core.lends, None),
             (Inline::On, Some(origin)) => {
                 // While the source is lent, only a thread with the scheduler's lock touches its slot, so this
                 // succeeds.
@@ -126,7 +134,8 @@ where
                 else {
                     return;
                 };
-                revoker.words().seen().0
+                let (count, place) = revoker.words().seen();
+                (count, Some(place))
             }
             _ => {
                 worker.seen = None;
@@ -146,6 +155,9 @@ where
         if moved == 0 && time < STUCK {
             return; // woken early
         }
+        if state == Inline::Head && moved == 0 && time < LONGEST_NAP {
+            return; // The older look stays.
+        }
         worker.seen = Some(now);
         match state {
             // It is in a long closure, in the source, or away. Only if it is inside the source this fails,
@@ -158,8 +170,16 @@ where
                 // standstill.
                 worker.seen = worker.seen.filter(|_| !core.watches_itself);
             }
+            // It moves, but it is with its user for much of the time, in which items could run.
+            Inline::On if worker.absence.is_long(place, moved, time) => {
+                self.revoke_inline(core);
+            }
             // It moves, but slowly: it is to time some closures.
             Inline::On if self.cost.may_pay(moved, time) => self.signals.call_consumer(),
+            Inline::Head if moved == 0 => {
+                self.watch_head(core);
+                worker.seen = None;
+            }
             // It does not come for what is left, so the workers continue.
             Inline::Wanted if moved == 0 => self.end_inline(core),
             _ => {}
@@ -480,7 +500,8 @@ where
 
     /// The consumer waits for a limited time from now on, so it must not get stuck in an item.
     pub(super) fn leave_inline_for_good(&mut self) {
-        let Some(shared) = self.shared.clone().filter(|shared| shared.may_inline) else {
+        let may = |shared: &Arc<OrderedStage<S, J>>| shared.may_inline || shared.may_help.is_some();
+        let Some(shared) = self.shared.clone().filter(may) else {
             return;
         };
         if self.inliner.is_some() {
@@ -491,7 +512,9 @@ where
         if core.inline == Inline::Wanted {
             shared.end_inline(&mut core);
         }
+        self.leave_head(&shared, &mut core);
         core.pause.forever();
+        core.head_pause.forever();
         let wake = core.wake();
         drop(core);
         shared.act(wake);

@@ -5,6 +5,8 @@
 use crate::error::Cancelled;
 use crate::ordered::attempts::{Attempts, OwnerFailure};
 use crate::ordered::chunk::{self, Chunk, ChunkExecutor, Claim, LockProof, Special, StealAmount};
+use crate::ordered::core::Core;
+use crate::ordered::own::OwnChunk;
 use crate::ordered::signals::{ANY, lone};
 use crate::runtime::barrier::{Light, heavy};
 use crate::runtime::biased;
@@ -566,6 +568,78 @@ fn loom_visit_and_sleep() {
             parker.park();
         }
         borrower.join().expect("no panic");
+    });
+}
+
+/// The chunk that the consumer runs: each item is run once, by the consumer or by the watcher that takes the rest.
+/// A watcher that finds the consumer in an item is called when that is over.
+#[test]
+fn loom_run_own_and_take_back() {
+    model(|| {
+        let free = Light::new().free().expect("a barrier");
+        let ran = Ran::new();
+        let core = Arc::new(Mutex::new(Core::<Item, ()>::new(2)));
+        let (chunk, _taking) = chunk::filled(2, &mut core.lock().key);
+        let own = OwnChunk::lend(&mut core.lock(), chunk, free);
+        let parker = Parker::new();
+        let watcher = parker.unparker().clone();
+        let run = {
+            let ran = Arc::clone(&ran);
+            move |chunk: &mut ChunkExecutor<Item, ()>| {
+                let mut cursor = chunk.cursor().0;
+                ran.0[cursor.take()].fetch_add(1, Ordering::Relaxed);
+                cursor.publish(())
+            }
+        };
+        let consumer = thread::spawn({
+            let (core, run, mut next) = (Arc::clone(&core), run.clone(), Some(own));
+            move || {
+                while let Some(mut own) = next.take() {
+                    let step = own.run(&run);
+                    if !step.called && !own.is_contested() {
+                        next = Some(own);
+                        continue;
+                    }
+                    let mut core = core.lock();
+                    if step.called {
+                        if std::mem::take(&mut core.watches_itself) {
+                            watcher.unpark();
+                        }
+                        match &mut core.lent {
+                            Some(revoker) => revoker.go_on(),
+                            None => break,
+                        }
+                    }
+                    next = if own.is_contested() {
+                        let rest = own.end(&mut core);
+                        rest.map(|rest| OwnChunk::lend(&mut core, rest, free))
+                    } else {
+                        Some(own)
+                    };
+                }
+            }
+        });
+        let rest = loop {
+            let mut guard = core.lock();
+            let Some(revoker) = guard.lent.take() else {
+                break None;
+            };
+            match revoker.revoke() {
+                Ok(chunk) => break guard.returned(chunk),
+                Err(revoker) => {
+                    guard.lent = Some(revoker);
+                    guard.watches_itself = true;
+                }
+            }
+            drop(guard);
+            parker.park();
+        };
+        if let Some(mut rest) = rest {
+            rest.start();
+            while run(&mut rest) == Claim::Mine {}
+        }
+        consumer.join().expect("no panic");
+        ran.assert_once(2);
     });
 }
 

@@ -48,6 +48,9 @@ impl<I, B> Sched<I, B> {
         // With `batches == 0` no chunk of several items has been pulled yet, so pullers hold nothing that
         // could get stuck with them; and `is_covered` means that the consumer watches.
         let watched = core.is_watched() || core.batches == 0 || core.is_covered();
+        if !core.is_consumer_watched() {
+            return self.call_watcher(core);
+        }
         if watched || !self.is_something_unstarted(core, me) {
             return Wake::Nobody;
         }
@@ -62,7 +65,10 @@ impl<I, B> Sched<I, B> {
 
     /// The same, without what a puller holds: a thread with a permit could start it now.
     pub(super) fn is_something_whole(&self, core: &Core<I, B>, but: usize) -> bool {
-        !self.waiting.is_empty() || core.richest(but).is_some() || !self.copies.is_empty()
+        !self.waiting.is_empty()
+            || core.left.is_some()
+            || core.richest(but).is_some()
+            || !self.copies.is_empty()
     }
 
     /// Opens a chunk that other threads may see while it is filled.
@@ -135,6 +141,9 @@ impl<I, B> Sched<I, B> {
         // The slow side of the handshake yield / room: ask, pass the heavy barrier, check the room again. The
         // consumer yields the last item either before that check, or sees that room is asked for.
         let mut room = self.room(seq);
+        if self.signals.is_at_head() {
+            room = self.wait_for_yield(seq);
+        }
         if room == 0 {
             let wake_at = self.ask_for_room(seq);
             room = self.room(seq);
@@ -177,7 +186,9 @@ impl<I, B> Sched<I, B> {
                 }
             }
         }
-        if let Some(owning) = chunk.take() {
+        let kept = chunk.take();
+        let kept = kept.and_then(|kept| self.leave_to_consumer(worker, core, kept, seq, more));
+        if let Some(owning) = kept {
             // Thieves may look at the chunk from now on; of two items one is theirs to take.
             if worker.permit.is_some() {
                 core.activate(worker.thread, &owning);

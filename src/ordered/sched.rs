@@ -14,6 +14,7 @@ use crate::ordered::opts::OrderedOpts;
 use crate::ordered::signals::Signals;
 use crate::ordered::timing::{Copy, StageHedge, Timed};
 use crate::ordered::worker::Worker;
+use crate::runtime::barrier::Free;
 use crate::runtime::cost::CostModel;
 use crate::runtime::lease::Leases;
 use crate::runtime::roster::Wake;
@@ -91,6 +92,8 @@ pub(super) struct Sched<I, B> {
     pub(super) stateful: bool,
     /// Whether the consumer may run items itself if they cost next to nothing.
     pub(super) may_inline: bool,
+    /// Whether the consumer may run what is at the head of the line.
+    pub(super) may_help: Option<Free>,
     /// Whether the consumer is one of the threads.
     pub(super) takes_part: bool,
     /// Whether one thread more than `n` may be leased, to run what a puller holds that is stuck.
@@ -103,6 +106,7 @@ pub(super) struct Shape {
     pub(super) pulls: bool,
     pub(super) stateful: bool,
     pub(super) may_inline: bool,
+    pub(super) may_help: Option<Free>,
 }
 
 impl<I, B> Sched<I, B> {
@@ -118,6 +122,7 @@ impl<I, B> Sched<I, B> {
         let cost = CostModel::new(opts.width, opts.in_flight, slot_bytes).expecting(total);
         Sched {
             may_inline: shape.may_inline,
+            may_help: shape.may_help,
             takes_part: opts.takes_part,
             // No spare thread where the consumer pulls, because that needs no permit, and none where a state
             // too many would come with it. Nor where the consumer takes part and is not the only thread:

@@ -4,6 +4,7 @@
 use crate::config::Workers;
 use crate::ordered::consumer::Consumer;
 use crate::ordered::cursor::Cursor;
+use crate::ordered::head;
 use crate::ordered::inline;
 use crate::ordered::opts::OrderedOpts;
 use crate::ordered::sched::{Sched, Shape};
@@ -106,6 +107,7 @@ where
     let parker = Parker::new();
     // Before `common` is consumed below.
     let inlines = inline::is_allowed(&opts, &common);
+    let helps = head::is_allowed(&opts, &common);
     let cx = start_permit.cx();
     // The session comes first. It makes the stage stoppable, and if the scope is over, nothing else has been
     // started yet.
@@ -127,6 +129,7 @@ where
         pulls: !S::LOCAL,
         stateful: J::STATEFUL,
         may_inline: may_inline && !J::STATEFUL && !J::CATCHES,
+        may_help: helps.filter(|_| !S::LOCAL && !J::STATEFUL),
     };
     // Both or neither: a stage can be hedged only if its items can be cloned.
     let hedge = opts.hedge.clone().zip(clone);

@@ -4,6 +4,7 @@
 use crate::ordered::core::{CONSUMER, Core, Inline, Progress};
 use crate::ordered::item_context::ItemContext;
 use crate::ordered::permits::Permit;
+use crate::runtime::biased::OwnerPlace;
 use crate::sync::{Instant, Parker};
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(super) struct Worker {
     pub(super) most: usize,
     /// Why its last visit to the source gave nothing: the last look before a sleep asks for exactly that.
     pub(super) refused: PullRefusal,
+    /// In this search it has left a chunk to the consumer.
+    pub(super) has_left: bool,
     /// What an item of its last pull took in the source, in nanoseconds. `None`: its chunk is from elsewhere.
     pub(super) pull: Option<f32>,
     /// What was seen of the open chunk, of the richest other chunk, of all chunks, and of the neighbour, and
@@ -44,6 +47,7 @@ pub(super) struct Worker {
     pub(super) batches: u64,
     /// What was last seen of a consumer that runs items itself.
     pub(super) seen: Option<WatchPoint>,
+    pub(super) absence: Absence,
 }
 
 /// Why a visit to the source gave nothing.
@@ -72,6 +76,7 @@ impl Worker {
             // is in the source.
             most: if thread == CONSUMER { 1 } else { usize::MAX },
             refused: PullRefusal::No,
+            has_left: false,
             pull: None,
             open: None,
             rich: None,
@@ -81,6 +86,7 @@ impl Worker {
             busy_since: None,
             batches: 0,
             seen: None,
+            absence: Absence::default(),
         }
     }
 
@@ -108,4 +114,37 @@ pub(super) struct WatchPoint {
     pub(super) state: Inline,
     pub(super) count: u64,
     pub(super) at: Instant,
+}
+
+/// Whether a consumer that runs items itself is with its user for a good part of the time, by samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Absence(u32);
+
+/// An item that takes less is not worth a second thread, whatever the user does meanwhile.
+const SHORT_ITEM: Duration = Duration::from_micros(1);
+/// A look that finds it away counts as much as so many that do not.
+const AWAY: u32 = 3;
+/// So many more looks than these say that it is away for a quarter of the time.
+const SURE: u32 = 4;
+
+impl Absence {
+    /// Adds what one look has seen of a consumer that has `moved` by some items in this time.
+    pub(super) fn is_long(
+        &mut self,
+        place: Option<OwnerPlace>,
+        moved: u64,
+        time: Duration,
+    ) -> bool {
+        let long = time.as_nanos() >= SHORT_ITEM.as_nanos() * u128::from(moved);
+        if place == Some(OwnerPlace::Away) && long {
+            self.0 += AWAY;
+        } else {
+            self.0 = self.0.saturating_sub(1);
+        }
+        let is_long = self.0 >= AWAY * SURE;
+        if is_long {
+            self.0 = 0;
+        }
+        is_long
+    }
 }

@@ -34,12 +34,22 @@ const MAX_AHEAD_BYTES: usize = 16 << 20;
 /// costs `PAYS` times as much is. In between, a stage stays as it is.
 const TINY: f32 = 40.0;
 const PAYS: f32 = 1.5;
-/// In nanoseconds. If all items within the bound together cost less than this, the threads would wake one
-/// another so often that the work costs less than the wake-ups. Measured on two cores without this rule (the
-/// row `bounds` of `benches/peers`), to the loop: 0.63 at 80 µs, 0.76 at 90 µs, 1.06 at 160 µs, 1.32 at 256.
-const TINY_BOUND: f32 = 160_000.0;
-/// How many tiny items in a row are believed.
+/// In nanoseconds. If all items within the named bound together cost less than this, the consumer runs them
+/// itself: what one thread hands to another costs as much. Measured on two cores, the consumer being one of
+/// them (`ordered/head.rs`), to the loop: 1.1 at 16 µs, 1.4 at 20 µs, 1.5 at 40 µs.
+const TINY_BOUND: f32 = 16_000.0;
+/// In nanoseconds; see [`CostModel::is_bound_short`]. Measured on two cores with threads that sleep, and with the
+/// consumer as one of them, to the loop: 1.3 and 1.9 at 0.4 ms, 1.5 and 1.8 at 1.6 ms.
+const SHORT_BOUND: f32 = 16_000_000.0;
+/// Nobody waits without sleep for an item that takes longer, in nanoseconds.
+const LONG: f32 = 200_000.0;
+/// Where no two items run at once, the consumer runs all of them if those within the bound take less than this,
+/// in nanoseconds.
+const NARROW: f32 = 1_000_000.0;
+/// How many tiny items in a row are believed. Fewer if the bound is smaller, as the threads wake one another
+/// for each of them until then.
 const EVIDENCE: usize = 64;
+const LEAST_EVIDENCE: usize = 8;
 /// If a few items cost more than this together, and each of them is worth a second thread, the work clearly
 /// pays.
 const CLEAR: f32 = 25_000.0;
@@ -70,6 +80,8 @@ pub(crate) struct CostModel {
     tiny: AtomicUsize,
     /// In nanoseconds. An item that costs less is tiny.
     tiny_below: f32,
+    /// So many of them are believed.
+    evidence: usize,
     max_len: usize,
     max_ahead: usize,
     width: usize,
@@ -85,12 +97,17 @@ impl CostModel {
         let by_bytes = MAX_BYTES / slot_bytes.max(1);
         // One chunk must not use up a small bound.
         let by_bound = named_bound.map_or(MAX_LEN, |bound| bound / width.saturating_mul(2));
+        // Where no two items run at once, threads only gain what the consumer does meanwhile. If that is much,
+        // it is noticed (`ordered/inline.rs`).
+        let is_narrow = width == 1 || named_bound == Some(1);
+        let small = if is_narrow { NARROW } else { TINY_BOUND };
         CostModel {
             work: AtomicU32::new(0),
             pull: AtomicU32::new(0),
             len: AtomicUsize::new(1),
             tiny: AtomicUsize::new(0),
-            tiny_below: named_bound.map_or(TINY, |bound| TINY.max(TINY_BOUND / bound as f32)),
+            tiny_below: named_bound.map_or(TINY, |bound| TINY.max(small / bound as f32)),
+            evidence: named_bound.map_or(EVIDENCE, |bound| bound.clamp(LEAST_EVIDENCE, EVIDENCE)),
             max_ahead: MAX_AHEAD
                 .saturating_mul(width)
                 .min(MAX_AHEAD_BYTES / slot_bytes.max(1))
@@ -175,7 +192,19 @@ impl CostModel {
 
     /// Whether a second thread does not pay, as far as is known.
     pub(crate) fn is_tiny(&self) -> bool {
-        self.tiny.load(Ordering::Relaxed) >= EVIDENCE
+        self.tiny.load(Ordering::Relaxed) >= self.evidence
+    }
+
+    /// Whether all items within the named bound take so short together that the threads would sleep, and wake one
+    /// another, for every few items. `so_far`: what was said last, so that it does not change back and forth.
+    pub(crate) fn is_bound_short(&self, so_far: bool) -> bool {
+        let limit = if so_far {
+            2.0 * SHORT_BOUND
+        } else {
+            SHORT_BOUND
+        };
+        let all = self.named_bound.zip(self.item());
+        all.is_some_and(|(bound, item)| bound as f32 * item < limit && item < LONG)
     }
 
     /// Whether work of which this many items took this long may be worth a second thread.

@@ -19,9 +19,13 @@ impl<P: Parallel> Stage<P> {
     /// The default is the number of items that the workers are measured to do in 4 ms, but at least
     /// 16 per worker and at most 65,536; in a wide stage at most 32,768 per worker if these fit
     /// into 16 MiB. With a small bound and uneven work, workers idle behind a slow head: `16 * n`
-    /// keeps them busy where 5 % of the items take ten times as long. If all items within the bound
-    /// together take less than about 160 µs, threads would cost more than they give: after 64 such
-    /// items in a row, the consumer of an ordered stage runs the items itself.
+    /// keeps them busy where 5 % of the items take ten times as long.
+    ///
+    /// In an ordered stage the thread that calls `next()` may run closures too, as one of the `n`:
+    /// that of the next item, if all items within the bound together take less than about 16 ms, and
+    /// each less than 0.2 ms; and all of them, if they take less than about 16 µs together, or if `k`
+    /// or `n` is 1. Threads would otherwise wake one another for every few items. Not in stages with
+    /// a state, a time limit for items, or a pool of their own.
     ///
     /// # Panics
     ///

@@ -11,72 +11,18 @@
 use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, eventually, within,
 };
+use crate::trap::{Trap, here, run, until_on_consumer};
 use fanfold::Fanfold;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-
-thread_local! {
-    static MARK: u8 = const { 0 };
-}
-
-/// Identifies this thread, in about a nanosecond.
-fn here() -> usize {
-    MARK.with(|mark| std::ptr::from_ref(mark).addr())
-}
-
-/// Takes items, which are numbered from 0, until one has been run on this thread; returns how many.
-fn until_inline(stage: &mut impl Iterator<Item = (usize, usize)>) -> usize {
-    let me = here();
-    let (last, _) = stage
-        .find(|(_, thread)| *thread == me)
-        .expect("the consumer runs tiny items itself, sooner or later");
-    last + 1
-}
-
-fn run(i: usize) -> (usize, usize) {
-    (i, here())
-}
-
-/// Springs once, in the first closure that runs on the thread that set it, after it was set. The consumer
-/// may lose its source at any moment, as a busy machine may keep it from running for a while; then the trap
-/// springs later.
-#[derive(Clone)]
-struct Trap(Arc<(AtomicUsize, AtomicUsize)>);
-
-impl Trap {
-    fn new() -> Self {
-        Trap(Arc::new((
-            AtomicUsize::new(0),
-            AtomicUsize::new(usize::MAX),
-        )))
-    }
-
-    fn set(&self) {
-        self.0.0.store(here(), Relaxed);
-    }
-
-    fn springs(&self, i: usize) -> bool {
-        let springs = self.0.0.load(Relaxed) == here();
-        if springs {
-            self.0.1.store(i, Relaxed);
-            self.0.0.store(0, Relaxed);
-        }
-        springs
-    }
-
-    /// Which item it sprang at; past all of them before that.
-    fn at(&self) -> usize {
-        self.0.1.load(Relaxed)
-    }
-}
 
 #[test]
 fn results_are_the_same_and_in_order() {
     for n in 1..=9 {
         within(SOON, move || {
             let mut stage = (0..usize::MAX).par_map_ordered(n, run);
-            let began = until_inline(&mut stage);
+            let began = until_on_consumer(&mut stage);
             for (want, (i, _)) in (began..began + 10_000).zip(&mut stage) {
                 assert_eq!(i, want);
             }
@@ -120,7 +66,7 @@ fn a_long_item_is_left_alone_with_the_consumer() {
                 }
             };
             let mut stage = (0..usize::MAX).par_map_ordered(n, closure);
-            let began = until_inline(&mut stage);
+            let began = until_on_consumer(&mut stage);
             trap.set();
             for want in began.. {
                 assert_eq!(stage.next().map(|(i, _)| i), Some(want));
@@ -152,7 +98,7 @@ fn the_consumers_closure_counts() {
                 }
             };
             let mut stage = (0..usize::MAX).par_map_ordered(n, closure).in_flight(500);
-            until_inline(&mut stage);
+            until_on_consumer(&mut stage);
             let opens = std::thread::spawn(move || {
                 started.wait_for(n);
                 crate::support::settle();
@@ -190,7 +136,7 @@ fn workers_stand_in_for_a_consumer_that_stays_away() {
                 }
             };
             let mut stage = source.par_map_ordered(n, closure).in_flight(300);
-            let taken = until_inline(&mut stage);
+            let taken = until_on_consumer(&mut stage);
             eventually("the bound is reached", || {
                 pulled.load(Relaxed) >= taken + 300
             });
@@ -219,7 +165,7 @@ fn items_that_grow_long_are_shared_out_again() {
             }
         });
         let me = here();
-        let next = until_inline(&mut stage);
+        let next = until_on_consumer(&mut stage);
         long.store(next, Relaxed);
         let mut others = stage.by_ref().take(10_000).filter(|item| item.1 != me);
         assert!(others.any(|(i, _)| i > next));
@@ -302,7 +248,7 @@ fn a_long_item_after_a_source_that_blocked() {
                 }
             };
             let mut stage = source.par_map_ordered(n, closure).in_flight(500);
-            let next = until_inline(&mut stage);
+            let next = until_on_consumer(&mut stage);
             last.store(next + 100, Relaxed);
             let opens = std::thread::spawn(move || {
                 blocked.wait_for(1);
@@ -337,7 +283,7 @@ fn a_panic_of_the_closure() {
                 }
             };
             let mut stage = source.par_map_ordered(n, closure);
-            let began = until_inline(&mut stage);
+            let began = until_on_consumer(&mut stage);
             trap.set();
             for want in began.. {
                 match caught(|| stage.next()) {
@@ -370,7 +316,7 @@ fn a_panic_of_the_source() {
                 })
             };
             let mut stage = source.par_map_ordered(n, run);
-            let next = until_inline(&mut stage);
+            let next = until_on_consumer(&mut stage);
             bad.store(next + 100_000, Relaxed);
             for want in next..next + 100_000 {
                 assert_eq!(stage.next().map(|(i, _)| i), Some(want));
@@ -401,7 +347,7 @@ fn nothing_is_pulled_after_a_panic() {
                 }
             };
             let mut stage = source.par_map_ordered(n, closure);
-            until_inline(&mut stage);
+            until_on_consumer(&mut stage);
             trap.set();
             while caught(|| stage.next()).is_ok() {}
             assert_eq!(stage.next(), None);
@@ -476,7 +422,7 @@ fn the_current_token() {
             }
         };
         let mut stage = (0..usize::MAX).par_map_ordered(2, closure);
-        until_inline(&mut stage);
+        until_on_consumer(&mut stage);
         trap.set();
         while trap.at() == usize::MAX {
             assert!(stage.next().is_some());

@@ -153,7 +153,7 @@ impl<I, B> ChunkExecutor<I, B> {
         &self.chunk
     }
 
-    /// The `seq` of the chunk's first item.
+    /// The `seq` of the chunk's first item, whether it was run or not.
     pub(in crate::ordered) fn first(&self) -> u64 {
         self.chunk.first
     }
@@ -181,6 +181,12 @@ impl<I, B> ChunkExecutor<I, B> {
         if !bug("no_barrier_at_start") {
             Light::new().pass(); // pairs with the heavy one in `Signals::is_cut_off`
         }
+    }
+
+    /// Gives up the claim of an item that was not begun: the chunk counts as unstarted, until somebody starts
+    /// it again.
+    pub(in crate::ordered) fn unclaim(&mut self) {
+        self.chunk.started.store(false, Ordering::Relaxed);
     }
 
     /// Timed stages: the claimed item is about to run.

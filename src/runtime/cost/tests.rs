@@ -103,33 +103,55 @@ fn large_items_make_short_chunks() {
 
 #[test]
 fn with_a_small_bound_more_work_is_tiny() {
-    let is_tiny = |named_bound, nanos: f32| {
-        let cost = cost(2, named_bound, 16);
-        for _ in 0..EVIDENCE {
+    let is_tiny = |width, named_bound, nanos: f32| {
+        let cost = cost(width, named_bound, 16);
+        for _ in 0..named_bound.map_or(EVIDENCE, |bound: usize| bound.clamp(8, EVIDENCE)) {
+            assert!(!cost.is_tiny());
             cost.observe(1, &mut [nanos + 20.0], None);
         }
         cost.is_tiny()
     };
-    for (named_bound, below) in [
-        (None, 40.0),
-        (Some(1), 160_000.0),
-        (Some(16), 10_000.0),
-        (Some(4_000), 40.0),
-        (Some(usize::MAX), 40.0),
+    for (width, named_bound, below) in [
+        (2, None, 40.0),
+        (2, Some(2), 8_000.0),
+        (2, Some(16), 1_000.0),
+        (2, Some(4_000), 40.0),
+        (2, Some(usize::MAX), 40.0),
+        // No two items run at once.
+        (1, None, 40.0),
+        (2, Some(1), 1_000_000.0),
+        (1, Some(4), 250_000.0),
     ] {
-        assert!(is_tiny(named_bound, 0.9 * below), "{named_bound:?}");
-        assert!(!is_tiny(named_bound, 1.1 * below), "{named_bound:?}");
+        let row = (width, named_bound);
+        assert!(is_tiny(width, named_bound, 0.9 * below), "{row:?}");
+        assert!(!is_tiny(width, named_bound, 1.1 * below), "{row:?}");
     }
 }
 
 #[test]
 fn what_pays_depends_on_the_bound_as_well() {
-    let pays = |named_bound, micros| {
+    let pays = |named_bound, nanos| {
         let mut samples = cost(2, named_bound, 16).samples();
-        (0..8).for_each(|_| samples.add(Duration::from_micros(micros)));
+        (0..8).for_each(|_| samples.add(Duration::from_nanos(nanos)));
         samples.pays()
     };
-    assert_eq!(pays(None, 1), Some(true));
-    assert_eq!(pays(Some(16), 14), Some(false));
-    assert_eq!(pays(Some(16), 16), Some(true));
+    assert_eq!(pays(None, 1_000), Some(true));
+    assert_eq!(pays(Some(16), 1_300), Some(false));
+    assert_eq!(pays(Some(16), 1_700), Some(true));
+}
+
+#[test]
+fn a_bound_is_short_by_the_work_within_it() {
+    let short = |named_bound, nanos: f32, so_far| {
+        let cost = cost(2, named_bound, 16);
+        assert!(!cost.is_bound_short(so_far), "nothing is known");
+        cost.observe(1, &mut [nanos], None);
+        cost.is_bound_short(so_far)
+    };
+    assert!(!short(None, 10.0, true));
+    assert!(short(Some(150), 100_000.0, false));
+    assert!(!short(Some(170), 100_000.0, false));
+    assert!(short(Some(170), 100_000.0, true));
+    assert!(!short(Some(330), 100_000.0, true));
+    assert!(!short(Some(2), 300_000.0, true), "each is long");
 }
