@@ -8,8 +8,8 @@ use pariter::IteratorExt;
 use std::time::Instant;
 
 const NANOS: [f64; 5] = [100.0, 350.0, 1e3, 1e4, 1e5];
-const BOUNDS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
-const WIDTH: usize = 2;
+const BOUNDS: [usize; 8] = [1, 2, 4, 8, 16, 64, 256, 1_024];
+const WIDTHS: [usize; 3] = [1, 2, 4];
 /// How long a run of the loop takes, in nanoseconds.
 const RUN: f64 = 2e7;
 
@@ -24,29 +24,31 @@ enum Way {
 /// Each beside the loop.
 const WAYS: [Way; 3] = [Way::Ordered, Way::Unordered, Way::Pariter];
 
-/// Prints a table: each way's ratio to the loop, at each bound.
+/// Prints a table for each width: each way's ratio to the loop, at each bound.
 pub fn run(bench: &Bench) {
     println!("\n## bounds\n");
-    println!("Each cell: fanfold in order / without an order / pariter, each to the loop.\n");
-    println!(
-        "| item | {} |",
-        BOUNDS.map(|bound| bound.to_string()).join(" | ")
-    );
-    println!("| --- |{}", " --- |".repeat(BOUNDS.len()));
-    for nanos in NANOS {
-        let steps = steps_for(nanos, (nanos * bench.per_nano) as u64);
-        let items = bench.scaled((RUN / nanos) as u64, 100);
-        let cells = BOUNDS.map(|bound| cell(bench.rounds, items, steps, bound));
-        println!("| {nanos} ns | {} |", cells.join(" | "));
+    println!("Each cell: fanfold in order / without an order / pariter, each to the loop.");
+    for width in WIDTHS {
+        println!(
+            "\n| n = {width} | {} |",
+            BOUNDS.map(|bound| bound.to_string()).join(" | ")
+        );
+        println!("| --- |{}", " --- |".repeat(BOUNDS.len()));
+        for nanos in NANOS {
+            let steps = steps_for(nanos, (nanos * bench.per_nano) as u64);
+            let items = bench.scaled((RUN / nanos) as u64, 100);
+            let cells = BOUNDS.map(|bound| cell(bench.rounds, items, steps, (width, bound)));
+            println!("| {nanos} ns | {} |", cells.join(" | "));
+        }
     }
 }
 
-fn cell(rounds: usize, items: u64, steps: u64, bound: usize) -> String {
+fn cell(rounds: usize, items: u64, steps: u64, size: (usize, usize)) -> String {
     let mut ratios = WAYS.map(|_| Vec::new());
     for _ in 0..rounds {
-        let (loops, want) = once(Way::Loop, items, steps, bound);
+        let (loops, want) = once(Way::Loop, items, steps, size);
         for (way, ratios) in WAYS.into_iter().zip(&mut ratios) {
-            let (took, got) = once(way, items, steps, bound);
+            let (took, got) = once(way, items, steps, size);
             assert!(
                 got == want || way == Way::Unordered,
                 "bounds: wrong results"
@@ -62,15 +64,15 @@ fn cell(rounds: usize, items: u64, steps: u64, bound: usize) -> String {
 }
 
 /// How long it took, in seconds, and what came of it. A `for` loop takes the results, as most users do.
-fn once(way: Way, items: u64, steps: u64, bound: usize) -> (f64, u64) {
+fn once(way: Way, items: u64, steps: u64, (width, bound): (usize, usize)) -> (f64, u64) {
     let (source, work) = (source(items), move |item| spin(steps, item));
     let began = Instant::now();
     let got = match way {
         Way::Loop => digest(source.map(work)),
-        Way::Ordered => one_by_one(source.par_map_ordered(WIDTH, work).in_flight(bound)),
-        Way::Unordered => one_by_one(source.par_map_unordered(WIDTH, work).in_flight(bound)),
+        Way::Ordered => one_by_one(source.par_map_ordered(width, work).in_flight(bound)),
+        Way::Unordered => one_by_one(source.par_map_unordered(width, work).in_flight(bound)),
         Way::Pariter => {
-            one_by_one(source.parallel_map_custom(|o| o.threads(WIDTH).buffer_size(bound), work))
+            one_by_one(source.parallel_map_custom(|o| o.threads(width).buffer_size(bound), work))
         }
     };
     (began.elapsed().as_secs_f64(), got)
