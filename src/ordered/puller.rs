@@ -11,9 +11,10 @@ use crate::runtime::context;
 use crate::sync::{Arc, Instant, MutexGuard, yield_now};
 use crate::unwind::catch;
 use std::rc::Rc;
+use std::time::Duration;
 
-/// How often a thread tries to get into the source before it gives up, if pulls are short.
-const SPINS: usize = 200;
+/// For how long a thread tries to get into the source before it gives up, if pulls are short.
+const PATIENCE: Duration = Duration::from_micros(30);
 /// After this many attempts it offers its core once.
 const TURNS: usize = 50;
 
@@ -67,8 +68,12 @@ where
         let mut guard = origin.try_lock();
         if guard.is_none() && self.cost.is_pull_short() {
             // It will be over in a moment, and a sleep with its wake-up costs more than that.
-            for turn in 1..=SPINS {
+            let began = Instant::now();
+            for turn in 1.. {
                 if turn % TURNS == 0 {
+                    if began.elapsed() > PATIENCE {
+                        break;
+                    }
                     yield_now(); // The puller may have been preempted, perhaps by this thread.
                 }
                 std::hint::spin_loop();
