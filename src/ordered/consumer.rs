@@ -86,6 +86,8 @@ pub(super) struct Inliner<F> {
     pub(super) owner: Owner<F>,
     /// By which a closure finds its token.
     pub(super) stage: InlineStage,
+    /// Whether it is to time what it runs if it is called.
+    pub(super) is_timed: bool,
     /// `Some` while it times what it runs.
     pub(super) samples: Option<Samples>,
 }

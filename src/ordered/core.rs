@@ -27,6 +27,7 @@
 //! `n` threads, waking means leasing one more.
 
 use crate::ordered::chunk::{Chunk, ChunkExecutor, ChunkReader, LockProof};
+use crate::ordered::gain::Gain;
 use crate::ordered::permits::{Permit, Permits};
 use crate::ordered::reorder::Reorder;
 use crate::runtime::barrier::heavy;
@@ -97,6 +98,8 @@ pub(super) struct Core<I, B> {
     /// When the switch to inline running may be tried again, and that to the head of the line.
     pub(super) pause: Backoff,
     pub(super) head_pause: Backoff,
+    /// Whether threads are worth it.
+    pub(super) gain: Gain,
     /// The consumer's permit, while it runs items itself or may do so at any time.
     consumer_permit: Option<Permit>,
     /// A chunk that is left to the consumer: it begins at the head of the line, or will.
@@ -164,6 +167,7 @@ impl<I, B> Core<I, B> {
             watches_itself: false,
             pause: Backoff::NONE,
             head_pause: Backoff::NONE,
+            gain: Gain::new(),
             consumer_permit: None,
             left: None,
             lent: None,

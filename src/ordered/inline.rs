@@ -54,7 +54,8 @@
 //! - Where the light barrier is not free.
 
 use crate::ordered::consumer::{Consumer, InlineStep, Inliner};
-use crate::ordered::core::Inline;
+use crate::ordered::core::{Core, Inline};
+use crate::ordered::gain::Verdict;
 use crate::ordered::opts::OrderedOpts;
 use crate::ordered::sched::{Sched, SchedGuard};
 use crate::ordered::shared::{GuardOf, OrderedStage};
@@ -88,12 +89,28 @@ impl<I, B> Sched<I, B> {
             Inline::Head => core.lent.is_none(),
             Inline::Wanted | Inline::On => false,
         };
-        let tiny = self.may_inline && may && self.cost.is_tiny();
+        if !self.may_inline || !may || !self.pulls || core.end.is_some() {
+            return;
+        }
         // `pause` spaces the attempts, so that a stage whose costs change does not switch back and forth.
-        if tiny && self.pulls && core.end.is_none() && core.pause.is_over() {
+        let tiny = self.cost.is_tiny() && core.pause.is_over();
+        if tiny || self.is_doubtful(core) {
+            core.gain.begin(!tiny);
             self.end_head(core);
             core.inline = Inline::Wanted;
         }
+    }
+
+    /// Whether the threads may not be worth it.
+    fn is_doubtful(&self, core: &mut Core<I, B>) -> bool {
+        // Not while the consumer is what the workers wait for: it would only have more to do.
+        if self.signals.is_room_wanted() {
+            core.gain.cool();
+            return false;
+        }
+        let yielded = self.signals.yielded();
+        let times = self.cost.times();
+        times.is_some_and(|times| core.gain.is_doubtful(Instant::now(), yielded, times))
     }
 
     /// Consumer: it was called, and is not in the source. From now on a thread must watch it again.
@@ -111,8 +128,12 @@ impl<I, B> Sched<I, B> {
     fn end_inline(&self, core: &mut SchedGuard<'_, I, B>) {
         core.inline = Inline::Off;
         core.watches_itself = false;
-        core.pause.begin();
-        self.cost.restart();
+        // After a trial everything is as before.
+        if !core.gain.is_tried() {
+            core.pause.begin();
+            self.cost.restart();
+        }
+        core.gain.end(Instant::now());
     }
 }
 
@@ -170,12 +191,17 @@ where
                 // standstill.
                 worker.seen = worker.seen.filter(|_| !core.watches_itself);
             }
+            Inline::On if core.gain.judge(at, moved, time) == Verdict::FanOut => {
+                self.revoke_inline(core);
+            }
             // It moves, but it is with its user for much of the time, in which items could run.
             Inline::On if worker.absence.is_long(place, moved, time) => {
                 self.revoke_inline(core);
             }
             // It moves, but slowly: it is to time some closures.
-            Inline::On if self.cost.may_pay(moved, time) => self.signals.call_consumer(),
+            Inline::On if !core.gain.is_tried() && self.cost.may_pay(moved, time) => {
+                self.signals.call_consumer();
+            }
             Inline::Head if moved == 0 => {
                 self.watch_head(core);
                 worker.seen = None;
@@ -296,6 +322,7 @@ where
         shared.signals.set_inline(Some(Arc::clone(owner.words())));
         // One thread stays awake to watch it.
         let wake = shared.call_watcher(&mut core);
+        let is_timed = !core.gain.is_tried();
         drop(core);
         shared.act(wake);
         // The lookup by which a closure finds its token: see `runtime/context.rs`.
@@ -303,6 +330,7 @@ where
         self.inliner = Some(Inliner {
             owner,
             stage: InlineStage::new(shared.signals.token().clone(), words),
+            is_timed,
             samples: None,
         });
         true
@@ -464,14 +492,14 @@ where
         // Clears the call, so that it is not called again for the same reason.
         let mut on = shared.is_lent();
         // Any call begins the timing. If it had another reason, that costs eight timed items.
-        match inliner
-            .samples
-            .get_or_insert_with(|| shared.cost.samples())
-            .pays()
-        {
-            Some(true) => on = false,
-            Some(false) => inliner.samples = None,
-            None => {}
+        // On trial it is judged by its rate.
+        if inliner.is_timed {
+            let samples = inliner.samples.get_or_insert_with(|| shared.cost.samples());
+            match samples.pays() {
+                Some(true) => on = false,
+                Some(false) => inliner.samples = None,
+                None => {}
+            }
         }
         if !on {
             self.leave_inline();

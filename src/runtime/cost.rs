@@ -193,6 +193,13 @@ impl CostModel {
         (work > 0.0).then(|| Duration::from_nanos((work * items as f32) as u64))
     }
 
+    /// What an item takes in its closure and in the source, in nanoseconds. `None`: unknown.
+    pub(crate) fn times(&self) -> Option<(f32, f32)> {
+        let work = f32::from_bits(self.work.load(Ordering::Relaxed));
+        let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));
+        (work > 0.0).then_some((work, pull))
+    }
+
     /// Whether a second thread does not pay, as far as is known.
     pub(crate) fn is_tiny(&self) -> bool {
         self.tiny.load(Ordering::Relaxed) >= self.evidence

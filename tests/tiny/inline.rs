@@ -247,7 +247,7 @@ fn a_long_item_after_a_source_that_blocked() {
                     run(i)
                 }
             };
-            let mut stage = source.par_map_ordered(n, closure).in_flight(500);
+            let mut stage = source.par_map_ordered(n, closure);
             let next = until_on_consumer(&mut stage);
             last.store(next + 100, Relaxed);
             let opens = std::thread::spawn(move || {
