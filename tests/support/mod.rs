@@ -43,13 +43,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A condition variable that makes no system call when nobody waits: the counters are used a million times. Its mutex is
 /// held, or was, between a change and the notification.
 #[derive(Debug, Default)]
-struct Bell {
+struct Notifier {
     condvar: Condvar,
     waiting: AtomicUsize,
 }
 
-impl Bell {
-    fn ring(&self) {
+impl Notifier {
+    fn notify(&self) {
         if self.waiting.load(SeqCst) > 0 {
             self.condvar.notify_all();
         }
@@ -168,7 +168,7 @@ pub(crate) fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
 
 /// A gate that is closed until it is opened for good.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<(Mutex<bool>, Bell)>);
+pub(crate) struct Gate(Arc<(Mutex<bool>, Notifier)>);
 
 impl Gate {
     pub(crate) fn new() -> Self {
@@ -177,13 +177,13 @@ impl Gate {
 
     /// Blocks until the gate is open.
     pub(crate) fn wait(&self) {
-        let (open, bell) = &*self.0;
-        bell.wait_until(lock(open), "a gate", |&open| open);
+        let (open, notifier) = &*self.0;
+        notifier.wait_until(lock(open), "a gate", |&open| open);
     }
 
     pub(crate) fn open(&self) {
         *lock(&self.0.0) = true;
-        self.0.1.ring();
+        self.0.1.notify();
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -208,7 +208,7 @@ impl Drop for Opener {
 
 /// A count that can be awaited.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Arc<(Mutex<usize>, Bell)>);
+pub(crate) struct Counter(Arc<(Mutex<usize>, Notifier)>);
 
 impl Counter {
     pub(crate) fn new() -> Self {
@@ -219,7 +219,7 @@ impl Counter {
     pub(crate) fn add(&self) -> usize {
         let mut count = lock(&self.0.0);
         *count += 1;
-        self.0.1.ring();
+        self.0.1.notify();
         *count
     }
 
@@ -230,8 +230,8 @@ impl Counter {
     /// Blocks until the count is at least `n`.
     pub(crate) fn wait_for(&self, n: usize) {
         let what = format!("a count of {n}");
-        let (count, bell) = &*self.0;
-        bell.wait_until(lock(count), &what, |&count| count >= n);
+        let (count, notifier) = &*self.0;
+        notifier.wait_until(lock(count), &what, |&count| count >= n);
     }
 
     /// A value whose drop is counted.
@@ -277,7 +277,7 @@ impl Drop for Stubborn {
 
 /// Measures how many closures run at once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Meter(Arc<(Mutex<Running>, Bell)>);
+pub(crate) struct Meter(Arc<(Mutex<Running>, Notifier)>);
 
 #[derive(Debug, Default)]
 struct Running {
@@ -295,7 +295,7 @@ impl Meter {
         let mut running = lock(&self.0.0);
         running.now += 1;
         running.most = running.most.max(running.now);
-        self.0.1.ring();
+        self.0.1.notify();
         Entered(self.clone())
     }
 
@@ -303,8 +303,8 @@ impl Meter {
     pub(crate) fn meet(&self, n: usize) {
         let _entered = self.enter();
         let what = format!("{n} at once");
-        let (running, bell) = &*self.0;
-        bell.wait_until(lock(running), &what, |running| running.most >= n);
+        let (running, notifier) = &*self.0;
+        notifier.wait_until(lock(running), &what, |running| running.most >= n);
     }
 
     /// The largest number that ever ran at once.
@@ -315,8 +315,8 @@ impl Meter {
     /// Blocks until `n` run at this moment.
     pub(crate) fn wait_for(&self, n: usize) {
         let what = format!("{n} running");
-        let (running, bell) = &*self.0;
-        bell.wait_until(lock(running), &what, |running| running.now >= n);
+        let (running, notifier) = &*self.0;
+        notifier.wait_until(lock(running), &what, |running| running.now >= n);
     }
 }
 
