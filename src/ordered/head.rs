@@ -110,9 +110,12 @@ impl<I, B> Sched<I, B> {
         more: bool,
     ) -> Option<ChunkExecutor<I, B>> {
         // Not twice in a row, or a fast consumer would have the worker do nothing but pull. Not without a
-        // permit of its own, as then it could not run the next chunk.
-        let wanted =
-            core.inline == Inline::Head && core.has_consumer_permit() && core.left.is_none();
+        // permit of its own, as then it could not run the next chunk. And not to a consumer that is in a long
+        // closure.
+        let wanted = core.inline == Inline::Head
+            && core.has_consumer_permit()
+            && !core.watches_itself
+            && core.left.is_none();
         if !wanted || !more || worker.has_left || worker.permit.is_none() || self.room(seq) == 0 {
             return Some(chunk);
         }

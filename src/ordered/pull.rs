@@ -45,12 +45,14 @@ impl<I, B> Sched<I, B> {
     /// Puller: about to enter the source, where it may get stuck. Makes sure that a thread watches if there
     /// are items that must not wait for this one.
     pub(super) fn leave_watched(&self, core: &mut SchedGuard<'_, I, B>, me: usize) -> Wake {
-        // With `batches == 0` no chunk of several items has been pulled yet, so pullers hold nothing that
-        // could get stuck with them; and `is_covered` means that the consumer watches.
-        let watched = core.is_watched() || core.batches == 0 || core.is_covered();
         if !core.is_consumer_watched() {
             return self.call_watcher(core);
         }
+        // With `batches == 0` no chunk of several items has been pulled yet, so pullers hold nothing that
+        // could get stuck with them; but one may be left to a consumer that is in a long closure.
+        // `is_covered` means that the consumer watches.
+        let nothing_held = core.batches == 0 && core.left.is_none();
+        let watched = core.is_watched() || nothing_held || core.is_covered();
         if watched || !self.is_something_unstarted(core, me) {
             return Wake::Nobody;
         }

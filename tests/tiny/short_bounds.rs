@@ -112,6 +112,50 @@ fn a_long_item_holds_up_none_behind_it() {
     });
 }
 
+/// P4: the consumer is in a long closure, and the source blocks; what was pulled is run meanwhile.
+#[test]
+fn nothing_waits_behind_a_long_item_and_a_blocked_source() {
+    each(|n, bound| {
+        let (trap, done, gate) = (Trap::new(), Counter::new(), Gate::new());
+        let blocks_at = Arc::new(AtomicUsize::new(usize::MAX));
+        let source = {
+            let (gate, blocks_at) = (gate.clone(), Arc::clone(&blocks_at));
+            (0..usize::MAX).inspect(move |i| {
+                if *i >= blocks_at.load(Relaxed) {
+                    gate.wait();
+                }
+            })
+        };
+        let work = {
+            let (trap, done, gate) = (trap.clone(), done.clone(), gate.clone());
+            move |i| {
+                spin(ITEM);
+                if trap.springs(i) {
+                    let last = i + bound - 1;
+                    blocks_at.store(last, Relaxed);
+                    // All before it are done, as their results are yielded.
+                    done.wait_for(last - 1);
+                    gate.open();
+                } else if i > trap.at() {
+                    // So long that a watcher sees no reason to stay awake.
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                done.add();
+                run(i)
+            }
+        };
+        let mut stage = source.par_map_ordered(n, work).in_flight(bound);
+        let began = until_on_consumer(&mut stage);
+        trap.set();
+        for want in began.. {
+            assert_eq!(stage.next().map(|(i, _)| i), Some(want));
+            if want > trap.at().saturating_add(20) {
+                break;
+            }
+        }
+    });
+}
+
 /// P2, P3: while the consumer is away, `n` closures run at once, up to the bound and not further.
 #[test]
 fn a_consumer_that_stays_away_is_not_waited_for() {
