@@ -37,6 +37,7 @@
 //! - Without an order: results are ready while the consumer runs an item.
 //! - With `n` = 1 or a bound of 1: no two items run at once, so the consumer may as well run all of them
 //!   (`inline.rs`).
+//! - With items or results of more than 4 KiB, for the sake of the user's stack.
 //! - In stages whose items are timed, in jobs with states, and where the consumer pulls the source.
 //! - On a pool of the user's, whose threads must run the closures.
 //! - In a call with a time limit, which must not get stuck in an item.

@@ -50,6 +50,7 @@
 //!   inside a blocked source could not learn of it.
 //! - In jobs with states (there are `n` of them, on `n` threads), in those whose panics are values, and in
 //!   stages whose items are timed.
+//! - With items or results of more than 4 KiB, for the sake of the user's stack.
 //! - On a pool of the user's: its threads must run the closures.
 //! - Where the light barrier is not free.
 

@@ -2,6 +2,7 @@
 //! then on it reacts to its tokens and to the end of what it is started in.
 
 use crate::config::Workers;
+use crate::ordered::chunk;
 use crate::ordered::consumer::Consumer;
 use crate::ordered::cursor::Cursor;
 use crate::ordered::head;
@@ -19,6 +20,9 @@ use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint;
 use crate::sync::{Arc, Parker};
+
+/// Larger items, in bytes, are not run on the consumer's thread.
+const LARGE: usize = 4 * 1024;
 
 /// The plan of a [`Stage`](crate::Stage) that runs a closure for each item of one source: what the `par_..`
 /// adaptors make.
@@ -124,12 +128,14 @@ where
         Err(near) => (None, Some(near)),
     };
     debug_assert_eq!(near.is_some(), S::LOCAL);
+    // In a debug build a call hands an item down by copies, some thirty of them, and this stack is the user's.
+    let is_small = chunk::slot_bytes::<S::Item, J::Batch>() <= LARGE;
     // What the scheduler must know of the types, as values: its code does not depend on them.
     let shape = Shape {
         pulls: !S::LOCAL,
         stateful: J::STATEFUL,
-        may_inline: may_inline && !J::STATEFUL && !J::CATCHES,
-        may_help: helps.filter(|_| !S::LOCAL && !J::STATEFUL),
+        may_inline: may_inline && is_small && !J::STATEFUL && !J::CATCHES,
+        may_help: helps.filter(|_| is_small && !S::LOCAL && !J::STATEFUL),
     };
     // Both or neither: a stage can be hedged only if its items can be cloned.
     let hedge = opts.hedge.clone().zip(clone);
