@@ -68,12 +68,7 @@ fn a_long_item_is_left_alone_with_the_consumer() {
             let mut stage = (0..usize::MAX).par_map_ordered(n, closure);
             let began = until_on_consumer(&mut stage);
             trap.set();
-            for want in began.. {
-                assert_eq!(stage.next().map(|(i, _)| i), Some(want));
-                if want > trap.at().saturating_add(10_000) {
-                    break;
-                }
-            }
+            trap.passed_in_order(&mut stage, began, 10_000);
         });
     }
 }

@@ -103,12 +103,7 @@ fn a_long_item_holds_up_none_behind_it() {
         let mut stage = (0..usize::MAX).par_map_ordered(n, work).in_flight(bound);
         let began = until_on_consumer(&mut stage);
         trap.set();
-        for want in began.. {
-            assert_eq!(stage.next().map(|(i, _)| i), Some(want));
-            if want > trap.at().saturating_add(50) {
-                break;
-            }
-        }
+        trap.passed_in_order(&mut stage, began, 50);
     });
 }
 
@@ -147,12 +142,7 @@ fn nothing_waits_behind_a_long_item_and_a_blocked_source() {
         let mut stage = source.par_map_ordered(n, work).in_flight(bound);
         let began = until_on_consumer(&mut stage);
         trap.set();
-        for want in began.. {
-            assert_eq!(stage.next().map(|(i, _)| i), Some(want));
-            if want > trap.at().saturating_add(20) {
-                break;
-            }
-        }
+        trap.passed_in_order(&mut stage, began, 20);
     });
 }
 

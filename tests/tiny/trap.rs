@@ -56,4 +56,19 @@ impl Trap {
     pub(crate) fn at(&self) -> usize {
         self.0.1.load(Relaxed)
     }
+
+    /// Takes results, which must be in order from `next` on, until `more` have come past the item at which it sprang.
+    pub(crate) fn passed_in_order(
+        &self,
+        stage: &mut impl Iterator<Item = (usize, usize)>,
+        next: usize,
+        more: usize,
+    ) {
+        for want in next.. {
+            assert_eq!(stage.next().map(|(i, _)| i), Some(want));
+            if want > self.at().saturating_add(more) {
+                break;
+            }
+        }
+    }
 }
