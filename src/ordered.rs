@@ -19,9 +19,9 @@ pub(crate) mod core;
 pub(crate) mod cursor;
 pub(crate) mod execute;
 pub(crate) mod find;
-pub(crate) mod gain;
+mod gain;
 mod head;
-mod idle;
+pub(crate) mod idle;
 pub(crate) mod inline;
 pub(crate) mod item_context;
 #[cfg(all(test, not(loom)))]

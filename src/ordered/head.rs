@@ -137,7 +137,8 @@ impl<I, B> Sched<I, B> {
     /// is worth a chunk, and returns the room.
     pub(super) fn wait_for_yield(&self, seq: u64) -> usize {
         let worth = usize::try_from(self.cost.worth_waking()).unwrap_or(usize::MAX);
-        let began = Instant::now();
+        // Mostly there is room, and then the clock is not read.
+        let mut began = None;
         loop {
             for _ in 0..LOOKS {
                 let room = self.room(seq);
@@ -146,6 +147,7 @@ impl<I, B> Sched<I, B> {
                 }
                 std::hint::spin_loop();
             }
+            let began = *began.get_or_insert_with(Instant::now);
             if began.elapsed() >= PATIENCE || !self.signals.is_at_head() {
                 return self.room(seq);
             }

@@ -142,10 +142,11 @@ impl<I, B> Sched<I, B> {
     pub(super) fn want(&self, worker: &mut Worker, seq: u64) -> Option<usize> {
         // The slow side of the handshake yield / room: ask, pass the heavy barrier, check the room again. The
         // consumer yields the last item either before that check, or sees that room is asked for.
-        let mut room = self.room(seq);
-        if self.signals.is_at_head() {
-            room = self.wait_for_yield(seq);
-        }
+        let mut room = if self.signals.is_at_head() {
+            self.wait_for_yield(seq)
+        } else {
+            self.room(seq)
+        };
         if room == 0 {
             let wake_at = self.ask_for_room(seq);
             room = self.room(seq);

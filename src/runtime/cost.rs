@@ -194,6 +194,7 @@ impl CostModel {
     }
 
     /// What an item takes in its closure and in the source, in nanoseconds. `None`: unknown.
+    #[inline]
     pub(crate) fn times(&self) -> Option<(f32, f32)> {
         let work = f32::from_bits(self.work.load(Ordering::Relaxed));
         let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));
@@ -245,9 +246,7 @@ impl CostModel {
 
     #[inline]
     fn item(&self) -> Option<f32> {
-        let work = f32::from_bits(self.work.load(Ordering::Relaxed));
-        let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));
-        (work > 0.0).then_some(work + pull)
+        self.times().map(|(work, pull)| work + pull)
     }
 
     /// Includes the times of a finished chunk of `len` items: its parts, each as an average per item, and the
@@ -277,10 +276,9 @@ impl CostModel {
         if let Some(pull) = pull {
             blend(&self.pull, pull);
         }
-        if let Some(item) = self.item() {
+        if let Some((work, pull)) = self.times() {
             // Towards the length that lasts `RUN`, but at most twice as far as this chunk was measured.
-            let mut wanted = (RUN.as_nanos() as f32 / item) as usize;
-            let pull = f32::from_bits(self.pull.load(Ordering::Relaxed));
+            let mut wanted = (RUN.as_nanos() as f32 / (work + pull)) as usize;
             let by_pull = (PULL.as_nanos() as f32 / pull) as usize;
             // With one item at most in that time, the threads would only sleep more often.
             if by_pull > 1 {

@@ -45,13 +45,7 @@ impl<I, B> ChunkReader<I, B> {
     /// Takes the next result, which must [be ready](Self::is_ready) and plain.
     #[inline]
     pub(in crate::ordered) fn take(&mut self) -> B {
-        assert!(
-            self.taken < self.ready,
-            "taken {} ready {} {:?}",
-            self.taken,
-            self.ready,
-            self.chunk
-        );
+        assert!(self.taken < self.ready);
         let index = self.taken;
         self.taken += 1;
         // SAFETY: slots in `[taken, published)` belong to the consumer, and what is not recorded as special
