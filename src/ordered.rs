@@ -29,6 +29,7 @@ mod litmus;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod near;
+mod one_worker;
 pub(crate) mod opts;
 mod own;
 mod permits;

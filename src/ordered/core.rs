@@ -60,6 +60,8 @@ pub(super) enum Inline {
     On,
     /// The consumer runs what is at the head of the line, and the workers what comes after it; see `head.rs`.
     Head,
+    /// One worker runs all items; see `one_worker.rs`.
+    OneWorker,
 }
 
 /// See the head of this file.

@@ -118,6 +118,13 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         self.head.as_mut().is_some_and(|head| head.is_ready())
     }
 
+    /// Unordered stages: whether a look may find a result. It takes no lock, and moves nothing.
+    pub(super) fn may_take(&mut self, sched: &Sched<I, B>) -> bool {
+        self.is_ready()
+            || !sched.arrivals.is_empty()
+            || self.partial.iter_mut().any(|chunk| chunk.is_ready())
+    }
+
     /// How many outputs are left of the item that is being yielded.
     pub(super) fn rest_of_batch(&self) -> (usize, Option<usize>) {
         self.batch

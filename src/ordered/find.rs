@@ -107,7 +107,7 @@ impl<I, B> Sched<I, B> {
                 return Ok(self.leave_for(host, worker, core, chunk, resigned));
             }
             // With `Wanted` or `On` the source is the consumer's, or is to be.
-            let open = core.end.is_none() && matches!(core.inline, Inline::Off | Inline::Head);
+            let open = core.end.is_none() && !matches!(core.inline, Inline::Wanted | Inline::On);
             if self.pulls && open && !self.signals.is_cut() {
                 // In the source this thread cannot watch. A puller that comes after it finds its chunk
                 // `ALONE`, and calls a watcher. For a puller that is inside now, `leave_watched` looks at

@@ -34,7 +34,7 @@
 //!
 //! # Where this is not done
 //!
-//! - Without an order: results are ready while the consumer runs an item.
+//! - Without an order: results are ready while the consumer runs an item. See `one_worker.rs`.
 //! - With `n` = 1 or a bound of 1: no two items run at once, so the consumer may as well run all of them
 //!   (`inline.rs`).
 //! - With items or results of more than 4 KiB, for the sake of the user's stack.
@@ -63,9 +63,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// How long the consumer waits for an item that a worker runs, and a worker for room, before they sleep.
-const PATIENCE: Duration = Duration::from_micros(100);
+pub(super) const PATIENCE: Duration = Duration::from_micros(100);
 /// How often either looks before it offers its core, on which the other may be queued. A turn takes some 50 ns.
-const LOOKS: usize = 100;
+pub(super) const LOOKS: usize = 100;
 /// The same while the consumer does not know the chunk of the next item, which it finds only under the lock.
 const FEW_LOOKS: usize = 10;
 
@@ -79,9 +79,11 @@ pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> Option<Free> {
 }
 
 impl<I, B> Core<I, B> {
-    /// Whether a thread watches the consumer, or none has to.
+    /// Whether a thread watches over the consumer's part, or over the only worker's, or none has to.
     pub(super) fn is_consumer_watched(&self) -> bool {
-        self.inline != Inline::Head || self.watches_itself || self.watcher.is_some()
+        !matches!(self.inline, Inline::Head | Inline::OneWorker)
+            || self.watches_itself
+            || self.watcher.is_some()
     }
 }
 
@@ -89,6 +91,9 @@ impl<I, B> Sched<I, B> {
     /// Worker, after a chunk: who runs what comes next?
     pub(super) fn choose_mode(&self, core: &mut SchedGuard<'_, I, B>, worker: &mut Worker) {
         self.want_inline(core);
+        if core.inline == Inline::OneWorker {
+            self.check_one_worker(core, worker);
+        }
         if core.inline != Inline::Head {
             return;
         }
@@ -148,7 +153,7 @@ impl<I, B> Sched<I, B> {
                 std::hint::spin_loop();
             }
             let began = *began.get_or_insert_with(Instant::now);
-            if began.elapsed() >= PATIENCE || !self.signals.is_at_head() {
+            if began.elapsed() >= PATIENCE || !self.signals.is_sleepless() {
                 return self.room(seq);
             }
             yield_now();
@@ -164,7 +169,7 @@ impl<I, B> Sched<I, B> {
         debug_assert!(core.lent.is_none(), "the consumer has a chunk");
         core.inline = Inline::Off;
         core.watches_itself = false;
-        self.signals.set_not_at_head();
+        self.signals.end_sleepless();
         if let Some(chunk) = core.left.take() {
             self.waiting.push(chunk);
         }
@@ -231,12 +236,15 @@ where
         shared: &Arc<OrderedStage<S, J>>,
         since: &mut Option<Instant>,
     ) -> bool {
+        if shared.may_wait && self.cursor.until.is_none() {
+            return self.wait_for_worker(shared, since);
+        }
         if shared.may_help.is_none() || self.cursor.until.is_some() {
             return false;
         }
         let began = match *since {
             Some(began) => began,
-            None if shared.signals.is_at_head() || shared.begin_head() => {
+            None if shared.signals.is_sleepless() || shared.begin_head() => {
                 *since.insert(Instant::now())
             }
             None => return false,

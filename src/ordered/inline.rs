@@ -45,7 +45,8 @@
 //!
 //! # Where this is not done
 //!
-//! - Without an order: a consumer in a long closure would hold up results that need not wait for it.
+//! - Without an order, unless `n` or the bound is 1: a consumer in a long closure would hold up results that need not
+//!   wait for it.
 //! - In stages that a token of the user's may cancel, or the end of what they were started in: a consumer
 //!   inside a blocked source could not learn of it.
 //! - In jobs with states (there are `n` of them, on `n` threads), in those whose panics are values, and in
@@ -76,7 +77,9 @@ use crate::sync::{Arc, Instant};
 pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> bool {
     let asked_for_threads = common.pool.is_some() || opts.eager || opts.takes_part;
     let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
-    let plain = opts.ordered && !is_timed;
+    // Where no two items run at once, none can be done while the consumer runs one: there without an order too.
+    let one_by_one = opts.width == 1 || opts.in_flight == Some(1);
+    let plain = (opts.ordered || one_by_one) && !is_timed;
     let untold = common.tokens.is_empty() && common.drains.is_empty();
     plain && untold && !asked_for_threads && Light::new().free().is_some()
 }
@@ -88,7 +91,7 @@ impl<I, B> Sched<I, B> {
         let may = match core.inline {
             Inline::Off => true,
             Inline::Head => core.lent.is_none(),
-            Inline::Wanted | Inline::On => false,
+            Inline::Wanted | Inline::On | Inline::OneWorker => false,
         };
         if !self.may_inline || !may || !self.pulls || core.end.is_some() {
             return;
@@ -146,7 +149,7 @@ where
     pub(super) fn watch(&self, worker: &mut Worker, core: &mut GuardOf<'_, S, J>) {
         let state = core.inline;
         let (count, place) = match (state, &self.origin) {
-            (Inline::Wanted, _) => (self.signals.yielded(), None),
+            (Inline::Wanted | Inline::OneWorker, _) => (self.signals.yielded(), None),
             (Inline::Head, _) => (core.lends, None),
             (Inline::On, Some(origin)) => {
                 // While the source is lent, only a thread with the scheduler's lock touches its slot, so this
@@ -177,7 +180,8 @@ where
         if moved == 0 && time < STUCK {
             return; // woken early
         }
-        if state == Inline::Head && moved == 0 && time < LONGEST_NAP {
+        let is_patient = matches!(state, Inline::Head | Inline::OneWorker);
+        if is_patient && moved == 0 && time < LONGEST_NAP {
             return; // The older look stays.
         }
         worker.seen = Some(now);
@@ -205,6 +209,12 @@ where
             }
             Inline::Head if moved == 0 => {
                 self.watch_head(core);
+                worker.seen = None;
+            }
+            // The worker is stuck, or the consumer stays away.
+            Inline::OneWorker if moved == 0 => {
+                core.head_pause.begin();
+                self.end_one_worker(core);
                 worker.seen = None;
             }
             // It does not come for what is left, so the workers continue.

@@ -8,8 +8,9 @@
 //! | it is stuck in the source, where it runs nothing, and there is something to run ([`lend`](Permits::lend)) | a spare thread gets another one; that of the stuck thread is void from now on, and it does not know yet |
 //! | it comes out of the source ([`repay`](Permits::repay)) | it gives up the void one, and takes a free one if there is one |
 //! | the consumer runs items itself | it holds one like a worker |
+//! | one worker is to run everything ([`keep_one`](Permits::keep_one)) | all but one are kept back, as soon as they are free |
 //!
-//! The invariant: the permits that are free or in somebody's hands are `n`, plus one while one is lent. All of it is under the
+//! The invariant: the permits that are free, kept back, or in somebody's hands are `n`, plus one while one is lent. All of it is under the
 //! scheduler's lock, and only this file can make a permit.
 
 /// The right to run closures.
@@ -22,6 +23,9 @@ pub(super) struct Permit(());
 pub(super) struct Permits {
     width: usize,
     free: usize,
+    /// How many are to be kept back, and how many are.
+    keep: usize,
+    kept: usize,
     /// The permit of the thread in the source is void, and a spare thread has another one for it.
     lent: bool,
 }
@@ -31,6 +35,8 @@ impl Permits {
         Permits {
             width,
             free: width,
+            keep: 0,
+            kept: 0,
             lent: false,
         }
     }
@@ -46,7 +52,7 @@ impl Permits {
 
     /// Whether a thread has a permit and runs nothing, if `running` threads run something.
     pub(super) fn is_any_unused(&self, running: usize) -> bool {
-        self.free + running < self.width
+        self.free + self.kept + running < self.width
     }
 
     pub(super) fn take(&mut self) -> Option<Permit> {
@@ -57,7 +63,28 @@ impl Permits {
     #[allow(clippy::needless_pass_by_value)] // with it goes the right
     pub(super) fn give_back(&mut self, permit: Option<Permit>) {
         self.free += usize::from(permit.is_some());
-        debug_assert!(self.free <= self.width, "a permit was given back twice");
+        self.settle();
+        debug_assert!(
+            self.free + self.kept <= self.width,
+            "a permit was given back twice"
+        );
+    }
+
+    /// From now on only one thread at a time runs closures; or again as many as the stage is wide.
+    pub(super) fn keep_one(&mut self, one: bool) {
+        self.keep = if one { self.width - 1 } else { 0 };
+        self.settle();
+    }
+
+    /// Whether one that is in use is to be given back and kept.
+    pub(super) fn is_one_too_many(&self) -> bool {
+        self.kept < self.keep
+    }
+
+    fn settle(&mut self) {
+        let known = self.free + self.kept;
+        self.kept = known.min(self.keep);
+        self.free = known - self.kept;
     }
 
     /// Another permit for the one of the thread in the source, which is stuck there. `None`: that one is lent already.

@@ -142,7 +142,7 @@ impl<I, B> Sched<I, B> {
     pub(super) fn want(&self, worker: &mut Worker, seq: u64) -> Option<usize> {
         // The slow side of the handshake yield / room: ask, pass the heavy barrier, check the room again. The
         // consumer yields the last item either before that check, or sees that room is asked for.
-        let mut room = if self.signals.is_at_head() {
+        let mut room = if self.signals.is_sleepless() {
             self.wait_for_yield(seq)
         } else {
             self.room(seq)
@@ -157,7 +157,12 @@ impl<I, B> Sched<I, B> {
             // There is room after all. Taken back, or the consumer would wake a thread for nothing.
             self.signals.room_granted();
         }
-        Some(self.cost.len_at(seq).min(room).min(worker.most))
+        let len = if self.may_wait && self.signals.is_sleepless() {
+            self.cost.len_for_one_worker()
+        } else {
+            self.cost.len_at(seq)
+        };
+        Some(len.min(room).min(worker.most))
     }
 
     /// About to leave the source: hands over what it has pulled, or keeps it to run it, and returns which

@@ -94,6 +94,8 @@ pub(super) struct Sched<I, B> {
     pub(super) may_inline: bool,
     /// Whether the consumer may run what is at the head of the line.
     pub(super) may_help: Option<Free>,
+    /// Whether one worker may run all items, and the consumer wait for them without sleep.
+    pub(super) may_wait: bool,
     /// Whether the consumer is one of the threads.
     pub(super) takes_part: bool,
     /// Whether one thread more than `n` may be leased, to run what a puller holds that is stuck.
@@ -107,6 +109,7 @@ pub(super) struct Shape {
     pub(super) stateful: bool,
     pub(super) may_inline: bool,
     pub(super) may_help: Option<Free>,
+    pub(super) may_wait: bool,
 }
 
 impl<I, B> Sched<I, B> {
@@ -123,6 +126,7 @@ impl<I, B> Sched<I, B> {
         Sched {
             may_inline: shape.may_inline,
             may_help: shape.may_help,
+            may_wait: shape.may_wait,
             takes_part: opts.takes_part,
             // No spare thread where the consumer pulls, because that needs no permit, and none where a state
             // too many would come with it. Nor where the consumer takes part and is not the only thread:

@@ -38,8 +38,8 @@ const CALLED: u64 = u64::MAX - 2;
 const START: u64 = 16;
 /// In `wake_at`: no puller waits for room.
 const NEVER: u64 = u64::MAX;
-/// In `left`: the consumer runs nothing at the head of the line; or it does, and no chunk is left to it.
-const NOT_AT_HEAD: u64 = u64::MAX;
+/// In `left`: threads that wait for one another sleep; or they do not, and no chunk is left to the consumer.
+const SLEEPS: u64 = u64::MAX;
 const NOTHING_LEFT: u64 = u64::MAX - 1;
 /// Instead of an item's `seq`: a call of the source, which is not wanted any more once anything has failed.
 pub(super) const SOURCE: u64 = u64::MAX - 1;
@@ -67,7 +67,7 @@ pub(super) struct Signals {
     words: CachePadded<SignalWords>,
     /// On its own cache line, because the consumer stores it for each item.
     yielded: CachePadded<AtomicU64>,
-    /// The first `seq` of the chunk that is left to the consumer, `NOTHING_LEFT` or `NOT_AT_HEAD` (`head.rs`).
+    /// The first `seq` of the chunk that is left to the consumer, `NOTHING_LEFT` or `SLEEPS` (`head.rs`, `one_worker.rs`).
     left: CachePadded<AtomicU64>,
     life: Life,
     /// Nothing more is yielded: all threads leave.
@@ -113,7 +113,7 @@ impl Signals {
                 untimed: AtomicBool::new(false),
             }),
             yielded: CachePadded::new(AtomicU64::new(0)),
-            left: CachePadded::new(AtomicU64::new(NOT_AT_HEAD)),
+            left: CachePadded::new(AtomicU64::new(SLEEPS)),
             life: Life::new(Some(alive)),
             stopped: AtomicBool::new(false),
             consumer,
@@ -397,21 +397,22 @@ impl Signals {
         }
     }
 
-    // ---- the head of the line. Stored under the scheduler's lock; what is decided by it is decided there too.
+    // ---- waiting without sleep (`head.rs`, `one_worker.rs`). Stored under the scheduler's lock; what is decided by
+    // it is decided there too.
 
     /// A chunk that begins with this item is left to the consumer.
     pub(super) fn set_left(&self, first: u64) {
         self.left.store(first, Ordering::Relaxed);
     }
 
-    /// The consumer runs what is at the head of the line, and nothing is left to it.
+    /// Threads that wait for one another do not sleep, and nothing is left to the consumer.
     pub(super) fn set_nothing_left(&self) {
         self.left.store(NOTHING_LEFT, Ordering::Relaxed);
     }
 
-    /// The consumer runs nothing at the head of the line any more.
-    pub(super) fn set_not_at_head(&self) {
-        self.left.store(NOT_AT_HEAD, Ordering::Relaxed);
+    /// Threads that wait for one another sleep from now on.
+    pub(super) fn end_sleepless(&self) {
+        self.left.store(SLEEPS, Ordering::Relaxed);
     }
 
     /// Whether the chunk that begins with this item is left to the consumer.
@@ -420,8 +421,9 @@ impl Signals {
         self.left.load(Ordering::Relaxed) == first
     }
 
-    pub(super) fn is_at_head(&self) -> bool {
-        self.left.load(Ordering::Relaxed) != NOT_AT_HEAD
+    /// Whether threads that wait for one another do not sleep.
+    pub(super) fn is_sleepless(&self) -> bool {
+        self.left.load(Ordering::Relaxed) != SLEEPS
     }
 
     // ---- room, continued

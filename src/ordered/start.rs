@@ -7,6 +7,7 @@ use crate::ordered::consumer::Consumer;
 use crate::ordered::cursor::Cursor;
 use crate::ordered::head;
 use crate::ordered::inline;
+use crate::ordered::one_worker;
 use crate::ordered::opts::OrderedOpts;
 use crate::ordered::sched::{Sched, Shape};
 use crate::ordered::shared::OrderedStage;
@@ -112,6 +113,7 @@ where
     // Before `common` is consumed below.
     let inlines = inline::is_allowed(&opts, &common);
     let helps = head::is_allowed(&opts, &common);
+    let waits = one_worker::is_allowed(&opts);
     let cx = start_permit.cx();
     // The session comes first. It makes the stage stoppable, and if the scope is over, nothing else has been
     // started yet.
@@ -135,6 +137,7 @@ where
         pulls: !S::LOCAL,
         stateful: J::STATEFUL,
         may_inline: may_inline && is_small && !J::STATEFUL && !J::CATCHES,
+        may_wait: !S::LOCAL && waits,
         may_help: helps.filter(|_| is_small && !S::LOCAL && !J::STATEFUL),
     };
     // Both or neither: a stage can be hedged only if its items can be cloned.

@@ -5,5 +5,6 @@ mod support;
 
 mod inline;
 mod next_within;
+mod one_worker;
 mod short_bounds;
 mod trap;

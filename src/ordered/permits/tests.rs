@@ -40,3 +40,35 @@ fn the_thread_takes_what_was_given_back_meanwhile() {
     permits.give_back(stuck);
     assert!(permits.are_all_free());
 }
+
+#[test]
+fn all_but_one_are_kept_back_as_they_come() {
+    let mut permits = Permits::new(3);
+    let (a, b) = (permits.take(), permits.take());
+    permits.keep_one(true);
+    assert!(!permits.is_any_free() && permits.is_one_too_many());
+    assert!(permits.is_any_unused(1) && !permits.is_any_unused(2));
+    permits.give_back(a);
+    assert!(!permits.is_any_free() && !permits.is_one_too_many());
+    permits.give_back(b);
+    assert!(permits.is_any_free(), "the last one");
+    let one = permits.take();
+    assert!(one.is_some() && permits.take().is_none());
+    permits.keep_one(false);
+    assert!(permits.take().is_some() && permits.take().is_some() && permits.take().is_none());
+}
+
+#[test]
+fn the_last_one_can_be_lent() {
+    let mut permits = Permits::new(2);
+    permits.keep_one(true);
+    let mut stuck = permits.take();
+    let borrowed = permits.lend();
+    assert!(borrowed.is_some());
+    permits.give_back(borrowed);
+    permits.repay(&mut stuck);
+    assert!(stuck.is_some() && permits.take().is_none());
+    permits.keep_one(false);
+    permits.give_back(stuck);
+    assert!(permits.are_all_free());
+}

@@ -155,3 +155,18 @@ fn a_bound_is_short_by_the_work_within_it() {
     assert!(!short(Some(330), 100_000.0, true));
     assert!(!short(Some(2), 300_000.0, true), "each is long");
 }
+
+#[test]
+fn one_worker_is_enough_for_a_very_short_bound() {
+    let enough = |named_bound, so_far| {
+        let cost = cost(4, named_bound, 16);
+        cost.observe(1, &mut [1_000.0], None);
+        (cost.is_for_one_worker(so_far), cost.len_for_one_worker())
+    };
+    assert_eq!(enough(Some(60), false), (true, 30));
+    assert!(!enough(Some(70), false).0 && enough(Some(70), true).0);
+    assert!(!enough(Some(100), true).0 && !enough(None, true).0);
+    assert_eq!(enough(Some(3), true), (true, 1));
+    assert_eq!(cost(4, Some(1 << 20), 1 << 14).len_for_one_worker(), 4);
+    assert_eq!(cost(1, Some(8), 1).one_by_one().len_for_one_worker(), 1);
+}
