@@ -265,9 +265,7 @@ where
             }
             std::hint::spin_loop();
         }
-        if known {
-            yield_now();
-        }
+        yield_now();
         true
     }
 
