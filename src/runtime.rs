@@ -10,7 +10,7 @@
 //! items in flight.
 //!
 //! `cost` measures items. `barrier` is the asymmetric barrier of the handshakes, and `biased` a value that
-//! can be taken back from its borrower. `abreast` runs a fixed number of tasks.
+//! can be taken back from its borrower. `probe` asks the kernel whether a thread waits for a core. `abreast` runs a fixed number of tasks.
 
 pub(crate) mod abreast;
 pub(crate) mod barrier;
@@ -25,6 +25,7 @@ pub(crate) mod lease;
 pub(crate) mod life;
 pub(crate) mod plan;
 pub(crate) mod pool;
+pub(crate) mod probe;
 pub(crate) mod registry;
 pub(crate) mod roster;
 pub(crate) mod scope;

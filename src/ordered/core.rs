@@ -33,6 +33,7 @@ use crate::ordered::reorder::Reorder;
 use crate::runtime::barrier::heavy;
 use crate::runtime::biased::Revoker;
 use crate::runtime::cost::Backoff;
+use crate::runtime::probe::Probe;
 use crate::runtime::roster::{Roster, Wake};
 use crate::sync::{Arc, Instant};
 use std::time::Duration;
@@ -104,6 +105,8 @@ pub(super) struct Core<I, B> {
     pub(super) gain: Gain,
     /// The consumer's permit, while it runs items itself or may do so at any time.
     consumer_permit: Option<Permit>,
+    /// The thread of a consumer that runs all items.
+    pub(super) probe: Option<Probe>,
     /// A chunk that is left to the consumer: it begins at the head of the line, or will.
     pub(super) left: Option<ChunkExecutor<I, B>>,
     /// The chunk that the consumer runs is on loan, and can be taken back by this.
@@ -171,6 +174,7 @@ impl<I, B> Core<I, B> {
             head_pause: Backoff::NONE,
             gain: Gain::new(),
             consumer_permit: None,
+            probe: None,
             left: None,
             lent: None,
             lends: 0,

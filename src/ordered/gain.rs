@@ -9,7 +9,7 @@
 //! | the stage | as long as | then |
 //! | --- | --- | --- |
 //! | fans out | a [`WINDOW`], to get going, and [some more](DOUBTS) | if the rate in all of them is in doubt, a trial begins |
-//! | runs inline, on trial | one look of the watcher, of half a millisecond at least | the trial is [judged](Gain::judge) |
+//! | runs inline, on trial | a look of the watcher, to get going, and [some more](TRIAL) | the trial is [judged](Gain::judge) |
 //! | has chosen | a [stay](Gain::stay), from 32 ms to half a second | it fans out, and measures, again |
 
 use crate::sync::Instant;
@@ -17,22 +17,32 @@ use std::time::Duration;
 
 /// For so long the rate of the threads is measured.
 const WINDOW: Duration = Duration::from_millis(4);
-/// A rate of fewer items is not believed.
-const ENOUGH: u64 = 64;
 /// If results come less than this much faster than the workers' own times say for one thread, there is doubt.
 const DOUBT: f32 = 1.4;
 /// So many windows in a row must raise it.
 const DOUBTS: u32 = 3;
+/// Within a short bound, where the consumer does not nap, shorter and fewer ones do if results come in each of them that
+/// many times slower than for one thread. More than one, as something may have held up the whole machine.
+const SHORT_WINDOW: Duration = Duration::from_millis(2);
+const CLEAR_DOUBTS: u32 = 2;
+const CLEAR_DOUBT: f32 = 3.0;
 /// Fanning out must gain this much, or it is not worth its threads.
 const WORTH: f32 = 1.05;
 /// In nanoseconds. Longer items and pulls are not tried: a few milliseconds say little about them, and a source
 /// that blocks is better waited for by a worker.
-const LONG_ITEM: f32 = 20_000.0;
+const LONG_ITEM: f32 = 50_000.0;
 const LONG_PULL: f32 = 5_000.0;
 /// A look of the watcher that is shorter says too little.
 const LOOK: Duration = Duration::from_micros(500);
+/// So long a trial lasts, or until it is clearly worse. In the first look what the workers have left in the caches
+/// and in the allocator's lists is still in the way.
+const TRIAL: Duration = Duration::from_millis(2);
+/// One way is clearly worse if it is this many times as slow.
+const CLEAR: f32 = 1.5;
 
 const STAY: Duration = Duration::from_millis(32);
+/// The first one if there was clear doubt and the consumer is clearly better.
+const CLEAR_STAY: Duration = Duration::from_millis(128);
 const LONGEST_STAY: Duration = Duration::from_millis(512);
 
 /// What became of a look at a stage that runs inline.
@@ -51,11 +61,15 @@ pub(super) struct Gain {
     window: Option<(Instant, u64)>,
     /// The stage has fanned out for a window: its chunks are as long as they should be.
     warm: bool,
-    /// How many windows in a row have raised doubt, and what a result took in the best of them, in nanoseconds.
+    /// How many windows in a row have raised doubt, and what a result took in them on average, in nanoseconds.
     doubts: u32,
     fan_out: f32,
+    /// How many of the last doubts were clear.
+    clear: u32,
     /// The stage runs inline because of a trial, which may not be judged yet.
     tried: bool,
+    /// How many items the consumer has run on trial, and in which time. `None`: not even the first look is over.
+    inline_rate: Option<(u64, Duration)>,
     /// Until when the choice is not looked at again, and which it was.
     until: Option<Instant>,
     inline: bool,
@@ -69,7 +83,9 @@ impl Gain {
             warm: false,
             doubts: 0,
             fan_out: 0.0,
+            clear: 0,
             tried: false,
+            inline_rate: None,
             until: None,
             inline: false,
             stay: STAY,
@@ -77,12 +93,14 @@ impl Gain {
     }
 
     /// The stage fans out, and has yielded so many results. `item` and `pull`: what an item takes in the closure
-    /// and in the source, in nanoseconds. `true`: try whether the consumer does better.
+    /// and in the source, in nanoseconds. `short`: all that is in flight is done in a moment. `true`: try whether the
+    /// consumer does better.
     pub(super) fn is_doubtful(
         &mut self,
         now: Instant,
         yielded: u64,
         (item, pull): (f32, f32),
+        short: bool,
     ) -> bool {
         if self.until.is_some_and(|until| now < until) {
             self.cool();
@@ -91,7 +109,7 @@ impl Gain {
         let (since, from) = *self.window.get_or_insert((now, yielded));
         let time = now.duration_since(since);
         let count = yielded - from;
-        if time < WINDOW {
+        if time < if short { SHORT_WINDOW } else { WINDOW } {
             return false;
         }
         self.window = Some((now, yielded));
@@ -99,19 +117,16 @@ impl Gain {
             return false;
         }
         let fan_out = time.as_nanos() as f32 / count.max(1) as f32;
-        let short = item < LONG_ITEM && pull < LONG_PULL && count >= ENOUGH;
-        if !short || item + pull >= DOUBT * fan_out {
-            self.doubts = 0;
+        let may_try = item < LONG_ITEM && pull < LONG_PULL;
+        if !may_try || item + pull >= DOUBT * fan_out {
+            (self.doubts, self.clear) = (0, 0);
             return false;
         }
-        // The kernel may have had two threads on one core for a while.
-        self.fan_out = if self.doubts == 0 {
-            fan_out
-        } else {
-            fan_out.min(self.fan_out)
-        };
         self.doubts += 1;
-        self.doubts >= DOUBTS
+        self.fan_out += (fan_out - self.fan_out) / self.doubts as f32;
+        let clear = short && fan_out >= CLEAR_DOUBT * (item + pull);
+        self.clear = if clear { self.clear + 1 } else { 0 };
+        self.clear >= CLEAR_DOUBTS || self.doubts >= DOUBTS
     }
 
     /// What follows is not the continuation of what was measured.
@@ -119,13 +134,20 @@ impl Gain {
         self.window = None;
         self.warm = false;
         self.doubts = 0;
+        // Not `clear`: a trial is judged by it.
     }
 
     /// The stage is to run inline. `tried`: because there is doubt.
     pub(super) fn begin(&mut self, tried: bool) {
         self.cool();
         self.tried = tried;
+        self.inline_rate = None;
         self.until = None;
+    }
+
+    /// Whether a trial has just shown that the stage gains by its threads.
+    pub(super) fn is_for_threads(&self, now: Instant) -> bool {
+        !self.inline && self.until.is_some_and(|until| now < until)
     }
 
     /// Whether it runs inline because of a trial.
@@ -146,8 +168,19 @@ impl Gain {
         if !self.tried || time < LOOK {
             return Verdict::Stay;
         }
-        let inline = time.as_nanos() as f32 / moved.max(1) as f32 <= WORTH * self.fan_out;
-        self.choose(now, inline);
+        let Some((before, so_far)) = self.inline_rate else {
+            self.inline_rate = Some((0, Duration::ZERO));
+            return Verdict::Stay;
+        };
+        let (moved, time) = (before + moved, so_far + time);
+        let each = time.as_nanos() as f32 / moved.max(1) as f32;
+        if time < TRIAL && each < CLEAR * self.fan_out {
+            self.inline_rate = Some((moved, time));
+            return Verdict::Stay;
+        }
+        let inline = each <= WORTH * self.fan_out;
+        let clear = self.clear >= CLEAR_DOUBTS && self.fan_out >= CLEAR * each;
+        self.choose(now, inline, clear);
         if inline {
             Verdict::Stay
         } else {
@@ -155,12 +188,13 @@ impl Gain {
         }
     }
 
-    fn choose(&mut self, now: Instant, inline: bool) {
+    fn choose(&mut self, now: Instant, inline: bool, clear: bool) {
         // As long as the answer is the same, it is asked less and less often.
+        let least = if clear { CLEAR_STAY } else { STAY };
         self.stay = if inline == self.inline {
-            (2 * self.stay).min(LONGEST_STAY)
+            (2 * self.stay).clamp(least, LONGEST_STAY)
         } else {
-            STAY
+            least
         };
         self.inline = inline;
         self.until = now.checked_add(self.stay);
@@ -169,12 +203,13 @@ impl Gain {
     /// The stage fans out again.
     pub(super) fn end(&mut self, now: Instant) {
         self.cool();
+        self.clear = 0;
         if !std::mem::take(&mut self.tried) {
             return;
         }
         match self.until {
             // Before it was judged: the consumer is away, or in a long closure.
-            None => self.choose(now, false),
+            None => self.choose(now, false, false),
             // To look again.
             Some(_) if self.inline => self.until = None,
             Some(_) => {}

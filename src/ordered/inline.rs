@@ -15,7 +15,9 @@
 //! | [`attend`](Consumer::attend) | the consumer, when it is called | times a few items, or learns that the source has been taken back |
 //!
 //! If the consumer has not moved between two looks, it is in a long closure, in a source that blocks, or away
-//! with its user. Then the watcher takes the source back and the stage fans out again. Only while the
+//! with its user. Then the watcher takes the source back and the stage fans out again. On a busy machine another
+//! program may have its core, for milliseconds; then it keeps the source
+//! ([`probe`](crate::runtime::probe)). Only while the
 //! consumer is inside the source, the source cannot be taken. If the consumer moves slowly, it is called,
 //! times a few closures, and returns the source if fanning out pays for them.
 //!
@@ -69,6 +71,7 @@ use crate::runtime::barrier::Light;
 use crate::runtime::biased::{self, OwnerPlace};
 use crate::runtime::context::{self, InlineStage};
 use crate::runtime::plan::Common;
+use crate::runtime::probe::Probe;
 use crate::runtime::roster::Wake;
 use crate::runtime::session::Session;
 use crate::sync::{Arc, Instant};
@@ -97,7 +100,9 @@ impl<I, B> Sched<I, B> {
             return;
         }
         // `pause` spaces the attempts, so that a stage whose costs change does not switch back and forth.
-        let tiny = self.cost.is_tiny() && core.pause.is_over();
+        let tiny = self.cost.is_tiny()
+            && core.pause.is_over()
+            && !core.gain.is_for_threads(Instant::now());
         if tiny || self.is_doubtful(core) {
             core.gain.begin(!tiny);
             self.end_head(core);
@@ -108,13 +113,14 @@ impl<I, B> Sched<I, B> {
     /// Whether the threads may not be worth it.
     fn is_doubtful(&self, core: &mut Core<I, B>) -> bool {
         // Not while the consumer is what the workers wait for: it would only have more to do.
-        if self.signals.is_room_wanted() {
+        if core.inline == Inline::Off && self.signals.is_room_wanted() {
             core.gain.cool();
             return false;
         }
         let yielded = self.signals.yielded();
         let times = self.cost.times();
-        times.is_some_and(|times| core.gain.is_doubtful(Instant::now(), yielded, times))
+        let short = core.inline == Inline::Head;
+        times.is_some_and(|times| core.gain.is_doubtful(Instant::now(), yielded, times, short))
     }
 
     /// Consumer: it was called, and is not in the source. From now on a thread must watch it again.
@@ -185,6 +191,13 @@ where
             return; // The older look stays.
         }
         worker.seen = Some(now);
+        if let Some(probe) = &mut core.probe {
+            if moved > 0 {
+                probe.forget();
+            } else if state == Inline::On && probe.waits() {
+                return; // Another program has its core.
+            }
+        }
         match state {
             // It is in a long closure, in the source, or away. Only if it is inside the source this fails,
             // and has called it.
@@ -299,6 +312,8 @@ where
         let Some(origin) = shared.origin.as_ref().filter(|_| shared.may_inline) else {
             return false;
         };
+        // Asked before the lock is taken: it takes microseconds.
+        let probe = Probe::here();
         let mut core = shared.core.lock();
         // At rest: no worker runs a closure or pulls. So there is no result that the consumer could miss, and
         // a permit is free.
@@ -326,6 +341,7 @@ where
         origin.revoker = Some(revoker);
         drop(origin);
         core.inline = Inline::On;
+        core.probe = probe;
         // From now on this thread may be stuck in a closure or in the source, so it watches nothing itself.
         core.set_looked(None);
         core.permit_consumer();
