@@ -312,8 +312,6 @@ where
         let Some(origin) = shared.origin.as_ref().filter(|_| shared.may_inline) else {
             return false;
         };
-        // Asked before the lock is taken: it takes microseconds.
-        let probe = Probe::here();
         let mut core = shared.core.lock();
         // At rest: no worker runs a closure or pulls. So there is no result that the consumer could miss, and
         // a permit is free.
@@ -341,7 +339,8 @@ where
         origin.revoker = Some(revoker);
         drop(origin);
         core.inline = Inline::On;
-        core.probe = probe;
+        // Takes microseconds, which nobody waits for: the stage is at rest.
+        core.probe = Probe::here();
         // From now on this thread may be stuck in a closure or in the source, so it watches nothing itself.
         core.set_looked(None);
         core.permit_consumer();

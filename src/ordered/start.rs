@@ -137,7 +137,8 @@ where
         pulls: !S::LOCAL,
         stateful: J::STATEFUL,
         may_inline: may_inline && is_small && !J::STATEFUL && !J::CATCHES,
-        may_wait: !S::LOCAL && waits,
+        // Where the consumer may run all items, that is better still.
+        may_wait: waits && !inlines && !S::LOCAL,
         may_help: helps.filter(|_| is_small && !S::LOCAL && !J::STATEFUL),
     };
     // Both or neither: a stage can be hedged only if its items can be cloned.

@@ -46,8 +46,10 @@ const TINY_BOUND: f32 = 16_000.0;
 const SHORT_BOUND: f32 = 16_000_000.0;
 /// In nanoseconds. The same without an order, where the consumer may run nothing: then one worker runs all items
 /// (`ordered/one_worker.rs`). Measured like this, with all workers asleep and with one that is awake: 0.05 and 0.5
-/// at 3 µs, 0.6 and 0.9 at 64 µs, 1.1 and 0.7 at 90 µs.
-const ONE_WORKER: f32 = 64_000.0;
+/// at 3 µs, 0.6 and 0.9 at 64 µs, 0.6 to 1.1 and 0.9 at 90 µs.
+const ONE_WORKER: f32 = 100_000.0;
+/// Not with so many items, of which the threads take many at once: 0.9 and 0.7 at 1,024 items of 100 ns.
+const MANY: usize = 512;
 /// What has been said of a bound holds up to so many times the limit.
 const HOLD: f32 = 1.5;
 /// Nobody waits without sleep for an item that takes longer, in nanoseconds.
@@ -224,9 +226,10 @@ impl CostModel {
         self.is_bound_below(SHORT_BOUND, so_far)
     }
 
-    /// Whether they take so short that one worker does better than all of them.
+    /// Without an order: whether they take so short that one worker does better than all of them.
     pub(crate) fn is_for_one_worker(&self, so_far: bool) -> bool {
-        self.is_bound_below(ONE_WORKER, so_far)
+        self.named_bound.is_some_and(|bound| bound < MANY)
+            && self.is_bound_below(ONE_WORKER, so_far)
     }
 
     /// How many items a worker pulls at once if it runs all.

@@ -163,10 +163,13 @@ fn one_worker_is_enough_for_a_very_short_bound() {
         cost.observe(1, &mut [1_000.0], None);
         (cost.is_for_one_worker(so_far), cost.len_for_one_worker())
     };
-    assert_eq!(enough(Some(60), false), (true, 30));
-    assert!(!enough(Some(70), false).0 && enough(Some(70), true).0);
-    assert!(!enough(Some(100), true).0 && !enough(None, true).0);
+    assert_eq!(enough(Some(90), false), (true, 45));
+    assert!(!enough(Some(110), false).0 && enough(Some(110), true).0);
+    assert!(!enough(Some(160), true).0 && !enough(None, true).0);
     assert_eq!(enough(Some(3), true), (true, 1));
+    let many = cost(4, Some(600), 16);
+    many.observe(1, &mut [100.0], None);
+    assert!(!many.is_for_one_worker(true), "they take 60 µs");
     assert_eq!(cost(4, Some(1 << 20), 1 << 14).len_for_one_worker(), 4);
     assert_eq!(cost(1, Some(8), 1).one_by_one().len_for_one_worker(), 1);
 }
