@@ -3,6 +3,7 @@
 //! `rows.rs` says what is measured, `rivals.rs` how each library is called.
 
 mod bounds;
+mod busy;
 mod plot;
 mod real;
 mod report;
@@ -59,6 +60,12 @@ struct Args {
     /// Where the plot goes; it is written only when all rows of one cost are measured
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// So many other processes compute meanwhile
+    #[arg(long, default_value_t = 0)]
+    busy: usize,
+    /// What such a process is told
+    #[arg(long, hide = true)]
+    compute: bool,
     /// Used by the memory row: one way, whose peak is printed
     #[arg(long, hide = true, requires = "items")]
     child: Option<Way>,
@@ -167,6 +174,9 @@ fn header(rounds: usize) {
 
 fn main() {
     let args = Args::parse();
+    if args.compute {
+        busy::compute();
+    }
     if let (Some(way), Some(items)) = (args.child, args.items) {
         println!("{}", rows::child(way, items));
         return;
@@ -179,6 +189,11 @@ fn main() {
         per_nano: steps_per_nano(),
     };
     header(bench.rounds);
+    // Only now: the steps of work in a nanosecond have been measured on a quiet machine.
+    let _busy = busy::Busy::start(args.busy);
+    if args.busy > 0 {
+        println!("Beside busy processes: {}.", args.busy);
+    }
     let mut report = Report::default();
     for row in rows::NAMES {
         if args.rows.is_empty() || args.rows.iter().any(|named| named == row) {
