@@ -140,6 +140,8 @@ where
         } else if !shared.signals.is_cancelled() {
             let wake = shared.core.lock().wake();
             shared.act(wake);
+            // From now on: to start a thread takes longer than the wait.
+            self.cursor.spin = Some(Spin::begin());
         }
     }
 

@@ -105,6 +105,8 @@ pub(super) struct Core<I, B> {
     pub(super) gain: Gain,
     /// The consumer's permit, while it runs items itself or may do so at any time.
     consumer_permit: Option<Permit>,
+    /// The first thread has found work for a second one, and leaves it to the consumer to start that.
+    pub(super) is_second_wanted: bool,
     /// The thread of a consumer that runs all items.
     pub(super) probe: Option<Probe>,
     /// A chunk that is left to the consumer: it begins at the head of the line, or will.
@@ -174,6 +176,7 @@ impl<I, B> Core<I, B> {
             head_pause: Backoff::NONE,
             gain: Gain::new(),
             consumer_permit: None,
+            is_second_wanted: false,
             probe: None,
             left: None,
             lent: None,

@@ -208,7 +208,20 @@ impl<I, B> Sched<I, B> {
                 self.waiting.push(owning);
             }
         }
-        if more { core.wake() } else { Wake::Nobody }
+        core.is_second_wanted = more && self.is_second_left_to_consumer(core, seq);
+        if more && !core.is_second_wanted {
+            core.wake()
+        } else {
+            Wake::Nobody
+        }
+    }
+
+    /// Whether this is the first thread, with the first item. Somebody waits for that, and to start a second thread
+    /// takes longer than most items. The consumer does so before it sleeps (`Cursor::announce`), unless it sleeps
+    /// already; and this thread does, if it gets to its second item before.
+    fn is_second_left_to_consumer(&self, core: &Core<I, B>, seq: u64) -> bool {
+        let is_first = seq == 1 && core.roster.len() == 1;
+        is_first && self.pulls && !self.takes_part && !self.signals.is_starving(0)
     }
 
     /// Asks the consumer for a wake-up when there is room for half a chunk or half the bound, not for every
