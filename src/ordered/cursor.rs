@@ -365,7 +365,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         sched
             .signals
             .sleep_for(if sched.ordered { self.taken } else { ANY });
-        let is_second_wanted = std::mem::take(&mut core.is_second_wanted);
+        let is_second_wanted = core.takes_second();
         // Pull / watch: behind the barrier, items that a puller has added are seen here, or it sees that this
         // thread sleeps.
         let unwatched = !core.is_watched() && sched.is_something_unstarted(&core, CONSUMER);

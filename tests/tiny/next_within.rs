@@ -1,6 +1,6 @@
 //! `next_within`: the next output, or an error if it is not ready yet.
 
-use crate::support::{Counter, Gate, SOON, bang, blocks, caught, counted, settle, within};
+use crate::support::{Counter, Gate, Meter, SOON, bang, blocks, caught, counted, settle, within};
 use fanfold::{Fanfold, NotReady, Plan, Stage};
 use std::time::{Duration, Instant};
 
@@ -355,4 +355,32 @@ fn a_batch_that_is_not_full_in_time_is_kept() {
         assert_eq!(batches.next_within(LONG), Ok(Some(vec![3])));
         assert_eq!(batches.next_within(LONG), Ok(None));
     });
+}
+
+/// The first worker, in the first item, has seen that there is work for others.
+#[test]
+fn all_workers_start_although_the_consumer_has_gone() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (meter, done) = (Meter::new(), Counter::new());
+            let work = {
+                let (meter, done) = (meter.clone(), done.clone());
+                move |i: usize| {
+                    meter.meet(n);
+                    done.add();
+                    i
+                }
+            };
+            let gate = Gate::new();
+            let source = (0..n).inspect({
+                let gate = gate.clone();
+                move |_| gate.wait()
+            });
+            let mut stage = source.par_map_ordered(n, work);
+            assert!(stage.next_within(Duration::ZERO).is_err());
+            gate.open();
+            done.wait_for(n);
+            assert!(stage.by_ref().eq(0..n));
+        });
+    }
 }
