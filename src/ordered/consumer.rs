@@ -15,7 +15,6 @@ use crate::runtime::biased::Owner;
 use crate::runtime::context::{self, InlineStage};
 use crate::runtime::cost::Samples;
 use crate::runtime::plan::{Ending, Running};
-use crate::runtime::roster::Wake;
 use crate::runtime::spin::Spin;
 use crate::size_hint::{self, Hint};
 use crate::sync::{Arc, Instant};
@@ -65,21 +64,6 @@ where
     shared.signals.room_granted();
     // The lock is released at the end of this line. Waking or leasing a thread takes long.
     let wake = shared.core.lock().wake();
-    shared.act(wake);
-}
-
-/// The consumer goes away without a sleep, before which it would have started the second thread.
-fn start_second<S: Source, J: Job<S::Item>>(shared: &Arc<OrderedStage<S, J>>)
-where
-    S::Item: Send,
-{
-    let mut core = shared.core.lock();
-    let wake = if core.takes_second() {
-        core.wake()
-    } else {
-        Wake::Nobody
-    };
-    drop(core);
     shared.act(wake);
 }
 
@@ -154,13 +138,8 @@ where
             // result.
             self.cursor.part = Some(shared.core.lock().enlist());
         } else if !shared.signals.is_cancelled() {
-            let mut core = shared.core.lock();
-            core.is_consumer_coming = true;
-            let wake = core.wake();
-            drop(core);
+            let wake = shared.core.lock().wake();
             shared.act(wake);
-            // From now on: to start a thread takes longer than the wait.
-            self.cursor.spin = Some(Spin::begin());
         }
     }
 
@@ -233,8 +212,6 @@ where
             if context::is_unwanted() {
                 if announced {
                     shared.signals.awake();
-                } else {
-                    start_second(&shared);
                 }
                 context::tell_cut();
                 // A `None` that is no end for a call without a time limit; a call with one returns

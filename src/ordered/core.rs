@@ -105,10 +105,6 @@ pub(super) struct Core<I, B> {
     pub(super) gain: Gain,
     /// The consumer's permit, while it runs items itself or may do so at any time.
     consumer_permit: Option<Permit>,
-    /// The consumer has started the first thread, and will look here before it sleeps or goes away.
-    pub(super) is_consumer_coming: bool,
-    /// The first thread has found work for a second one, and leaves it to the consumer to start that.
-    pub(super) is_second_wanted: bool,
     /// The thread of a consumer that runs all items.
     pub(super) probe: Option<Probe>,
     /// A chunk that is left to the consumer: it begins at the head of the line, or will.
@@ -178,8 +174,6 @@ impl<I, B> Core<I, B> {
             head_pause: Backoff::NONE,
             gain: Gain::new(),
             consumer_permit: None,
-            is_consumer_coming: false,
-            is_second_wanted: false,
             probe: None,
             left: None,
             lent: None,
@@ -395,12 +389,6 @@ impl<I, B> Core<I, B> {
     /// is given back once.
     pub(super) fn retire_consumer(&mut self) {
         self.permits.give_back(self.consumer_permit.take());
-    }
-
-    /// Consumer: about to sleep, or to go away. Whether it is to start the second thread.
-    pub(super) fn takes_second(&mut self) -> bool {
-        self.is_consumer_coming = false;
-        std::mem::take(&mut self.is_second_wanted)
     }
 
     // ---- chunks

@@ -365,14 +365,11 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         sched
             .signals
             .sleep_for(if sched.ordered { self.taken } else { ANY });
-        let is_second_wanted = core.takes_second();
         // Pull / watch: behind the barrier, items that a puller has added are seen here, or it sees that this
         // thread sleeps.
         let unwatched = !core.is_watched() && sched.is_something_unstarted(&core, CONSUMER);
         let wake = if unwatched || core.is_something_in_hand() {
             sched.call_watcher(&mut core)
-        } else if is_second_wanted {
-            core.wake()
         } else if sched.signals.is_room_wanted() || core.roster.len() == 0 {
             // A sleeper that waits for room would wake only by an item that is yielded, and none is yielded
             // while this thread sleeps. With no thread at all, the first one is leased here.

@@ -208,20 +208,7 @@ impl<I, B> Sched<I, B> {
                 self.waiting.push(owning);
             }
         }
-        core.is_second_wanted = more && self.is_second_left_to_consumer(core, seq);
-        if more && !core.is_second_wanted {
-            core.wake()
-        } else {
-            Wake::Nobody
-        }
-    }
-
-    /// Whether this is the first thread, with the first item. Somebody waits for that, and to start a second thread
-    /// takes longer than most items. The consumer does so before it sleeps (`Cursor::announce`), if it has not done so
-    /// yet; and this thread does, if it gets to its second item before.
-    fn is_second_left_to_consumer(&self, core: &Core<I, B>, seq: u64) -> bool {
-        let is_first = seq == 1 && core.roster.len() == 1;
-        is_first && self.pulls && core.is_consumer_coming
+        if more { core.wake() } else { Wake::Nobody }
     }
 
     /// Asks the consumer for a wake-up when there is room for half a chunk or half the bound, not for every
