@@ -98,9 +98,10 @@ impl Permits {
     }
 
     /// The thread that was in the source comes out with its permit: if that is void, it takes a free one instead, which
-    /// the borrower, or somebody else, may have given back since.
+    /// the borrower, or somebody else, may have given back since. A thread without a permit has repaid already, and
+    /// gives up nothing: the void one is that of a thread which has entered the source after it.
     pub(super) fn repay(&mut self, permit: &mut Option<Permit>) {
-        if std::mem::take(&mut self.lent) {
+        if permit.is_some() && std::mem::take(&mut self.lent) {
             *permit = self.take();
         }
     }

@@ -72,3 +72,22 @@ fn the_last_one_can_be_lent() {
     permits.give_back(stuck);
     assert!(permits.are_all_free());
 }
+
+/// It comes out, finds no other permit, and looks once more when the next thread is in the source.
+#[test]
+fn a_thread_without_a_permit_does_not_repay_for_another() {
+    let mut permits = Permits::new(2);
+    let (mut first, mut second) = (permits.take(), permits.take());
+    let borrowed = permits.lend();
+    permits.repay(&mut first);
+    assert!(first.is_none());
+    // The second thread is in the source now.
+    let again = permits.lend();
+    assert!(again.is_some());
+    permits.repay(&mut first);
+    permits.repay(&mut second);
+    assert!(first.is_none() && second.is_none(), "there are only two");
+    permits.give_back(borrowed);
+    permits.give_back(again);
+    assert!(permits.are_all_free());
+}
