@@ -214,7 +214,7 @@ impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
     {
         let shared = Arc::clone(&self.shared);
         if let Err(task) = self.leases.lease(move || shared.run(number, task)) {
-            task();
+            task.run();
         }
     }
 }

@@ -31,7 +31,7 @@ use self::race::{HedgeRunner, ReplicaTask, StartDelay, race};
 use crate::cancel::CancelToken;
 use crate::error::Cancelled;
 use crate::runtime::lease::{Leases, with_crew};
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{LeasedTask, Pool};
 use crate::runtime::registry;
 use std::fmt;
 use std::time::Duration;
@@ -283,8 +283,8 @@ impl<I: Iterator> Hedge<I> {
                 let _here = registry::enter(root);
                 task();
             });
-            if let Err(task) = pool.lease(task) {
-                task();
+            if let Err(task) = pool.lease(LeasedTask::uncounted(task)) {
+                task.run();
             }
         })
     }
@@ -320,7 +320,7 @@ impl<I: Iterator> WaitingHedge<I> {
         with_crew(pool, |leases: &Leases| {
             run(self.hedge, |task| {
                 if let Err(task) = leases.lease(task) {
-                    task();
+                    task.run();
                 }
             })
         })

@@ -1,8 +1,8 @@
 //! What every scheduler is built on.
 //!
 //! A stage is a description (`plan`) until it is first asked for an output, and then it starts (`lazy`). A
-//! running stage has a `session`: its threads are leased (`lease`) from a `pool` and joined at the end, or at
-//! the end of a `scope` if the stage borrows.
+//! running stage has a `session`: its threads are leased (`lease`) from a `pool` and joined (`latch`) at the
+//! end, or at the end of a `scope` if the stage borrows.
 //!
 //! What all running stages have in common is in `life`, and `control` tells their threads to stop. `roster`
 //! records which threads sleep, `context` what each thread is in the middle of, and `registry` which stages
@@ -20,6 +20,7 @@ pub(crate) mod control;
 pub(crate) mod cost;
 pub(crate) mod event;
 pub(crate) mod gauge;
+pub(crate) mod latch;
 pub(crate) mod lazy;
 pub(crate) mod lease;
 pub(crate) mod life;

@@ -19,7 +19,7 @@ pub(crate) fn abreast(pool: Pool, own: impl FnOnce(), others: Vec<Task<'_>>, lat
         }
         own();
         for task in left {
-            task();
+            task.run();
         }
     });
 }

@@ -2,76 +2,16 @@
 //!
 //! The threads may outlive what their tasks borrow, so the lifetime of a task is erased here. That is sound
 //! by one rule: **nothing that is leased outlives the join of its [`JoinGuard`], and the threads are joined
-//! before the borrow ends**. The first half holds by construction: the latch counts a thread down only after
-//! its task has been dropped, with all that it holds. The second half is a promise of the code that creates
-//! the [`JoinGuard`]: [`with_crew`], whose frame joins it, and the entry points of
+//! before the borrow ends**. The first half holds by construction: the [latch](Latch) counts a thread down
+//! only after its task has been dropped, with all that it holds ([`LeasedTask`]). The second half is a promise
+//! of the code that creates the [`JoinGuard`]: [`with_crew`], whose frame joins it, and the entry points of
 //! [`Lazy`](crate::runtime::lazy::Lazy).
 #![allow(unsafe_code)]
 
+use crate::runtime::latch::Latch;
 use crate::runtime::pool::{LeasedTask, Pool};
 use crate::runtime::registry;
-use crate::runtime::spin::Spin;
-use crate::sync::{Arc, Condvar, Instant, Mutex};
-
-/// Counts the threads that hold a part of a stage.
-#[derive(Debug, Default)]
-struct Latch {
-    count: Mutex<usize>,
-    zero: Condvar,
-}
-
-impl Latch {
-    /// Counts one more thread.
-    fn up(&self) {
-        *self.count.lock() += 1;
-    }
-
-    /// A counted thread holds nothing any more.
-    fn down(&self) {
-        let mut count = self.count.lock();
-        *count -= 1;
-        // Under the lock: a thread in `wait` has either seen the 0, or is already waiting for this.
-        if *count == 0 {
-            self.zero.notify_all();
-        }
-    }
-
-    fn wait(&self) {
-        // Threads of a stage that ends are about to leave, and that is sooner than this thread could fall
-        // asleep and be woken.
-        let spin = Spin::begin();
-        while *self.count.lock() > 0 && spin.turn() {}
-        let mut count = self.count.lock();
-        while *count > 0 {
-            count = self.zero.wait(count);
-        }
-    }
-}
-
-impl registry::HeldThreads for Latch {
-    fn is_held_at(&self, time: Instant) -> bool {
-        let mut count = self.count.lock();
-        while *count > 0 {
-            // The notification at 0 ends the wait early; any other end of the wait is checked against the
-            // time.
-            let left = time.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            count = self.zero.wait_timeout(count, left);
-        }
-        false
-    }
-}
-
-/// Counts down when the thread is done, even if it unwinds because of a bug in this crate.
-struct Down(Arc<Latch>);
-
-impl Drop for Down {
-    fn drop(&mut self) {
-        self.0.down();
-    }
-}
+use crate::sync::Arc;
 
 /// Tells the threads of a stage to leave.
 pub(crate) trait Stop: Send + Sync {
@@ -92,30 +32,22 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Runs the task on a leased thread. `Err`: no thread could be started. The task is returned, to be
-    /// called here and now, or dropped.
+    /// Runs the task on a leased thread. `Err`: there is none for it. The task is returned, to be run here and
+    /// now, or dropped.
     pub(crate) fn lease<'a>(&self, task: impl FnOnce() + Send + 'a) -> Result<(), LeasedTask> {
-        let task: Box<dyn FnOnce() + Send + 'a> = Box::new(task);
-        // SAFETY: only the lifetime changes. The task is called or dropped before the latch is counted down,
-        // the join waits for that, and the join comes before `'a` ends: the rule at the head of this file.
-        let task: LeasedTask = unsafe { std::mem::transmute(task) };
-        // Counted before the thread exists: a join that begins in between waits for it.
-        self.latch.up();
-        let down = Down(Arc::clone(&self.latch));
         let root = self.root;
-        self.pool.lease(Box::new(move || {
-            // The first local variable, so the last to be dropped: when the count goes down, the task and
-            // everything it held are gone, also on unwind.
-            let _down;
-            // The first capture, so the first to be dropped if no thread could be started and this closure is
-            // dropped without a call.
-            let task = task;
-            _down = down;
+        let work: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
             // What the task starts belongs to the same root, so that a test sees the stages it has caused and
             // no others.
             let _here = registry::enter(root);
             task();
-        }))
+        });
+        // SAFETY: only the lifetime changes. The work is called or dropped before the latch is counted down,
+        // the join waits for that, and the join comes before `'a` ends: the rule at the head of this file.
+        let work: Box<dyn FnOnce() + Send> = unsafe { std::mem::transmute(work) };
+        // Counted before the thread exists: a join that begins in between waits for it.
+        self.pool
+            .lease(LeasedTask::counted(work, self.latch.count()))
     }
 
     /// What the threads still hold of the stage, for the registry.
@@ -186,7 +118,7 @@ impl JoinHandle {
     pub(crate) fn is_there(&self) -> bool {
         // Every other handle on the latch belongs to a `Leases` or to the `JoinGuard`, each of which can
         // still lease.
-        *self.latch.count.lock() > 0 || Arc::strong_count(&self.latch) > 1
+        !self.latch.is_zero() || Arc::strong_count(&self.latch) > 1
     }
 
     pub(crate) fn stop(&self) {

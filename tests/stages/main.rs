@@ -20,6 +20,9 @@ mod par {
     mod local;
 }
 mod parallel_map;
+mod runtime {
+    mod pool;
+}
 mod stage {
     mod borrow;
     mod clash;

@@ -1,49 +1,59 @@
 use super::*;
+use crate::runtime::lease::with_crew;
+use crate::runtime::pool::threads::{Seat, ThreadsState};
+use crate::sync::{AtomicUsize, Mutex, Ordering};
 
-fn shared(seat: &Arc<Seat>) -> Arc<PoolShared> {
-    Arc::new(PoolShared {
-        name: String::new(),
-        stack_size: None,
-        idle_time: Duration::ZERO,
-        spins: AtomicUsize::new(0),
-        state: Mutex::new(PoolState {
-            idle: vec![Arc::clone(seat)],
-            threads: Vec::new(),
-            started: 1,
-            closed: false,
-        }),
-    })
+fn options() -> ThreadOptions {
+    Pool::builder().idle_time(Duration::ZERO).options
+}
+
+/// Counts how often it is run.
+fn task(ran: &Arc<AtomicUsize>) -> LeasedTask {
+    let ran = Arc::clone(ran);
+    LeasedTask::uncounted(Box::new(move || {
+        ran.fetch_add(1, Ordering::Relaxed);
+    }))
 }
 
 /// Lease / leave: a thread whose idle time is over leaves, or gets the task; a task that was taken is run.
 #[test]
 fn loom_lease_and_leave() {
     loom::model(|| {
-        let seat = Arc::new(Seat {
-            slot: Mutex::new(TaskSlot {
-                task: None,
-                sleeps: false,
+        let seat = Seat::new(None);
+        let threads = Arc::new(PoolThreads {
+            options: options(),
+            spins: AtomicUsize::new(0),
+            state: Mutex::new(ThreadsState {
+                idle: vec![Arc::clone(&seat)],
+                threads: Vec::new(),
+                started: 1,
+                closed: false,
             }),
-            filled: Condvar::new(),
         });
-        let shared = shared(&seat);
         let ran = Arc::new(AtomicUsize::new(0));
         let thread = loom::thread::spawn({
-            let shared = Arc::clone(&shared);
+            let threads = Arc::clone(&threads);
             move || {
-                if let Some(task) = shared.wait(&seat) {
-                    task();
+                if let Some(task) = threads.wait(&seat) {
+                    task.run();
                 }
             }
         });
-        let task = Box::new({
-            let ran = Arc::clone(&ran);
-            move || {
-                ran.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let leased = shared.lease_idle(task).is_ok();
+        let leased = threads.lease_idle(task(&ran)).is_ok();
         thread.join().expect("no panic");
         assert_eq!(ran.load(Ordering::Relaxed), usize::from(leased));
+    });
+}
+
+/// List / join: when a stage has been joined, its thread is idle, and the next stage gets it.
+#[test]
+fn loom_list_before_join() {
+    loom::model(|| {
+        let pool = Pool::builder().build();
+        for _ in 0..2 {
+            let leased = with_crew(pool.clone(), |leases| leases.lease(|| ()).is_ok());
+            assert!(leased);
+            assert_eq!(pool.threads(), 1);
+        }
     });
 }

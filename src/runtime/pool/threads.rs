@@ -1,0 +1,293 @@
+//! The threads of a pool: how one is leased, kept while it idles, and ended.
+//!
+//! # The protocol
+//!
+//! All state is under one lock, and each idle thread sleeps on its own seat. A thread that leases pops a seat
+//! from the list of idle ones, fills it, and wakes its thread. A seat on the list is always empty, and only
+//! its own thread puts it there. A thread whose idle time runs out takes the lock and removes its seat. If
+//! the seat is not on the list any more, a lease was faster, and has filled the seat or is about to; so the
+//! thread waits for the task. `Drop` of the last handle closes the pool, wakes the idle threads, and joins
+//! all threads, so that their thread-locals are gone when it returns.
+//!
+//! A thread that is done with a task lists its seat first, and then counts itself out of the stage. So when
+//! a stage has been joined, the next one finds its threads idle, and starts none beside them.
+//!
+//! Before it sleeps, an idle thread looks at its seat for a [short time](Spin), so that a loop that runs
+//! stage after stage need not wake its threads each time. At most as many threads do so at once as there are
+//! cores besides that of the leasing thread. Whether a seat's thread sleeps is recorded under the seat's
+//! lock.
+
+use crate::runtime::latch::Counted;
+use crate::runtime::spin::Spin;
+use crate::sync::{
+    self, Arc, AtomicUsize, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, bug,
+};
+use std::time::Duration;
+
+/// What a leased thread does.
+pub(crate) struct LeasedTask {
+    // The first field, so the first to be dropped if the task is not run: when the count goes down, the work
+    // and everything it held are gone.
+    work: Box<dyn FnOnce() + Send>,
+    /// `None`: nothing waits for its end.
+    count: Option<Counted>,
+}
+
+impl LeasedTask {
+    /// The work counts as long as it runs.
+    pub(crate) fn counted(work: Box<dyn FnOnce() + Send>, count: Counted) -> Self {
+        let count = Some(count);
+        LeasedTask { work, count }
+    }
+
+    pub(crate) fn uncounted(work: Box<dyn FnOnce() + Send>) -> Self {
+        LeasedTask { work, count: None }
+    }
+
+    /// Runs it on this thread, which is none of a pool's.
+    pub(crate) fn run(self) {
+        let _count = self.count;
+        (self.work)();
+    }
+}
+
+/// What a pool's threads are like.
+#[derive(Clone, Debug)]
+pub(super) struct ThreadOptions {
+    pub(super) name: String,
+    pub(super) stack_size: Option<usize>,
+    pub(super) idle_time: Duration,
+}
+
+/// What the handles of a pool and its threads share.
+pub(super) struct PoolThreads {
+    pub(super) options: ThreadOptions,
+    /// How many more idle threads may look around before they sleep.
+    pub(super) spins: AtomicUsize,
+    pub(super) state: Mutex<ThreadsState>,
+}
+
+pub(super) struct ThreadsState {
+    pub(super) idle: Vec<Arc<Seat>>,
+    pub(super) threads: Vec<(u64, JoinHandle<()>)>,
+    pub(super) started: u64,
+    pub(super) closed: bool,
+}
+
+/// Where one thread waits for its next task.
+pub(super) struct Seat {
+    slot: Mutex<TaskSlot>,
+    filled: Condvar,
+}
+
+struct TaskSlot {
+    task: Option<LeasedTask>,
+    sleeps: bool,
+}
+
+impl Seat {
+    pub(super) fn new(task: Option<LeasedTask>) -> Arc<Self> {
+        let sleeps = false;
+        Arc::new(Seat {
+            slot: Mutex::new(TaskSlot { task, sleeps }),
+            filled: Condvar::new(),
+        })
+    }
+
+    /// Gives the seat's thread a task. The seat must be off the list.
+    fn fill(&self, task: LeasedTask) {
+        // A thread that does not sleep yet finds the task by itself, and the system call of a wake-up is
+        // saved.
+        let mut slot = self.slot.lock();
+        slot.task = Some(task);
+        if slot.sleeps {
+            drop(slot);
+            self.filled.notify_one();
+        }
+    }
+}
+
+impl PoolThreads {
+    pub(super) fn new(options: ThreadOptions) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(PoolThreads {
+            options,
+            spins: AtomicUsize::new(cores.saturating_sub(1)),
+            state: Mutex::new(ThreadsState {
+                idle: Vec::new(),
+                threads: Vec::new(),
+                started: 0,
+                closed: false,
+            }),
+        })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().threads.len()
+    }
+
+    /// Gives the task to an idle thread, or starts one for it. `Err` returns the task: there is no thread for
+    /// it.
+    pub(super) fn lease(self: &Arc<Self>, task: LeasedTask) -> Result<(), LeasedTask> {
+        let (task, mut state) = match self.lease_idle(task) {
+            Ok(()) => return Ok(()),
+            Err(back) => back,
+        };
+        let id = state.started;
+        state.started += 1;
+        // The first task is in the seat before the thread exists, so that it can be taken back if the start
+        // fails. The lock is held during the start, so that the thread finds itself on the list when it ends.
+        let seat = Seat::new(Some(task));
+        let name = format!("{}-{id}", self.options.name);
+        let spawned = sync::spawn(&name, self.options.stack_size, {
+            let (threads, seat) = (Arc::clone(self), Arc::clone(&seat));
+            move || threads.serve(id, &seat)
+        });
+        match spawned {
+            Ok(handle) => {
+                state.threads.push((id, handle));
+                Ok(())
+            }
+            Err(_) => match seat.slot.lock().task.take() {
+                Some(task) => Err(task),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Gives the task to an idle thread. `Err` returns it with the lock, as no thread idles.
+    pub(super) fn lease_idle(
+        &self,
+        task: LeasedTask,
+    ) -> Result<(), (LeasedTask, MutexGuard<'_, ThreadsState>)> {
+        let mut state = self.state.lock();
+        // A thread that takes a seat off the list owns it: the seat's thread can no longer leave, and waits
+        // until the seat is filled.
+        let Some(seat) = state.idle.pop() else {
+            return Err((task, state));
+        };
+        drop(state);
+        seat.fill(task);
+        Ok(())
+    }
+
+    /// What a thread of the pool does: one task after another, until it leaves.
+    fn serve(&self, id: u64, seat: &Arc<Seat>) {
+        while let Some(LeasedTask { work, mut count }) = self.wait(seat) {
+            // A stage catches the panics of its user's code. A panic that arrives here is a bug in this
+            // crate, and ends the thread.
+            work();
+            if bug("joined_before_it_is_idle") {
+                count = None;
+            }
+            let listed = self.list(seat);
+            // After the entry in the list: see the head of this file.
+            drop(count);
+            if !listed {
+                break;
+            }
+        }
+        let mut state = self.state.lock();
+        if !state.closed {
+            // Nothing will join this thread: the pool lives on, and forgets it.
+            state.threads.retain(|(other, _)| *other != id);
+        }
+    }
+
+    /// Puts the seat on the list. `false`: the pool is closed.
+    fn list(&self, seat: &Arc<Seat>) -> bool {
+        // One critical section with the push. `close` takes the list under this lock, so it either finds the
+        // seat there, or this thread finds the pool closed.
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.idle.push(Arc::clone(seat));
+        }
+        !state.closed
+    }
+
+    /// Waits for a task. `None`: the pool is closed, or the idle time is over and the seat is off the list.
+    pub(super) fn wait(&self, seat: &Arc<Seat>) -> Option<LeasedTask> {
+        self.spin(seat);
+        let deadline = Instant::now().checked_add(self.options.idle_time);
+        let mut expires = true;
+        let mut slot = seat.slot.lock();
+        loop {
+            if let Some(task) = slot.task.take() {
+                slot.sleeps = false;
+                return Some(task);
+            }
+            // `close` takes this seat's lock after it has closed the pool. So either this check sees that, or
+            // the thread is asleep by then, and `close` notifies it.
+            if self.state.lock().closed {
+                return None;
+            }
+            // Under the seat's lock, which `wait` releases as it falls asleep: `fill` sees either a thread
+            // that has not looked yet, or one that it must notify.
+            slot.sleeps = true;
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            slot = match left {
+                Some(left) if expires && left.is_zero() => {
+                    drop(slot);
+                    if self.leave(seat) {
+                        return None;
+                    }
+                    // A lease has taken this seat off the list: its task is on the way, however long that
+                    // takes.
+                    expires = false;
+                    seat.slot.lock()
+                }
+                Some(left) if expires => seat.filled.wait_timeout(slot, left),
+                _ => seat.filled.wait(slot),
+            };
+        }
+    }
+
+    /// Looks for a task for a short time.
+    fn spin(&self, seat: &Seat) {
+        // Only as many threads as there are other cores: more of them would take the core from the thread
+        // that leases.
+        let more = |left: usize| left.checked_sub(1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self.spins.fetch_update(set, fetch, more).is_ok() {
+            let spin = Spin::begin();
+            while seat.slot.lock().task.is_none() && spin.turn() {}
+            self.spins.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the seat off the list. `false`: a lease was faster, and the thread must wait for its task.
+    fn leave(&self, seat: &Arc<Seat>) -> bool {
+        // The list decides which of the two has the seat, its thread or a lease. Both take it off under this
+        // lock, so only one finds it.
+        let mut state = self.state.lock();
+        let place = state.idle.iter().position(|idle| Arc::ptr_eq(idle, seat));
+        let listed = place.map(|place| state.idle.remove(place)).is_some();
+        listed || bug("leaves_although_leased")
+    }
+
+    /// Ends the idle threads, and joins all.
+    pub(super) fn close(&self) {
+        let (idle, threads) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let state = &mut *state;
+            (
+                std::mem::take(&mut state.idle),
+                std::mem::take(&mut state.threads),
+            )
+        };
+        for seat in idle {
+            // Taken and released, so that the thread either has not checked yet, and will see that the pool
+            // is closed, or is asleep, and will be notified.
+            drop(seat.slot.lock());
+            seat.filled.notify_one();
+        }
+        for (_, handle) in threads {
+            // The last handle may be dropped by a closure that runs on one of the threads, and that cannot
+            // join itself.
+            if !sync::is_this_thread(&handle) {
+                let _ = handle.join();
+            }
+        }
+    }
+}
