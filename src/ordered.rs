@@ -13,6 +13,7 @@
 
 pub(crate) mod attempts;
 pub(crate) mod chunk;
+mod company;
 pub(crate) mod consumer;
 pub(crate) mod copies;
 pub(crate) mod core;

@@ -450,7 +450,7 @@ fn others() -> Vec<Row> {
 
 // ---- the count
 
-/// For each thread but this one: its name up to a hyphen, and how often it has gone to sleep.
+/// For each thread but this one: its name behind a hyphen, and how often it has gone to sleep.
 fn sleeps() -> BTreeMap<String, (String, u64)> {
     let me = fs::read_link("/proc/thread-self").expect("Linux has it");
     let me = me.file_name().expect("the thread's number").to_owned();
@@ -470,7 +470,7 @@ fn sleeps() -> BTreeMap<String, (String, u64)> {
         };
         let id = task.file_name().expect("a number");
         if id != me {
-            let name = field("Name").split('-').next().expect("a name").to_owned();
+            let name = field("Name").rsplit('-').next().expect("a name").to_owned();
             let count = field("voluntary_ctxt_switches").parse().expect("a number");
             all.insert(id.to_string_lossy().into_owned(), (name, count));
         }

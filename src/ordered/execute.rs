@@ -38,6 +38,9 @@ impl<I, B> Sched<I, B> {
         let bug = catch(|| {
             let mut core = self.core.lock();
             core.roster.register(thread, unparker);
+            if thread > 0 {
+                self.company.has_come();
+            }
             while let Some(chunk) = self.find(host, runner, &mut worker, core) {
                 core = self.execute(host, runner, chunk, &mut worker);
             }

@@ -42,6 +42,23 @@ impl<I, B> Sched<I, B> {
         self.act(host, wake);
     }
 
+    /// Puller: it is the only thread so far, and could pull several items if it were not. Asks for another
+    /// one, once.
+    #[cold]
+    pub(super) fn ask_for_company(&self, host: &dyn Host<I, B>) {
+        if !self.company.is_awaited() {
+            return;
+        }
+        let mut core = self.core.lock();
+        // One more is on its way, or there is one.
+        if core.roster.len() > 1 {
+            return;
+        }
+        let wake = self.call_watcher(&mut core);
+        drop(core);
+        self.act(host, wake);
+    }
+
     /// Puller: about to enter the source, where it may get stuck. Makes sure that a thread watches if there
     /// are items that must not wait for this one.
     pub(super) fn leave_watched(&self, core: &mut SchedGuard<'_, I, B>, me: usize) -> Wake {

@@ -121,7 +121,11 @@ where
             self.signals.wake_consumer();
             return None;
         }
-        let want = self.want(worker, origin.seq)?;
+        let mut want = self.want(worker, origin.seq)?;
+        if want > 1 && !self.company.is_here() {
+            self.ask_for_company(self);
+            want = 1;
+        }
         // From here on this thread may be stuck in user code, for any time. It holds the source's lock and no
         // other.
         let began = Instant::now();
@@ -232,6 +236,10 @@ where
                     break;
                 }
                 self.get_watched(self);
+                // A thread was refused just now, and no other is there.
+                if !self.company.is_here() {
+                    break;
+                }
             }
             match next() {
                 Some(item) => watched = cursor.push(item),

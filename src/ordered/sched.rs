@@ -8,6 +8,7 @@ use crate::error::ItemError;
 use crate::ordered::chunk::{
     self, Chunk, ChunkExecutor, ChunkReader, ChunkWriter, Claim, StealAmount,
 };
+use crate::ordered::company::Company;
 use crate::ordered::core::Core;
 use crate::ordered::item_context::ItemContext;
 use crate::ordered::opts::OrderedOpts;
@@ -81,6 +82,7 @@ pub(super) struct Sched<I, B> {
     /// the types.
     pub(super) signals: Arc<Signals>,
     pub(super) leases: Leases,
+    pub(super) company: Company,
     pub(super) ordered: bool,
     /// `Some`: the items are timed one by one.
     pub(super) timed: Option<Timed<I>>,
@@ -146,6 +148,7 @@ impl<I, B> Sched<I, B> {
                 cost
             }),
             signals,
+            company: Company::new(leases.are_unlimited()),
             leases,
             ordered: opts.ordered,
             timed: Timed::new(opts.item_timeout, hedge),
@@ -165,7 +168,12 @@ impl<I, B> Sched<I, B> {
                 // no other thread, it is the one that has to run the items. It sees that under the lock,
                 // after its announcement or because of this call.
                 if !host.lease(thread) {
-                    self.core.lock().lease_failed(thread);
+                    let mut core = self.core.lock();
+                    core.lease_failed(thread);
+                    if core.roster.len() < 2 {
+                        self.company.never_comes();
+                    }
+                    drop(core);
                     self.signals.wake_consumer();
                 }
             }

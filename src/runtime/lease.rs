@@ -50,6 +50,11 @@ impl Leases {
             .lease(LeasedTask::counted(work, self.latch.count()))
     }
 
+    /// Whether the pool has no limit, so that a lease fails only if the system has no thread.
+    pub(crate) fn are_unlimited(&self) -> bool {
+        self.pool.is_unlimited()
+    }
+
     /// What the threads still hold of the stage, for the registry.
     pub(crate) fn held(&self) -> Arc<dyn registry::HeldThreads> {
         Arc::clone(&self.latch) as _

@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_secs(10);
 ///     .par_map_ordered(2, |_| std::thread::current().name().unwrap().to_owned())
 ///     .on(&pool)
 ///     .collect();
-/// assert!(names.iter().all(|name| name.starts_with("decoder-")));
+/// assert!(names.iter().all(|name| name.ends_with("-decoder")));
 /// ```
 #[derive(Clone)]
 pub struct Pool {
@@ -61,8 +61,8 @@ impl Drop for OpenPool {
 }
 
 impl Pool {
-    /// The pool that stages use when none is named. Its threads are called `fanfold-0`,
-    /// `fanfold-1`, …, have the platform's stack size and leave after 10 idle seconds.
+    /// The pool that stages use when none is named. Its threads are called `0-fanfold`,
+    /// `1-fanfold`, …, have the platform's stack size and leave after 10 idle seconds.
     ///
     /// A forked child has none of its parent's threads: it gets a pool of its own at the first use.
     ///
@@ -102,6 +102,7 @@ impl Pool {
                 name: "fanfold".to_owned(),
                 stack_size: None,
                 idle_time: IDLE,
+                max_threads: usize::MAX,
             },
         }
     }
@@ -115,6 +116,11 @@ impl Pool {
     /// ```
     pub fn threads(&self) -> usize {
         self.threads.count()
+    }
+
+    /// Whether it starts as many threads as are leased.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.threads.options.max_threads == usize::MAX
     }
 
     /// Runs a task on a leased thread. `Err` returns the task: there is no thread for it.
@@ -140,7 +146,11 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// The name of the threads; each gets a number after it. `fanfold` by default.
+    /// The name of the threads, each with its index before it; `fanfold` by default.
+    ///
+    /// The index is the smallest number that no other thread of the pool has at that time. Index and name
+    /// together are cut after 15 bytes, as Linux keeps no more: the third thread of `thumbnail-decoder` is
+    /// `2-thumbnail-dec`.
     ///
     /// # Examples
     ///
@@ -180,6 +190,50 @@ impl PoolBuilder {
         self
     }
 
+    /// Limits the number of the pool's threads; without a limit by default.
+    ///
+    /// Nothing waits for a thread of the pool, so nothing can dead-lock on it: what asks for one while all
+    /// are leased runs with those it has, and it does not ask again. A stage that gets none runs its items
+    /// on its consumer's thread, one at a time, and a sink of a
+    /// [`broadcast_into`](crate::Fanfold::broadcast_into) runs after the first one. So a stage on such a
+    /// pool may run fewer closures at once than its width says, and closures must not wait for one another.
+    /// A source that waits for results gets them. A merge with fewer threads than sources is one with
+    /// [`Merge::max_threads`](crate::Merge::max_threads).
+    ///
+    /// A stage of width `n` leases `n` threads, and one more if its source blocks.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Pool};
+    ///
+    /// let pool = Pool::builder().max_threads(2).build();
+    /// let sums = (0..100_u64).par_map_ordered(8, |i| {
+    ///     (0..i).par_map_ordered(8, |j| j).on(&pool).sum::<u64>() // within its outer stage's closure
+    /// });
+    /// assert_eq!(sums.on(&pool).sum::<u64>(), 161_700);
+    /// assert!(pool.threads() <= 2);
+    /// ```
+    #[doc(alias(
+        "num_threads",
+        "worker_threads",
+        "thread_limit",
+        "max_blocking_threads"
+    ))]
+    #[track_caller]
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        assert!(
+            threads > 0,
+            "a pool needs at least 1 thread: leave max_threads out for as many as are asked for"
+        );
+        self.options.max_threads = threads;
+        self
+    }
+
     /// Makes the pool. No thread is started yet.
     ///
     /// # Examples
@@ -188,9 +242,7 @@ impl PoolBuilder {
     /// assert_eq!(fanfold::Pool::builder().build().threads(), 0);
     /// ```
     pub fn build(self) -> Pool {
-        let mut options = self.options;
-        options.name = options.name.replace('\0', "?");
-        let threads = PoolThreads::new(options);
+        let threads = PoolThreads::new(self.options);
         Pool {
             _open: Arc::new(OpenPool(Arc::downgrade(&threads))),
             threads,

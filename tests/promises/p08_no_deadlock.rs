@@ -1,8 +1,9 @@
 //! P8: stages chained, nested in closures, run inside rayon's pool never wait for one another's
 //! threads.
 
-use crate::support::{Counter, Gate, Meter, SOON, WIDTHS, dawdle, within};
-use fanfold::{CancelToken, Fanfold};
+use crate::kinds::{KINDS, Kind, With, each, items};
+use crate::support::{Counter, Gate, Ledger, Meter, SOON, WIDTHS, dawdle, within};
+use fanfold::{CancelToken, Fanfold, Pool, replica, testing::assert_quiescent};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
@@ -341,6 +342,126 @@ fn a_drop_with_nested_stages_at_work() {
             assert_eq!(stage.next(), Some(0));
             started.wait_for(n);
             drop(stage);
+        });
+    }
+}
+
+// ---- pools with a limit
+
+/// Each width with each of these limits.
+fn widths_and_limits() -> impl Iterator<Item = (usize, usize)> {
+    (1..=9).flat_map(|n| [1, 2, 3, 5, 9].map(|k| (n, k)))
+}
+
+/// All threads of the pool may be in the outer stage's closures, so that the inner ones get none.
+#[test]
+fn every_kind_within_closures_on_a_pool_of_few_threads() {
+    each(KINDS, widths_and_limits(), |kind: &Kind, (n, k)| {
+        let pool = Pool::builder().max_threads(k).build();
+        let inner = |outer: u64| {
+            let ledger = Ledger::new();
+            let with = With::n(n).pool(&pool).work(|item| dawdle(item.id));
+            let source = items(0..30, &ledger).inspect(move |item| dawdle(outer << 8 ^ item.id));
+            let stage = kind.build(Box::new(source), &with);
+            let ids: Vec<u64> = stage.map(|item| item.id).collect();
+            kind.assert_all(&ids, 30);
+            ledger.assert_dropped_once();
+            assert!(pool.threads() <= k);
+            outer
+        };
+        let outer: Vec<u64> = (0..8).par_map_ordered(n, inner).on(&pool).collect();
+        assert!(outer.into_iter().eq(0..8));
+        let keyed = (0..8).par_map_by_key(n, |outer| outer % 3, inner);
+        assert_eq!(keyed.on(&pool).sum::<u64>(), 28);
+        assert_quiescent();
+    });
+}
+
+/// The worker in the source is the inner stage's consumer.
+#[test]
+fn chains_on_a_pool_of_few_threads() {
+    for (n, k) in widths_and_limits() {
+        within(SOON, move || {
+            let pool = Pool::builder().max_threads(k).build();
+            let chain = (0..200_u64)
+                .par_map_ordered(n, |i| i + 1)
+                .on(&pool)
+                .par_map_by_key(n, |i| i % 5, |i| i)
+                .on(&pool)
+                .readahead(4)
+                .on(&pool)
+                .window(3)
+                .max_age(SOON)
+                .on(&pool)
+                .par_flat_map(n, |window| window)
+                .on(&pool);
+            assert_eq!(chain.sum::<u64>(), 20_100, "{n}, {k}");
+            assert!(pool.threads() <= k);
+        });
+    }
+}
+
+#[test]
+fn stages_nested_three_deep_on_a_pool_of_few_threads() {
+    fn nested(depth: u32, n: usize, pool: &Pool) -> u64 {
+        if depth == 0 {
+            return 1;
+        }
+        let inner = |i| {
+            dawdle(i);
+            nested(depth - 1, n, pool)
+        };
+        (0..4).par_map_ordered(n, inner).on(pool).sum()
+    }
+    for (n, k) in widths_and_limits() {
+        within(SOON, move || {
+            let pool = Pool::builder().max_threads(k).build();
+            assert_eq!(nested(3, n, &pool), 64);
+            assert!(pool.threads() <= k);
+        });
+    }
+}
+
+#[test]
+fn sinks_and_replicas_on_a_pool_of_few_threads() {
+    for (n, k) in widths_and_limits() {
+        within(SOON, move || {
+            let pool = Pool::builder().max_threads(k).build();
+            let both = |i: u64| {
+                let sums = (0..50).broadcast(3).buffer(1).on(&pool);
+                let sums = sums.into_sinks(|_, reader| reader.sum::<u64>());
+                assert_eq!(sums, [1_225; 3]);
+                let replicas = [0, 1].map(|r| replica(move |_| Ok::<_, ()>(i + r)));
+                let hedge = replicas.into_iter().hedge().on(&pool).wait_for_losers();
+                hedge.run().expect("an answer") - i
+            };
+            let sum: u64 = (0..10).par_map_ordered(n, both).on(&pool).sum();
+            assert!(sum <= 10 && pool.threads() <= k);
+        });
+    }
+}
+
+/// Several stages on threads of their own share one pool, and each of them may get no thread at all.
+#[test]
+fn many_consumers_on_a_pool_of_few_threads() {
+    for k in 1..=5 {
+        within(SOON, move || {
+            let pool = Pool::builder().max_threads(k).build();
+            std::thread::scope(|s| {
+                for t in 0..6_u64 {
+                    let pool = &pool;
+                    s.spawn(move || {
+                        for run in 0..60 {
+                            let stage = (0..40).par_map_ordered(1 + (run % 5) as usize, move |i| {
+                                dawdle(t << 20 ^ run << 8 ^ i);
+                                i
+                            });
+                            assert_eq!(stage.on(pool).sum::<u64>(), 780);
+                            assert!(pool.threads() <= k);
+                        }
+                    });
+                }
+            });
         });
     }
 }

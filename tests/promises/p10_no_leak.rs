@@ -342,7 +342,7 @@ fn the_threads_of_a_pool_have_names_of_their_own() {
         });
         let mut names: Vec<_> = stage.on(&pool).flatten().collect();
         names.sort();
-        assert_eq!(names, ["nail-0", "nail-1", "nail-2"]);
+        assert_eq!(names, ["0-nail", "1-nail", "2-nail"]);
     });
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::runtime::lease::with_crew;
-use crate::runtime::pool::threads::{Seat, ThreadsState};
+use crate::runtime::pool::threads::Seat;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 fn options() -> ThreadOptions {
@@ -19,17 +19,13 @@ fn task(ran: &Arc<AtomicUsize>) -> LeasedTask {
 #[test]
 fn loom_lease_and_leave() {
     loom::model(|| {
-        let seat = Seat::new(None);
+        let seat = Seat::new(0, None);
         let threads = Arc::new(PoolThreads {
             options: options(),
             spins: AtomicUsize::new(0),
-            state: Mutex::new(ThreadsState {
-                idle: vec![Arc::clone(&seat)],
-                threads: Vec::new(),
-                started: 1,
-                closed: false,
-            }),
+            state: Mutex::default(),
         });
+        threads.state.lock().idle.push(Arc::clone(&seat));
         let ran = Arc::new(AtomicUsize::new(0));
         let thread = loom::thread::spawn({
             let threads = Arc::clone(&threads);

@@ -9,6 +9,9 @@
 //! thread waits for the task. `Drop` of the last handle closes the pool, wakes the idle threads, and joins
 //! all threads, so that their thread-locals are gone when it returns.
 //!
+//! Each thread has an index, the smallest that no other thread of the pool has. It is free again when the
+//! thread has left.
+//!
 //! A thread that is done with a task lists its seat first, and then counts itself out of the stage. So when
 //! a stage has been joined, the next one finds its threads idle, and starts none beside them.
 //!
@@ -22,6 +25,7 @@ use crate::runtime::spin::Spin;
 use crate::sync::{
     self, Arc, AtomicUsize, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, bug,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a leased thread does.
@@ -57,6 +61,7 @@ pub(super) struct ThreadOptions {
     pub(super) name: String,
     pub(super) stack_size: Option<usize>,
     pub(super) idle_time: Duration,
+    pub(super) max_threads: usize,
 }
 
 /// What the handles of a pool and its threads share.
@@ -67,15 +72,38 @@ pub(super) struct PoolThreads {
     pub(super) state: Mutex<ThreadsState>,
 }
 
+#[derive(Default)]
 pub(super) struct ThreadsState {
     pub(super) idle: Vec<Arc<Seat>>,
-    pub(super) threads: Vec<(u64, JoinHandle<()>)>,
-    pub(super) started: u64,
-    pub(super) closed: bool,
+    /// By index.
+    threads: BTreeMap<usize, JoinHandle<()>>,
+    /// The indices below the largest one ever given that no thread has.
+    free: BTreeSet<usize>,
+    closed: bool,
+}
+
+impl ThreadsState {
+    /// The smallest index that no thread has.
+    fn next_index(&self) -> usize {
+        self.free.first().copied().unwrap_or(self.threads.len())
+    }
+
+    fn add(&mut self, index: usize, thread: JoinHandle<()>) {
+        self.free.remove(&index);
+        self.threads.insert(index, thread);
+    }
+
+    /// The thread leaves, and nothing will join it: the pool lives on, and forgets it.
+    fn forget(&mut self, index: usize) {
+        if self.threads.remove(&index).is_some() {
+            self.free.insert(index);
+        }
+    }
 }
 
 /// Where one thread waits for its next task.
 pub(super) struct Seat {
+    index: usize,
     slot: Mutex<TaskSlot>,
     filled: Condvar,
 }
@@ -86,9 +114,10 @@ struct TaskSlot {
 }
 
 impl Seat {
-    pub(super) fn new(task: Option<LeasedTask>) -> Arc<Self> {
+    pub(super) fn new(index: usize, task: Option<LeasedTask>) -> Arc<Self> {
         let sleeps = false;
         Arc::new(Seat {
+            index,
             slot: Mutex::new(TaskSlot { task, sleeps }),
             filled: Condvar::new(),
         })
@@ -107,18 +136,26 @@ impl Seat {
     }
 }
 
+/// The longest name that Linux keeps of a thread, in bytes. The rest would be cut off.
+const LONGEST_NAME: usize = 15;
+
+/// The name of the thread with this index: what tells it from the others comes first, and is never cut.
+fn thread_name(index: usize, name: &str) -> String {
+    let whole = format!("{index}-{}", name.replace('\0', "?"));
+    let mut end = whole.len().min(LONGEST_NAME);
+    while !whole.is_char_boundary(end) {
+        end -= 1;
+    }
+    whole[..end].trim_end_matches(['-', '_', ' ']).to_owned()
+}
+
 impl PoolThreads {
     pub(super) fn new(options: ThreadOptions) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(PoolThreads {
             options,
             spins: AtomicUsize::new(cores.saturating_sub(1)),
-            state: Mutex::new(ThreadsState {
-                idle: Vec::new(),
-                threads: Vec::new(),
-                started: 0,
-                closed: false,
-            }),
+            state: Mutex::default(),
         })
     }
 
@@ -133,19 +170,21 @@ impl PoolThreads {
             Ok(()) => return Ok(()),
             Err(back) => back,
         };
-        let id = state.started;
-        state.started += 1;
+        if state.threads.len() >= self.options.max_threads {
+            return Err(task);
+        }
+        let index = state.next_index();
         // The first task is in the seat before the thread exists, so that it can be taken back if the start
         // fails. The lock is held during the start, so that the thread finds itself on the list when it ends.
-        let seat = Seat::new(Some(task));
-        let name = format!("{}-{id}", self.options.name);
+        let seat = Seat::new(index, Some(task));
+        let name = thread_name(index, &self.options.name);
         let spawned = sync::spawn(&name, self.options.stack_size, {
             let (threads, seat) = (Arc::clone(self), Arc::clone(&seat));
-            move || threads.serve(id, &seat)
+            move || threads.serve(&seat)
         });
         match spawned {
             Ok(handle) => {
-                state.threads.push((id, handle));
+                state.add(index, handle);
                 Ok(())
             }
             Err(_) => match seat.slot.lock().task.take() {
@@ -172,7 +211,7 @@ impl PoolThreads {
     }
 
     /// What a thread of the pool does: one task after another, until it leaves.
-    fn serve(&self, id: u64, seat: &Arc<Seat>) {
+    fn serve(&self, seat: &Arc<Seat>) {
         while let Some(LeasedTask { work, mut count }) = self.wait(seat) {
             // A stage catches the panics of its user's code. A panic that arrives here is a bug in this
             // crate, and ends the thread.
@@ -186,11 +225,6 @@ impl PoolThreads {
             if !listed {
                 break;
             }
-        }
-        let mut state = self.state.lock();
-        if !state.closed {
-            // Nothing will join this thread: the pool lives on, and forgets it.
-            state.threads.retain(|(other, _)| *other != id);
         }
     }
 
@@ -262,6 +296,11 @@ impl PoolThreads {
         let mut state = self.state.lock();
         let place = state.idle.iter().position(|idle| Arc::ptr_eq(idle, seat));
         let listed = place.map(|place| state.idle.remove(place)).is_some();
+        if listed {
+            // In the same critical section: a lease finds this thread idle, or finds that another one may be
+            // started in its place.
+            state.forget(seat.index);
+        }
         listed || bug("leaves_although_leased")
     }
 
@@ -282,7 +321,7 @@ impl PoolThreads {
             drop(seat.slot.lock());
             seat.filled.notify_one();
         }
-        for (_, handle) in threads {
+        for handle in threads.into_values() {
             // The last handle may be dropped by a closure that runs on one of the threads, and that cannot
             // join itself.
             if !sync::is_this_thread(&handle) {
