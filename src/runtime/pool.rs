@@ -7,10 +7,12 @@
 //! continues with the threads it has.
 //! `threads.rs` has the protocol.
 
+mod hooks;
 mod threads;
 
 pub(crate) use self::threads::LeasedTask;
 
+use self::hooks::ThreadHook;
 use self::threads::{PoolThreads, ThreadOptions};
 use crate::sync::{Arc, Weak, fixed};
 use std::fmt;
@@ -103,6 +105,8 @@ impl Pool {
                 stack_size: None,
                 idle_time: IDLE,
                 max_threads: usize::MAX,
+                on_start: None,
+                on_stop: None,
             },
         }
     }
@@ -231,6 +235,81 @@ impl PoolBuilder {
             "a pool needs at least 1 thread: leave max_threads out for as many as are asked for"
         );
         self.options.max_threads = threads;
+        self
+    }
+
+    /// Calls `f` on each thread when it starts, with the thread's index, before it runs anything else: to
+    /// pin it to a core, set its priority, attach it to a runtime.
+    ///
+    /// The index is the smallest number that no other thread of the pool has at that time, from the start
+    /// hook to the return of the [stop hook](Self::on_thread_stop). So it is below
+    /// [`max_threads`](Self::max_threads). The stage that needs the thread waits until `f` has returned. A
+    /// thread is kept between stages, so that one thread serves many. A stage that runs in `f` gets no
+    /// threads. A second call replaces the hook of the first.
+    ///
+    /// # Panics
+    ///
+    /// If `f` panics, that counts as a thread that cannot be started: the panic goes no further than the
+    /// panic hook's message, the thread runs nothing, and the stage goes on with those it has, or on its
+    /// consumer's thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Pool};
+    ///
+    /// thread_local!(static INDEX: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) });
+    ///
+    /// let pool = Pool::builder().max_threads(4).on_thread_start(|index| INDEX.set(Some(index))).build();
+    /// let indices = (0..100).par_map_ordered(4, |_| INDEX.get());
+    /// assert!(indices.on(&pool).all(|index| index.is_some_and(|index| index < 4)));
+    /// ```
+    #[doc(alias(
+        "start_handler",
+        "thread_init",
+        "worker_init",
+        "core_affinity",
+        "thread_priority"
+    ))]
+    pub fn on_thread_start(mut self, f: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.options.on_start = Some(ThreadHook::new(f));
+        self
+    }
+
+    /// Calls `f` on each thread when it leaves the pool, with the thread's index, as the last thing before
+    /// its thread-locals are dropped.
+    ///
+    /// A thread leaves when it has been idle for the [idle time](Self::idle_time), or with the pool: when
+    /// the last handle has been dropped, `f` has returned on every thread (except a thread that has itself
+    /// dropped that handle). Until `f` returns, the thread counts for [`max_threads`](Self::max_threads).
+    /// It runs once for each thread whose start hook has returned; never for the threads of the
+    /// [global](Pool::global) pool at the end of the process. A second call replaces the hook of the first.
+    ///
+    /// # Panics
+    ///
+    /// A panic of `f` goes no further than the panic hook's message.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Pool};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let attached = Arc::new(AtomicUsize::new(0));
+    /// let (start, stop) = (Arc::clone(&attached), Arc::clone(&attached));
+    /// let pool = Pool::builder()
+    ///     .on_thread_start(move |_| _ = start.fetch_add(1, Ordering::SeqCst))
+    ///     .on_thread_stop(move |_| _ = stop.fetch_sub(1, Ordering::SeqCst))
+    ///     .build();
+    /// assert_eq!((0..100).par_map_ordered(4, |x| x).on(&pool).count(), 100);
+    /// assert!(attached.load(Ordering::SeqCst) > 0);
+    /// drop(pool);
+    /// assert_eq!(attached.load(Ordering::SeqCst), 0);
+    /// ```
+    #[doc(alias("exit_handler", "thread_exit"))]
+    pub fn on_thread_stop(mut self, f: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.options.on_stop = Some(ThreadHook::new(f));
         self
     }
 

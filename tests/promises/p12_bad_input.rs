@@ -12,6 +12,8 @@ use fanfold::{
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 #[track_caller]
@@ -32,6 +34,7 @@ fn a_width_of_zero_panics_at_the_call() {
     assert_names_the_fix(on);
     assert_names_the_fix(|| fanfold::group::<_, _, ()>(zero(), |_| ()));
     assert_names_the_fix(|| fanfold::group_all::<_, _, ()>(zero(), |_| ()));
+    assert_names_the_fix(|| Pool::builder().max_threads(zero()));
 }
 
 #[test]
@@ -409,6 +412,33 @@ fn without_threads_every_kind_of_stage_works() {
 }
 
 /// A pool that can start a limited number of threads.
+/// A start hook that panics is a thread that cannot be started: all of them, or all but the first few.
+#[test]
+fn start_hooks_that_panic_cost_threads_and_nothing_else() {
+    each(KINDS, widths_and([0, 1, 2, 3]), |kind, (n, good)| {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let pool = Pool::builder().on_thread_start({
+            let ran = Arc::clone(&ran);
+            move |_| {
+                if ran.fetch_add(1, SeqCst) >= good {
+                    bang(7)
+                }
+            }
+        });
+        let pool = pool.build();
+        for _ in 0..3 {
+            let ledger = Ledger::new();
+            let with = With::n(n).pool(&pool).work(|item| dawdle(item.id));
+            let stage = kind.build(items(0..60, &ledger), &with);
+            let ids: Vec<u64> = stage.map(|item| item.id).collect();
+            kind.assert_all(&ids, 60);
+            ledger.assert_dropped_once();
+            assert!(pool.threads() <= good);
+        }
+        assert_quiescent();
+    });
+}
+
 #[test]
 fn a_stage_nested_in_the_callers_own_thread_works_too() {
     within(SOON, || {

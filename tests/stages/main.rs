@@ -22,6 +22,7 @@ mod par {
 mod parallel_map;
 mod runtime {
     mod pool;
+    mod pool_hooks;
 }
 mod stage {
     mod borrow;

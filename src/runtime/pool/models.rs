@@ -41,6 +41,23 @@ fn loom_lease_and_leave() {
     });
 }
 
+/// Start / tell: the task of a thread that does not pass its hook comes back, and the thread does not count.
+#[test]
+fn loom_start_hook_fails() {
+    loom::model(|| {
+        let pool = Pool::builder().max_threads(1);
+        let pool = pool
+            .on_thread_start(|_| std::panic::resume_unwind(Box::new(())))
+            .build();
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 {
+            assert!(pool.lease(task(&ran)).is_err());
+            assert_eq!(pool.threads(), 0);
+        }
+        assert_eq!(ran.load(Ordering::Relaxed), 0);
+    });
+}
+
 /// List / join: when a stage has been joined, its thread is idle, and the next stage gets it.
 #[test]
 fn loom_list_before_join() {

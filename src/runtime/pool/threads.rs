@@ -12,6 +12,10 @@
 //! Each thread has an index, the smallest that no other thread of the pool has. It is free again when the
 //! thread has left.
 //!
+//! A start hook runs before the thread takes its first task. The thread that leases waits for it, without a
+//! lock, so that a hook that panics is a thread that could not be started. A stop hook runs when the thread's
+//! seat is off the list for good.
+//!
 //! A thread that is done with a task lists its seat first, and then counts itself out of the stage. So when
 //! a stage has been joined, the next one finds its threads idle, and starts none beside them.
 //!
@@ -21,6 +25,7 @@
 //! lock.
 
 use crate::runtime::latch::Counted;
+use crate::runtime::pool::hooks::{self, Start, ThreadHook};
 use crate::runtime::spin::Spin;
 use crate::sync::{
     self, Arc, AtomicUsize, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, bug,
@@ -62,6 +67,8 @@ pub(super) struct ThreadOptions {
     pub(super) stack_size: Option<usize>,
     pub(super) idle_time: Duration,
     pub(super) max_threads: usize,
+    pub(super) on_start: Option<ThreadHook>,
+    pub(super) on_stop: Option<ThreadHook>,
 }
 
 /// What the handles of a pool and its threads share.
@@ -166,6 +173,9 @@ impl PoolThreads {
     /// Gives the task to an idle thread, or starts one for it. `Err` returns the task: there is no thread for
     /// it.
     pub(super) fn lease(self: &Arc<Self>, task: LeasedTask) -> Result<(), LeasedTask> {
+        if hooks::is_inside() {
+            return Err(task);
+        }
         let (task, mut state) = match self.lease_idle(task) {
             Ok(()) => return Ok(()),
             Err(back) => back,
@@ -177,21 +187,44 @@ impl PoolThreads {
         // The first task is in the seat before the thread exists, so that it can be taken back if the start
         // fails. The lock is held during the start, so that the thread finds itself on the list when it ends.
         let seat = Seat::new(index, Some(task));
+        let start = Arc::<Start>::default();
         let name = thread_name(index, &self.options.name);
         let spawned = sync::spawn(&name, self.options.stack_size, {
             let (threads, seat) = (Arc::clone(self), Arc::clone(&seat));
-            move || threads.serve(&seat)
-        });
-        match spawned {
-            Ok(handle) => {
-                state.add(index, handle);
-                Ok(())
+            let start = Arc::clone(&start);
+            move || {
+                if threads.begin(index, &start) {
+                    threads.serve(&seat);
+                }
             }
-            Err(_) => match seat.slot.lock().task.take() {
-                Some(task) => Err(task),
-                None => Ok(()),
-            },
+        });
+        let started = spawned.map(|thread| state.add(index, thread)).is_ok();
+        // The hook is the user's code, so it is not waited for under the lock.
+        drop(state);
+        if started && (self.options.on_start.is_none() || start.wait()) {
+            return Ok(());
         }
+        match seat.slot.lock().task.take() {
+            Some(task) => Err(task),
+            None => Ok(()),
+        }
+    }
+
+    /// What a new thread does first. `false`: it must not run anything.
+    fn begin(&self, index: usize, start: &Start) -> bool {
+        let Some(hook) = &self.options.on_start else {
+            return true;
+        };
+        let passed = hook.run(index);
+        if bug("told_before_it_is_forgotten") {
+            start.tell(passed);
+        }
+        // Before it tells: who leases next may start a thread in the place of this one.
+        if !passed {
+            self.state.lock().forget(index);
+        }
+        start.tell(passed);
+        passed
     }
 
     /// Gives the task to an idle thread. `Err` returns it with the lock, as no thread idles.
@@ -225,6 +258,11 @@ impl PoolThreads {
             if !listed {
                 break;
             }
+        }
+        if let Some(hook) = &self.options.on_stop {
+            hook.run(seat.index);
+            // A thread counts, and has its index, until its hook has returned.
+            self.state.lock().forget(seat.index);
         }
     }
 
@@ -296,7 +334,7 @@ impl PoolThreads {
         let mut state = self.state.lock();
         let place = state.idle.iter().position(|idle| Arc::ptr_eq(idle, seat));
         let listed = place.map(|place| state.idle.remove(place)).is_some();
-        if listed {
+        if listed && self.options.on_stop.is_none() {
             // In the same critical section: a lease finds this thread idle, or finds that another one may be
             // started in its place.
             state.forget(seat.index);

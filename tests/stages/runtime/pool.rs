@@ -1,6 +1,6 @@
 //! The threads of a pool: how many there are, and what they are called.
 
-use crate::support::{Counter, Gate, Meter, SOON, eventually, message, within};
+use crate::support::{Counter, Gate, Meter, SOON, eventually, within};
 use fanfold::{Fanfold, Pool, merge};
 use std::sync::mpsc;
 use std::thread::current;
@@ -94,12 +94,6 @@ fn an_index_is_free_when_its_thread_has_left() {
 }
 
 // ---- the limit
-
-#[test]
-fn a_limit_of_no_threads_says_what_to_write() {
-    let said = message(|| Pool::builder().max_threads(0));
-    assert!(said.contains("leave max_threads out"), "{said}");
-}
 
 /// A thread idles before its stage has ended, so the next stage gets it, and all `k` of them.
 #[test]
