@@ -17,10 +17,16 @@ use crate::ordered::start::Par;
 use crate::par::filter::Filter;
 use crate::par::filter_map::FilterMap;
 use crate::par::flat_map::FlatMap;
+use crate::par::fold::Fold;
+use crate::par::for_each::ForEach;
 use crate::par::init::Init;
 use crate::par::local::Local;
 use crate::par::map::Map;
 use crate::par::source::Source;
+use crate::par::try_filter::TryFilter;
+use crate::par::try_filter_map::TryFilterMap;
+use crate::par::try_for_each::TryForEach;
+use crate::par::try_init::TryInit;
 use crate::par::try_map::TryMap;
 use crate::stage::Stage;
 use std::hash::Hash;
@@ -32,6 +38,31 @@ use std::hash::Hash;
 /// takes options, and is itself an iterator. The workers pull the source, so it must be `Send`; a
 /// source that is not goes through [`local`](Self::local). [`Stage`] has the same methods, so that
 /// stages chain even where they borrow.
+///
+/// # What a missing `.into_iter()` looks like to the compiler
+///
+/// A collection is not an iterator. Where its items have a type by then, the compiler says what to
+/// write; where they are literals, it does not:
+///
+/// ```compile_fail
+/// use fanfold::Fanfold;
+///
+/// let numbers = vec![1, 2];
+/// assert_eq!(numbers.par_map_ordered(4, |x| x + 1).sum::<u64>(), 5);
+/// ```
+///
+/// ```text
+/// error[E0599]: the method `par_map_ordered` exists for struct `Vec<{integer}>`, but its trait
+///               bounds were not satisfied
+///   = note: the following trait bounds were not satisfied:
+///           `Vec<{integer}>: Iterator`
+///           which is required by `Vec<{integer}>: Fanfold`
+/// ```
+///
+/// Write `numbers.iter()` to lend the items, or `numbers.into_iter()` to give them away.
+#[doc(alias("par_iter", "into_par_iter", "par_bridge", "ParallelIterator"))]
+// Where a stage that borrows is used as an iterator, rustc shows the line with the bound of its closure. So that line
+// names the way out.
 pub trait Fanfold: Sized {
     /// The type of the items.
     type Elem;
@@ -62,13 +93,13 @@ pub trait Fanfold: Sized {
     /// let squares = (1..=4).par_map_ordered(2, |x| x * x);
     /// assert_eq!(squares.collect::<Vec<_>>(), [1, 4, 9, 16]);
     /// ```
-    #[doc(alias("buffered", "pmap", "parallel_map", "imap"))]
+    #[doc(alias("buffered", "pmap", "parallel_map", "plmap", "imap"))]
     #[track_caller]
     fn par_map_ordered<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, Map<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
-        F: Fn(Self::Elem) -> O + Send + Sync,
+        F: Fn(Self::Elem) -> O + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
     {
         Stage::of(Par::new(self, Map::new(f), n.into(), true))
@@ -98,7 +129,7 @@ pub trait Fanfold: Sized {
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
-        F: Fn(Self::Elem) -> O + Send + Sync,
+        F: Fn(Self::Elem) -> O + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
     {
         Stage::of(Par::new(self, Map::new(f), n.into(), false))
@@ -121,12 +152,13 @@ pub trait Fanfold: Sized {
     /// let even = (0..7).par_filter(2, |x| x % 2 == 0);
     /// assert_eq!(even.collect::<Vec<_>>(), [0, 2, 4, 6]);
     /// ```
+    #[doc(alias("filter", "parallel_filter"))]
     #[track_caller]
     fn par_filter<P>(self, n: impl Into<Workers>, pred: P) -> Stage<Par<Self, Filter<P>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
-        P: Fn(&Self::Elem) -> bool + Send + Sync,
+        P: Fn(&Self::Elem) -> bool + Send + Sync, // borrows? see `Stage::scoped`
     {
         Stage::of(Par::new(self, Filter::new(pred), n.into(), true))
     }
@@ -148,12 +180,13 @@ pub trait Fanfold: Sized {
     /// let numbers = ["1", "x", "3"].into_iter().par_filter_map(2, |s| s.parse::<u8>().ok());
     /// assert_eq!(numbers.collect::<Vec<_>>(), [1, 3]);
     /// ```
+    #[doc(alias("filter_map", "parallel_filter_map"))]
     #[track_caller]
     fn par_filter_map<O, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, FilterMap<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
-        F: Fn(Self::Elem) -> Option<O> + Send + Sync,
+        F: Fn(Self::Elem) -> Option<O> + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
     {
         Stage::of(Par::new(self, FilterMap::new(f), n.into(), true))
@@ -185,7 +218,7 @@ pub trait Fanfold: Sized {
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
-        F: Fn(Self::Elem) -> U + Send + Sync,
+        F: Fn(Self::Elem) -> U + Send + Sync, // borrows? see `Stage::scoped`
         U: IntoIterator<Item: Send>,
     {
         Stage::of(Par::new(self, FlatMap::new(f), n.into(), true))
@@ -198,11 +231,13 @@ pub trait Fanfold: Sized {
     /// times. The state is dropped on the same thread, so it need not be `Send`. Otherwise as
     /// [`par_map_ordered`](Self::par_map_ordered). With `n` = 1 items are pulled one by one.
     ///
-    /// **Do not put into `init` what can fail.** If the state is a `Result`, a worker without a
-    /// connection fails each item at once, and so takes most of the items: in a trial, one such
-    /// worker of four spoiled 78 to 91 of 100. Make the state an `Option` and open the connection
-    /// in `f`, where an error belongs to one item: `|| None` and
-    /// `|db, item| { let db = match db { Some(db) => db, None => db.insert(open()?) }; .. }`.
+    /// What can fail belongs into the `init` of
+    /// [`try_par_map_ordered_init`](Self::try_par_map_ordered_init). (With a `Result` as the state,
+    /// a worker without a connection would fail each of its items at once, and so take most of the
+    /// items: in a trial, one such worker of four spoiled 78 to 91 of 100.)
+    ///
+    /// For a filter or a `flat_map` with a state, return an `Option` or a `Vec`, and `flatten` the
+    /// stage.
     ///
     /// # Panics
     ///
@@ -222,7 +257,14 @@ pub trait Fanfold: Sized {
     /// });
     /// assert_eq!(hex.sum::<usize>(), 6 * 2 + 3 * 3);
     /// ```
-    #[doc(alias("map_init", "map_with", "par_map_init"))]
+    #[doc(alias(
+        "map_init",
+        "map_with",
+        "par_map_init",
+        "par_filter_init",
+        "par_filter_map_init",
+        "par_flat_map_init"
+    ))]
     #[track_caller]
     fn par_map_ordered_init<T, O, N, F>(
         self,
@@ -234,7 +276,7 @@ pub trait Fanfold: Sized {
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
         N: Fn() -> T + Send + Sync,
-        F: Fn(&mut T, Self::Elem) -> O + Send + Sync,
+        F: Fn(&mut T, Self::Elem) -> O + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
     {
         Stage::of(Par::new(self, Init::new(init, f), n.into(), true))
@@ -265,7 +307,7 @@ pub trait Fanfold: Sized {
     ///     .try_par_map_ordered(3, |s| s.parse::<u8>().map_err(|_| s));
     /// assert_eq!(parsed.collect::<Vec<_>>(), [Ok(1), Ok(2), Err("x")]);
     /// ```
-    #[doc(alias("try_buffered", "errgroup"))]
+    #[doc(alias("try_buffered", "errgroup", "try_par_flat_map"))]
     #[track_caller]
     fn try_par_map_ordered<O, E, F>(
         self,
@@ -275,11 +317,355 @@ pub trait Fanfold: Sized {
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
-        F: Fn(Self::Elem) -> Result<O, E> + Send + Sync,
+        F: Fn(Self::Elem) -> Result<O, E> + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
         E: Send,
     {
         Stage::of(Par::new(self, TryMap::new(f), n.into(), true))
+    }
+
+    /// Maps each item with a fallible `f`, up to `n` at once, until one fails: yields the results
+    /// as they arrive, up to the first error to arrive, then `None`.
+    ///
+    /// The same as [`try_par_map_ordered`](Self::try_par_map_ordered) with
+    /// [`unordered`](Stage::unordered). Which of several errors is yielded may vary from run to
+    /// run, and so do the results that arrive before it. Nothing is started once an item has
+    /// failed. Lazy and bounded as [`par_map_ordered`](Self::par_map_ordered).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` or of the source is raised when it arrives.
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f` to arrive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let parse = |s: &str| s.parse::<u8>();
+    /// let sum: Result<u8, _> = ["1", "2", "3"].into_iter().try_par_map_unordered(2, parse).sum();
+    /// assert_eq!(sum, Ok(6));
+    /// assert!(["1", "x", "3"].into_iter().try_par_map_unordered(2, parse).any(|n| n.is_err()));
+    /// ```
+    #[doc(alias("try_par_map", "try_buffer_unordered"))]
+    #[track_caller]
+    fn try_par_map_unordered<O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Self, TryMap<F>>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> Result<O, E> + Send + Sync, // borrows? see `Stage::scoped`
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Par::new(self, TryMap::new(f), n.into(), false))
+    }
+
+    /// Keeps the items that a fallible `pred` accepts, up to `n` calls at once: yields them as
+    /// `Ok`s in the order of the items, up to the first error by position, then `None`.
+    ///
+    /// Ends as [`try_par_map_ordered`](Self::try_par_map_ordered) does, with the same error on
+    /// every run. Lazy and bounded as [`par_filter`](Self::par_filter).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `pred` or of the source is raised at its item's position.
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `pred`, by the position of its item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let is_even = |text: &&str| text.parse::<u8>().map(|n| n % 2 == 0);
+    /// let even = ["1", "2", "4"].into_iter().try_par_filter(2, is_even);
+    /// assert_eq!(even.collect::<Result<Vec<_>, _>>().unwrap(), ["2", "4"]);
+    /// assert!(["2", "x", "4"].into_iter().try_par_filter(2, is_even).last().unwrap().is_err());
+    /// ```
+    #[doc(alias("try_filter", "filter_ok"))]
+    #[track_caller]
+    fn try_par_filter<E, P>(self, n: impl Into<Workers>, pred: P) -> Stage<Par<Self, TryFilter<P>>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        P: Fn(&Self::Elem) -> Result<bool, E> + Send + Sync, // borrows? see `Stage::scoped`
+        E: Send,
+    {
+        Stage::of(Par::new(self, TryFilter::new(pred), n.into(), true))
+    }
+
+    /// Maps each item with a fallible `f` and keeps the `Ok(Some(_))` values, up to `n` calls at
+    /// once: yields them as `Ok`s in the order of the items, up to the first error by position,
+    /// then `None`.
+    ///
+    /// Ends as [`try_par_map_ordered`](Self::try_par_map_ordered) does, with the same error on
+    /// every run. Lazy and bounded as [`par_map_ordered`](Self::par_map_ordered).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` or of the source is raised at its item's position.
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f`, by the position of its item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// // Lines may be empty, but what they hold must be a number.
+    /// let parse = |line: &str| (!line.is_empty()).then(|| line.parse::<u8>()).transpose();
+    /// let numbers = ["1", "", "3"].into_iter().try_par_filter_map(2, parse);
+    /// assert_eq!(numbers.collect::<Vec<_>>(), [Ok(1), Ok(3)]);
+    /// assert!(["1", "", "x"].into_iter().try_par_filter_map(2, parse).any(|n| n.is_err()));
+    /// ```
+    #[doc(alias("try_filter_map", "filter_map_ok"))]
+    #[track_caller]
+    fn try_par_filter_map<O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Self, TryFilterMap<F>>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> Result<Option<O>, E> + Send + Sync, // borrows? see `Stage::scoped`
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Par::new(self, TryFilterMap::new(f), n.into(), true))
+    }
+
+    /// Maps each item with a fallible `f`, which also gets the worker's own state, whose `init` may
+    /// fail too: a connection.
+    ///
+    /// An error of `init` takes the place of the item that its worker was about to start, and ends
+    /// the stage there as an error of `f` does: yields every `Ok` before that place, then the
+    /// error, then `None`. A worker without a state takes no other item. So one that finds no
+    /// connection cannot fail the items that others would have run: those before that place are run
+    /// by the workers that have a state.
+    ///
+    /// `init` runs once per worker that comes to run an item, so at most `n` times; once it has
+    /// failed, no further worker tries it, except those that have an item in hand. (Not in a stage
+    /// with [`item_timeout`](Stage::item_timeout) or [`hedge_slow`](Stage::hedge_slow): there a
+    /// worker may be needed for an earlier item, and tries again.) The state is dropped on its
+    /// worker's thread, and need not be `Send`. Otherwise as
+    /// [`try_par_map_ordered`](Self::try_par_map_ordered). With `n` = 1 items are pulled one by
+    /// one.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f`, of `init` or of the source is raised at its item's position; a
+    /// panic from dropping a state is raised when the stage ends.
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f` or of `init`, by position. At which item `init` fails depends on the
+    /// run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// // A server that accepts two connections.
+    /// let open = AtomicUsize::new(0);
+    /// let connect = || match open.fetch_add(1, Ordering::Relaxed) {
+    ///     number @ 0..2 => Ok(number),
+    ///     _ => Err("refused"),
+    /// };
+    /// let ask = |_connection: &mut usize, id: u32| Ok(id * 10);
+    /// let two: Result<Vec<u32>, &str> = (0..9).try_par_map_ordered_init(2, connect, ask).collect();
+    /// assert_eq!(two.unwrap().len(), 9);
+    /// let refused: Vec<_> = (0..9).try_par_map_ordered_init(2, connect, ask).collect();
+    /// assert_eq!(refused, [Err("refused")]);
+    /// ```
+    #[doc(alias("try_map_init", "try_par_map_init"))]
+    #[track_caller]
+    fn try_par_map_ordered_init<T, O, E, N, F>(
+        self,
+        n: impl Into<Workers>,
+        init: N,
+        f: F,
+    ) -> Stage<Par<Self, TryInit<N, F>>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        N: Fn() -> Result<T, E> + Send + Sync,
+        F: Fn(&mut T, Self::Elem) -> Result<O, E> + Send + Sync, // borrows? see `Stage::scoped`
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Par::new(self, TryInit::new(init, f), n.into(), true))
+    }
+
+    /// Calls `f` with each item, up to `n` at once, and returns when all calls have returned.
+    ///
+    /// The calls come in no particular order. Blocks, so that source and closure may borrow.
+    /// Nothing is collected: a finished item is counted and forgotten. For options, or to watch the
+    /// progress, write `par_map_unordered(n, f)` with them and `.for_each(|()| ..)` on the results,
+    /// which costs a few nanoseconds more per item. (The `for_each` of `std` runs on one thread.)
+    ///
+    /// Called inside a closure of a stage, a task of a group or the like, it is part of that work
+    /// and ends early with it, as the [terminal calls](Stage::collect) of a stage do.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f` or of the source is raised when it arrives; nothing is started
+    /// after it, and the running calls are waited for.
+    ///
+    /// # Complexity
+    ///
+    /// As [`par_map_unordered`](Self::par_map_unordered), but the calling thread takes all finished
+    /// items at once, and sleeps meanwhile. It is not one of the `n`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::sync::Mutex;
+    ///
+    /// let (docs, found) = (vec!["to be", "or not"], Mutex::new(Vec::new()));
+    /// docs.iter().par_for_each(4, |doc| {
+    ///     if doc.contains("not") {
+    ///         found.lock().unwrap().push(*doc);
+    ///     }
+    /// });
+    /// assert_eq!(found.into_inner().unwrap(), ["or not"]);
+    /// ```
+    #[doc(alias("for_each", "for_each_concurrent", "for_each_init", "parallel_for"))]
+    #[track_caller]
+    fn par_for_each<F>(self, n: impl Into<Workers>, f: F)
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) + Send + Sync,
+    {
+        Stage::of(Par::new(self, ForEach::new(f), n.into(), false)).run();
+    }
+
+    /// Calls a fallible `f` with each item, up to `n` at once, until one fails; returns the error.
+    ///
+    /// The calls come in no particular order. Nothing is started once a call has failed; the
+    /// running ones are waited for. Otherwise as [`par_for_each`](Self::par_for_each). For the
+    /// first error by position, the same on every run, use [`parallel_map`](crate::parallel_map())
+    /// or [`try_par_map_ordered`](Self::try_par_map_ordered).
+    ///
+    /// **An `Ok` inside work that is cancelled may be incomplete**: called inside a closure of a
+    /// stage, a task of a group or the like, it ends early with that work. To get an error then,
+    /// write `try_par_map_unordered(n, f).fail_on(&CancelToken::current())`, and collect that into
+    /// a `Result<(), _>`.
+    ///
+    /// # Panics
+    ///
+    /// As [`par_for_each`](Self::par_for_each).
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f` to arrive. Which one of several that is may vary from run to run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let check = |text: &str| text.parse::<u8>().map(|_| ()).map_err(|_| format!("{text}?"));
+    /// assert_eq!(["1", "2"].into_iter().try_par_for_each(4, check), Ok(()));
+    /// assert_eq!(["1", "x"].into_iter().try_par_for_each(4, check), Err("x?".to_owned()));
+    /// ```
+    #[doc(alias(
+        "try_for_each",
+        "try_for_each_concurrent",
+        "errgroup",
+        "try_for_each_init"
+    ))]
+    #[track_caller]
+    fn try_par_for_each<E, F>(self, n: impl Into<Workers>, f: F) -> Result<(), E>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> Result<(), E> + Send + Sync,
+        E: Send,
+    {
+        Stage::of(Par::new(self, TryForEach::new(f), n.into(), false)).run()
+    }
+
+    /// Folds the items on up to `n` workers, each into a value of its own, and merges these values.
+    ///
+    /// Each worker calls `init` before its first item, so at most `n` times, and then `fold` for
+    /// each of its items. When all are done, the calling thread merges the values, and returns the
+    /// last one. Without items the result is `init()`.
+    ///
+    /// **Neither the items nor the workers have an order**: which items a worker gets, and in which
+    /// order, varies from run to run, and so does the order of the values that are merged. The
+    /// result is the same on every run if `fold` and `merge` are one operation that is associative
+    /// and commutative (sums, counts, sets, maxima), and `init` makes its neutral element.
+    ///
+    /// Blocks, so that source and closures may borrow. Memory: at most `n` values. Called inside a
+    /// closure of a stage, a task of a group or the like, it is part of that work, and returns
+    /// early with it what was folded by then, as the [terminal calls](Stage::collect) of a stage
+    /// do.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `fold`, of `init` or of the source is raised when it arrives;
+    /// nothing is started after it. A panic of `merge` passes through. In each case all values are
+    /// dropped.
+    ///
+    /// # Complexity
+    ///
+    /// As [`par_for_each`](Self::par_for_each), plus a move of the value per item, and one call of
+    /// `merge` per worker after the first. With `n` = 1 items are pulled one by one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::collections::BTreeMap;
+    ///
+    /// type Counts = BTreeMap<char, usize>;
+    /// let count = |mut counts: Counts, word: &str| {
+    ///     word.chars().for_each(|letter| *counts.entry(letter).or_default() += 1);
+    ///     counts
+    /// };
+    /// let merge = |mut a: Counts, b: Counts| {
+    ///     b.into_iter().for_each(|(letter, count)| *a.entry(letter).or_default() += count);
+    ///     a
+    /// };
+    /// let counts = ["to", "be", "or", "not"].into_iter().par_fold(4, Counts::new, count, merge);
+    /// assert_eq!((counts[&'o'], counts[&'t']), (3, 2));
+    /// ```
+    #[doc(alias(
+        "fold",
+        "reduce",
+        "par_reduce",
+        "aggregate",
+        "map_reduce",
+        "fold_with",
+        "tree_reduce"
+    ))]
+    #[track_caller]
+    fn par_fold<A, N, F, M>(self, n: impl Into<Workers>, init: N, fold: F, merge: M) -> A
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        N: Fn() -> A + Send + Sync,
+        F: Fn(A, Self::Elem) -> A + Send + Sync,
+        M: FnMut(A, A) -> A,
+        A: Send,
+    {
+        Stage::of(Par::new(self, Fold::new(init, fold), n.into(), false)).run(merge)
     }
 
     /// Maps each item with `f`, up to `n` at once; the items of one key run one at a time and in
@@ -347,7 +733,7 @@ pub trait Fanfold: Sized {
         Self::Elem: Send,
         G: FnMut(&Self::Elem) -> K + Send,
         K: Hash + Eq + Send,
-        F: Fn(Self::Elem) -> O + Send + Sync,
+        F: Fn(Self::Elem) -> O + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
     {
         Stage::of(Keyed::new(self, key, Map::new(f), n.into()))
@@ -390,7 +776,7 @@ pub trait Fanfold: Sized {
         Self::Elem: Send,
         G: FnMut(&Self::Elem) -> K + Send,
         K: Hash + Eq + Send,
-        F: Fn(Self::Elem) -> Result<O, E> + Send + Sync,
+        F: Fn(Self::Elem) -> Result<O, E> + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
         E: Send,
     {
@@ -437,7 +823,7 @@ pub trait Fanfold: Sized {
         G: FnMut(&Self::Elem) -> K + Send,
         K: Hash + Eq + Send,
         N: Fn() -> T + Send + Sync,
-        F: Fn(&mut T, Self::Elem) -> O + Send + Sync,
+        F: Fn(&mut T, Self::Elem) -> O + Send + Sync, // borrows? see `Stage::scoped`
         O: Send,
     {
         Stage::of(Keyed::new(self, key, Init::new(init, f), n.into()))

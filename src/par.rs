@@ -4,6 +4,8 @@
 pub(crate) mod filter;
 pub(crate) mod filter_map;
 pub(crate) mod flat_map;
+pub(crate) mod fold;
+pub(crate) mod for_each;
 pub(crate) mod init;
 pub(crate) mod isolated;
 pub(crate) mod job;
@@ -11,4 +13,8 @@ pub(crate) mod local;
 pub(crate) mod map;
 pub(crate) mod runner;
 pub(crate) mod source;
+pub(crate) mod try_filter;
+pub(crate) mod try_filter_map;
+pub(crate) mod try_for_each;
+pub(crate) mod try_init;
 pub(crate) mod try_map;

@@ -26,6 +26,7 @@
 mod base;
 mod chain;
 mod options;
+mod run;
 mod scoped;
 mod terminal;
 
@@ -40,7 +41,11 @@ pub use crate::par::job::{Job, OneToOne};
 pub use crate::par::local::Local;
 pub use crate::par::map::Map;
 pub use crate::par::source::Source;
+pub use crate::par::try_filter::TryFilter;
+pub use crate::par::try_filter_map::TryFilterMap;
+pub use crate::par::try_init::TryInit;
 pub use crate::par::try_map::TryMap;
+pub use crate::runtime::lazy::Outputs;
 pub use crate::runtime::plan::{ExactPlan, Parallel, Plan, SendPlan};
 pub use crate::runtime::scope::Scope;
 pub use crate::stage::base::Stage;

@@ -15,7 +15,7 @@ use fanfold::{
 use std::any::Any;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -374,6 +374,55 @@ const STAGES: &[Kind] = &[
             stage(run.with(line), run)
         })
     },
+    kind("try filter", |run| {
+        let keep = run.keep();
+        let line = run
+            .source()
+            .try_par_filter(run.0.n, move |item| Ok::<_, Thing>(keep(item)));
+        stage(run.with(line), run)
+    }),
+    kind("try filter_map", |run| {
+        let f = run.map();
+        let line = run
+            .source()
+            .try_par_filter_map(run.0.n, move |item| Ok::<_, Thing>(Some(f(item))));
+        stage(run.with(line), run)
+    }),
+    kind("try init", |run| {
+        let (f, init) = (run.map(), run.clone());
+        let state = move || {
+            init.step();
+            Ok(init.thing(0))
+        };
+        let f = move |_: &mut Thing, item| Ok::<_, Thing>(f(item));
+        let line = run.source().try_par_map_ordered_init(run.0.n, state, f);
+        stage(run.with(line), run)
+    }),
+    Kind {
+        ordered: false,
+        ..kind("try without an order", |run| {
+            let f = run.map();
+            let line = run
+                .source()
+                .try_par_map_unordered(run.0.n, move |item| Ok::<_, Thing>(f(item)));
+            stage(run.with(line), run)
+        })
+    },
+    Kind {
+        fate: Fate::May,
+        ..kind("try filter that fails", |run| {
+            let keep = run.keep();
+            let line = run.source().try_par_filter(run.0.n, move |item| {
+                let kept = keep(item);
+                if item.value == 3 {
+                    Err(item.clone())
+                } else {
+                    Ok(kept)
+                }
+            });
+            stage(run.with(line), run)
+        })
+    },
     Kind {
         fate: Fate::Value,
         ..kind("isolate", |run| {
@@ -510,6 +559,70 @@ const CALLS: &[Kind] = &[
             things
         })
     }),
+    Kind {
+        ordered: false,
+        ..kind("par_for_each", |run| {
+            let run = run.clone();
+            once(move || {
+                let done = Mutex::new(Vec::new());
+                let f = run.map();
+                run.source().par_for_each(run.0.n, |item| {
+                    let thing = f(item);
+                    done.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(thing);
+                });
+                drop(f);
+                done.into_inner().unwrap_or_else(PoisonError::into_inner)
+            })
+        })
+    },
+    Kind {
+        ordered: false,
+        ..kind("try_par_for_each", |run| {
+            let run = run.clone();
+            once(move || {
+                let done = Mutex::new(Vec::new());
+                let f = run.map();
+                let result = run.source().try_par_for_each(run.0.n, |item| {
+                    let thing = f(item);
+                    done.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(thing);
+                    Ok::<_, Thing>(())
+                });
+                assert!(result.is_ok());
+                drop(f);
+                done.into_inner().unwrap_or_else(PoisonError::into_inner)
+            })
+        })
+    },
+    Kind {
+        ordered: false,
+        ..kind("par_fold", |run| {
+            let run = run.clone();
+            once(move || {
+                let (init, f, merge) = (run.clone(), run.map(), run.clone());
+                let held = run.thing(100);
+                run.source().par_fold(
+                    run.0.n,
+                    move || {
+                        init.step();
+                        Vec::from_iter((held.value() == 0).then(|| init.thing(0)))
+                    },
+                    move |mut done, item| {
+                        done.push(f(item));
+                        done
+                    },
+                    move |mut a, b| {
+                        merge.step();
+                        a.extend(b);
+                        a
+                    },
+                )
+            })
+        })
+    },
     Kind {
         ordered: false,
         ..kind("group", |run| {
@@ -869,6 +982,48 @@ fn a_panic_at_every_step_where_closures_panic_anyway() {
                 run.0.ledger.assert_dropped_once();
                 testing::assert_quiescent();
                 at += 1;
+            }
+        });
+    }
+}
+
+/// Which items come out before the error depends on the run; nothing else does.
+#[test]
+fn a_panic_at_every_step_where_an_init_fails() {
+    fn make(run: &Run) -> Line {
+        let (f, init, tried) = (run.map(), run.clone(), AtomicUsize::new(0));
+        let state = move || {
+            init.step();
+            let state = init.thing(0);
+            let fails = tried.fetch_add(1, Ordering::Relaxed) + 1 == init.0.n;
+            if fails { Err(state) } else { Ok(state) }
+        };
+        let f = move |_: &mut Thing, item| Ok(f(item));
+        stage(
+            run.source().try_par_map_ordered_init(run.0.n, state, f),
+            run,
+        )
+    }
+    for n in 1..=3 {
+        within(SOON, move || {
+            // A run may be longer than another one, but not than all of it.
+            for at in 0..=LEN * 7 + 30 {
+                let run = Run::new(Some(Deed::Panic), at, n, None);
+                let seen = consume(&run, make);
+                assert!(seen.panics.iter().all(|panic| *panic == at) && seen.panics.len() <= 1);
+                // What may hide the panic is the error, which is the last value.
+                assert!(
+                    !run.is_done() || !seen.panics.is_empty() || seen.values.last() == Some(&0)
+                );
+                let good = seen.values.split_last().map_or(&[][..], |(last, before)| {
+                    if *last == 0 { before } else { &seen.values }
+                });
+                assert!(
+                    good.iter().zip(100..).all(|(value, i)| *value == i),
+                    "{seen:?}"
+                );
+                run.0.ledger.assert_dropped_once();
+                testing::assert_quiescent();
             }
         });
     }

@@ -69,7 +69,7 @@ type Output = Box<dyn Iterator<Item = u64>>;
 type Kind = fn(Source, Closure, &Pool) -> Output;
 
 /// Every form of a stage, on the row's own pool.
-const KINDS: [(&str, Kind); 16] = [
+const KINDS: [(&str, Kind); 18] = [
     ("ordered", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).on(pool))
     }),
@@ -94,6 +94,15 @@ const KINDS: [(&str, Kind); 16] = [
     }),
     ("try", |s, f, pool| {
         let stage = s.try_par_map_ordered(2, move |i| Ok::<_, Infallible>(f(i)));
+        Box::new(stage.on(pool).map(Result::unwrap_or_default))
+    }),
+    ("try, unordered", |s, f, pool| {
+        let stage = s.try_par_map_unordered(2, move |i| Ok::<_, Infallible>(f(i)));
+        Box::new(stage.on(pool).map(Result::unwrap_or_default))
+    }),
+    ("try init", |s, f, pool| {
+        let f = move |(): &mut (), i| Ok::<_, Infallible>(f(i));
+        let stage = s.try_par_map_ordered_init(2, || Ok(()), f);
         Box::new(stage.on(pool).map(Result::unwrap_or_default))
     }),
     ("eager", |s, f, pool| {

@@ -970,6 +970,20 @@ fn par_map_ordered_init_is_map() {
     });
 }
 
+/// The sequential twin of a fallible stage.
+fn until_error<T, E>(
+    outputs: impl Iterator<Item = Result<T, E>>,
+) -> impl Iterator<Item = Result<T, E>> {
+    let mut outputs = Some(outputs);
+    std::iter::from_fn(move || {
+        let result = outputs.as_mut()?.next();
+        if !matches!(result, Some(Ok(_))) {
+            outputs = None;
+        }
+        result
+    })
+}
+
 #[test]
 fn try_par_map_ordered_is_map_up_to_the_first_error() {
     law(|raw| {
@@ -981,21 +995,202 @@ fn try_par_map_ordered_is_map_up_to_the_first_error() {
                     world,
                 )
             };
-            let twin = |world: &World, source: Fuse<Origin>| {
-                let mut attempts = Some(source.map(world.attempt(case)));
-                std::iter::from_fn(move || {
-                    let result = attempts.as_mut()?.next();
-                    if !matches!(result, Some(Ok(_))) {
-                        attempts = None;
-                    }
-                    result
-                })
-            };
+            let twin =
+                |world: &World, source: Fuse<Origin>| until_error(source.map(world.attempt(case)));
             laws(case, Kind::stage(case), ours, twin);
             // A panic behind an error does not count.
             if case.error() >= case.len {
                 bombs(case, ours);
             }
+        })
+    });
+}
+
+#[test]
+fn try_par_filter_is_filter_up_to_the_first_error() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let keep = |world: &World| {
+                let (keep, error, world) = (world.keep(case), case.error(), world.clone());
+                move |item: &Item| match (keep(item), item.value == error) {
+                    (_, true) => Err(world.item(error, false)),
+                    (keep, _) => Ok(keep),
+                }
+            };
+            let ours = |world: &World, source: Origin| {
+                with(source.try_par_filter(case.n, keep(world)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| {
+                let keep = keep(world);
+                until_error(source.filter_map(move |item| match keep(&item) {
+                    Ok(keep) => keep.then_some(Ok(item)),
+                    Err(error) => Some(Err(error)),
+                }))
+            };
+            laws(case, Kind::stage(case), ours, twin);
+            if case.error() >= case.len {
+                bombs(case, ours);
+            }
+        })
+    });
+}
+
+#[test]
+fn try_par_filter_map_is_filter_map_up_to_the_first_error() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let keep = |world: &World| {
+                let attempt = world.attempt(case);
+                move |item| attempt(item).map(|item| Some(item).filter(|item| item.value % 3 > 0))
+            };
+            let ours = |world: &World, source: Origin| {
+                with(source.try_par_filter_map(case.n, keep(world)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| {
+                let keep = keep(world);
+                until_error(source.filter_map(move |item| keep(item).transpose()))
+            };
+            laws(case, Kind::stage(case), ours, twin);
+            if case.error() >= case.len {
+                bombs(case, ours);
+            }
+        })
+    });
+}
+
+/// Without an error it is a `map` in some order; with one, that comes last.
+#[test]
+fn try_par_map_unordered_is_map_until_an_error_arrives() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                let stage = source.try_par_map_unordered(case.n, world.attempt(case));
+                with(stage, case, world)
+            };
+            if case.error() >= case.len {
+                let twin = |world: &World, source: Fuse<Origin>| source.map(world.attempt(case));
+                laws(case, Kind::stage(case).unordered(), ours, twin);
+                bombs(case, ours);
+            } else {
+                let world = World::of(case);
+                let seen = payload(|| ours(&world, world.source(case)).collect::<Vec<_>>());
+                let (before, last) = match seen.as_deref() {
+                    Ok([before @ .., last]) => (before, last.is_err()),
+                    Ok([]) => (&[][..], case.fault != Fault::None),
+                    // The panic was first.
+                    Err(_) => (&[][..], case.fault != Fault::None),
+                };
+                assert!(last && before.iter().all(Result::is_ok));
+                drop(seen);
+                world.assert_over();
+            }
+        })
+    });
+}
+
+/// `init` fails for one of the workers, or for none: up to there it is a `map`.
+#[test]
+fn try_par_map_ordered_init_is_map_up_to_the_first_error() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin, fails: usize| {
+                let (f, maker, inits) = (world.attempt(case), world.clone(), Counter::new());
+                let init = move || {
+                    let state = maker.item(0, maker.bombs.state);
+                    if inits.add() == fails {
+                        Err(state)
+                    } else {
+                        Ok(state)
+                    }
+                };
+                let stage =
+                    source
+                        .try_par_map_ordered_init(case.n, init, move |_: &mut Item, item| f(item));
+                with(stage, case, world)
+            };
+            let twin =
+                |world: &World, source: Fuse<Origin>| until_error(source.map(world.attempt(case)));
+            let whole = |world: &World, source: Origin| ours(world, source, usize::MAX);
+            laws(case, Kind::stage(case), whole, twin);
+            if case.error() >= case.len {
+                bombs(case, whole);
+            }
+            let (world, sequential) = (World::of(case), World::default());
+            let want = Seen::all(&mut twin(&sequential, sequential.source(case).fuse()));
+            let mut stage = ours(&world, world.source(case), 1 + case.size % case.n);
+            let mut seen = Seen::all(&mut stage);
+            drop(stage);
+            world.assert_over();
+            // The place of a failed `init` depends on the run; that of anything else does not.
+            if seen != want {
+                // A state shows a zero, as an error.
+                assert_eq!(seen.values.pop(), Some(Err::<Item, u64>(0).show()));
+                assert!(want.values.starts_with(&seen.values));
+            }
+        })
+    });
+}
+
+#[test]
+fn par_for_each_is_for_each_in_some_order() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let run = |f: &mut dyn FnMut(&World, Origin, &Mutex<Vec<u64>>)| {
+                let (world, seen) = (World::of(case), Mutex::default());
+                let source = world.source(case);
+                let panic = caught(|| f(&world, source, &seen)).err();
+                world.assert_over();
+                let values = seen.into_inner().expect("no panic while it is locked");
+                Seen { values, panic }.sorted()
+            };
+            let put =
+                |seen: &Mutex<Vec<u64>>, item: &Item| seen.lock().expect("so").push(item.value);
+            let ours = run(&mut |world, source, seen| {
+                let f = world.map(case);
+                source.par_for_each(case.n, |item| put(seen, &f(item)));
+            });
+            let twin = run(&mut |world, source, seen| {
+                let f = world.map(case);
+                source.fuse().for_each(|item| put(seen, &f(item)));
+            });
+            assert_same(Kind::stage(case).unordered(), &ours, &twin);
+
+            let tried = run(&mut |world, source, seen| {
+                let f = world.attempt(case);
+                let result = source.try_par_for_each(case.n, |item| {
+                    let item = f(item)?;
+                    put(seen, &item);
+                    Ok(())
+                });
+                assert_eq!(result.is_err(), case.error() < case.len);
+                drop::<Result<(), Item>>(result);
+            });
+            if case.fault == Fault::None || case.fault == Fault::GoesOn {
+                assert!(is_part(&tried.values, &twin.values));
+                assert_eq!(tried.panic, None);
+            }
+        })
+    });
+}
+
+/// With an operation that is associative and commutative.
+#[test]
+fn par_fold_is_fold() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let (world, sequential) = (World::of(case), World::default());
+            let ours = caught(|| {
+                let (f, source) = (world.map(case), world.source(case));
+                let add = |sum: Wrapping<u64>, item| sum + Wrapping(f(item).value);
+                let init = || Wrapping(0);
+                source.par_fold(case.n, init, add, |a, b| a + b)
+            });
+            world.assert_over();
+            let twin = caught(|| {
+                let (f, source) = (sequential.map(case), sequential.source(case).fuse());
+                source.fold(Wrapping(0), |sum, item| sum + Wrapping(f(item).value))
+            });
+            assert_eq!(ours, twin);
         })
     });
 }
@@ -1106,6 +1301,17 @@ fn a_scoped_stage_obeys_the_same_laws() {
             let cut = want.values.len().min(case.stop);
             assert_eq!(got.values, want.values[..cut]);
             assert!(got.panic.is_none() || got == want);
+            // The same in one call.
+            let world = World::of(case);
+            let (f, source) = (world.map(case), world.source(case));
+            let stage = with(source.par_map_ordered(case.n, |item| f(item)), case, &world);
+            let same = stage.scoped(|outputs| {
+                let mut outputs = outputs.take(case.stop);
+                Seen::all(&mut outputs)
+            });
+            drop(f);
+            world.assert_over();
+            assert_eq!(same, got);
         })
     });
 }

@@ -13,7 +13,7 @@ use fanfold::{CancelToken, Fanfold, HedgePolicy, Pool, testing};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use support::{Bang, bang, mix};
 
@@ -122,6 +122,7 @@ enum Step {
     FlatMap,
     Init,
     Try,
+    TryInit,
     Isolate,
     Window,
     Sliding,
@@ -136,6 +137,8 @@ enum Step {
     Split,
     Route,
     Unordered,
+    ForEach,
+    Fold,
     Merge,
     RoundRobin,
 }
@@ -147,6 +150,7 @@ const ORDERED: &[Step] = &[
     Step::FlatMap,
     Step::Init,
     Step::Try,
+    Step::TryInit,
     Step::Isolate,
     Step::Window,
     Step::Sliding,
@@ -162,7 +166,14 @@ const ORDERED: &[Step] = &[
 ];
 
 /// Without faults: without an order, the items that come out before a panic are unspecified.
-const ANY_ORDER: &[Step] = &[Step::Unordered, Step::ByKey, Step::Merge, Step::RoundRobin];
+const ANY_ORDER: &[Step] = &[
+    Step::Unordered,
+    Step::ForEach,
+    Step::Fold,
+    Step::ByKey,
+    Step::Merge,
+    Step::RoundRobin,
+];
 
 /// The parts that both pipelines share.
 struct Plan {
@@ -302,7 +313,7 @@ fn sequential(stream: Stream, step: Step, work: Work, dice: &mut Dice) -> Stream
                 .map(move |i| item.with(i))
                 .collect::<Vec<_>>()
         })),
-        Step::Try => Box::new(
+        Step::Try | Step::TryInit => Box::new(
             stream
                 .map(move |item| {
                     let random = work.run(&item, false);
@@ -327,7 +338,7 @@ fn sequential(stream: Stream, step: Step, work: Work, dice: &mut Dice) -> Stream
         Step::ParallelMap => at_once(stream, move |stream| stream.map(run).collect()),
         Step::Split => in_ways(stream, 2),
         Step::Route => in_ways(stream, 1 + dice.roll(5)),
-        Step::Unordered | Step::ByKey => sorted(stream.map(run)),
+        Step::Unordered | Step::ForEach | Step::Fold | Step::ByKey => sorted(stream.map(run)),
         Step::Merge | Step::RoundRobin => {
             let all: Vec<_> = stream.collect();
             match step {
@@ -347,6 +358,14 @@ fn parallel(
     token: &CancelToken,
 ) -> Stream {
     let run = move |item: Item| work.map(&item, true);
+    let attempt = move |item: Item| {
+        let random = work.run(&item, true);
+        if random % 500 == 3 {
+            Err(item)
+        } else {
+            Ok(item.with(random % 1_000))
+        }
+    };
     // Rolled first in both pipelines, as both need it.
     let (size, every) = match step {
         Step::Route => (1 + dice.roll(5) as usize, 1),
@@ -400,15 +419,16 @@ fn parallel(
                 .map(move |i| item.with(i))
                 .collect::<Vec<_>>()
         }))),
-        Step::Try => Box::new(
-            stage!(stream.try_par_map_ordered(n, move |item| {
-                let random = work.run(&item, true);
-                if random % 500 == 3 {
-                    Err(item)
-                } else {
-                    Ok(item.with(random % 1_000))
+        Step::Try => Box::new(stage!(stream.try_par_map_ordered(n, attempt)).flatten()),
+        Step::TryInit => Box::new(
+            stage!(stream.try_par_map_ordered_init(
+                n,
+                || Ok(0_u64),
+                move |calls, item| {
+                    *calls += 1;
+                    attempt(item)
                 }
-            }))
+            ))
             .flatten(),
         ),
         Step::Isolate => Box::new(
@@ -476,6 +496,22 @@ fn parallel(
             ways.concat()
         }),
         Step::Unordered => sorted(stage!(stream.par_map_unordered(n, run))),
+        Step::ForEach => at_once(stream, move |stream| {
+            let all = Mutex::new(Vec::new());
+            stream.par_for_each(n, |item| all.lock().expect("no panic").push(run(item)));
+            let mut all = all.into_inner().expect("no panic");
+            all.sort_by_key(|item| item.value);
+            all
+        }),
+        Step::Fold => at_once(stream, move |stream| {
+            let add = |mut all: Vec<Item>, item| {
+                all.push(run(item));
+                all
+            };
+            let mut all = stream.par_fold(n, Vec::new, add, |a, b| [a, b].concat());
+            all.sort_by_key(|item| item.value);
+            all
+        }),
         Step::Merge => {
             // All items are in one of the sources, which may be empty.
             let parts = split(stream, 1 + dice.roll(5) as usize, false);

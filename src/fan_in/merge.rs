@@ -59,7 +59,7 @@ const BUFFER: usize = 64;
 /// all.sort();
 /// assert_eq!(all, [1, 2, 3, 10, 11, 12]);
 /// ```
-#[doc(alias("select", "select_all", "interleave"))]
+#[doc(alias("select", "select_all", "interleave", "fan_in", "flatten_unordered"))]
 pub fn merge<'s, I>(sources: impl IntoIterator<Item = I>) -> Merge<'s, I::Item>
 where
     I: IntoIterator<Item: Send, IntoIter: Send + 's>,

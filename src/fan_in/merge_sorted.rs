@@ -55,7 +55,7 @@ const BUFFER: usize = 64;
 /// let error = fanfold::merge_sorted_by_key(wrong, |x| *x).find_map(Result::err).unwrap();
 /// assert_eq!((error.source_index, error.before, error.after), (1, 7, 6));
 /// ```
-#[doc(alias("kmerge", "kmerge_by"))]
+#[doc(alias("kmerge", "kmerge_by", "par_sort"))]
 pub fn merge_sorted_by_key<S, K, F>(
     sources: S,
     key: F,

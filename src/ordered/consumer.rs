@@ -168,6 +168,17 @@ where
         Ready::Head
     }
 
+    /// Takes all results that are ready at once, as they have no outputs.
+    fn skip_ready(&mut self) {
+        let (Some(head), Some(shared)) = (&mut self.cursor.head, &self.shared) else {
+            return;
+        };
+        head.ready(&mut self.cursor.taken).skip();
+        if shared.signals.set_yielded(self.cursor.taken, Light::new()) {
+            room_made(shared);
+        }
+    }
+
     /// Waits until there is something to take or to run.
     ///
     /// This is the slow side of the handshake publish / sleep. The consumer announces what it sleeps for,
@@ -382,6 +393,10 @@ where
                     self.cursor.take_special(self.shared.as_ref()?)
                 } else {
                     let batch = head.take();
+                    if J::IS_SILENT {
+                        self.skip_ready();
+                        continue;
+                    }
                     // `None` is an item without output, as from a filter: the loop goes on to the next item.
                     self.cursor.open(batch)
                 }

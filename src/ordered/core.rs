@@ -119,6 +119,9 @@ pub(super) struct Core<I, B> {
     at_head: Option<Arc<Chunk<I, B>>>,
     pub(super) roster: Roster,
     width: usize,
+    /// A thread could not make its state, and the stage has failed with that: see *Permits, and the spare
+    /// thread* in `README.md`.
+    pub(super) no_more_states: bool,
     /// Chunks to be used again.
     free: Vec<Arc<Chunk<I, B>>>,
     /// The same, but their owner had not released them when the consumer returned them.
@@ -182,6 +185,7 @@ impl<I, B> Core<I, B> {
             at_head: None,
             roster: Roster::new(),
             width,
+            no_more_states: false,
             free: Vec::new(),
             retired: Vec::new(),
         }
@@ -341,6 +345,9 @@ impl<I, B> Core<I, B> {
     }
 
     fn grow(&mut self, most: usize) -> Wake {
+        if self.no_more_states {
+            return Wake::Nobody; // it would only leave
+        }
         let wake = self.roster.grow(most);
         if let Wake::Lease(_) = wake {
             self.active.push(None);

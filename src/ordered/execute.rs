@@ -43,6 +43,9 @@ impl<I, B> Sched<I, B> {
             }
             while let Some(chunk) = self.find(host, runner, &mut worker, core) {
                 core = self.execute(host, runner, chunk, &mut worker);
+                // Not in a timed stage, where the rest of a chunk may be left without an owner.
+                core.no_more_states |=
+                    runner.lacks_state() && self.signals.is_cut() && self.timed.is_none();
             }
         });
         if let Err(bug) = bug {

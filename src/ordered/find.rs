@@ -39,6 +39,12 @@ impl<I, B> Sched<I, B> {
             if self.signals.is_stopped() {
                 return None;
             }
+            // What is left is before the failed item, and others have it in hand. This thread would only fail
+            // it as well.
+            if core.no_more_states && !runner.has_state() {
+                self.leave(host, worker, core);
+                return None;
+            }
             // Before the look for work: if the consumer is stuck, this takes the source from it, and the look
             // below finds the source free.
             if core.watcher == Some(worker.thread) {
@@ -71,16 +77,21 @@ impl<I, B> Sched<I, B> {
                 && !self.is_something_unstarted(&core, worker.thread)
             {
                 // This thread is not needed any more, so the pool gets it back while others still run their
-                // items. A sleeping thread has not heard of the end. It is woken to leave too, and wakes the
-                // next one.
-                worker.leave(&mut core);
-                let wake = core.wake_sleeper();
-                drop(core);
-                self.act(host, wake);
+                // items.
+                self.leave(host, worker, core);
                 return None;
             }
             core = self.idle(host, worker, core);
         }
+    }
+
+    /// The thread leaves the stage. A sleeping one has not heard of the reason. It is woken to leave too, and
+    /// wakes the next one; or it has a state, and finds what this thread was woken for.
+    fn leave(&self, host: &dyn Host<I, B>, worker: &mut Worker, mut core: SchedGuard<'_, I, B>) {
+        worker.leave(&mut core);
+        let wake = core.wake_sleeper();
+        drop(core);
+        self.act(host, wake);
     }
 
     /// Looks for a chunk everywhere, once. `Err` returns the lock: there is none. A thread with a chunk has

@@ -83,11 +83,25 @@ impl<I, J: Job<I>> ItemRunner<I, J::Batch> for JobRunner<'_, J, J::State> {
         here: &ItemContext,
         count: usize,
     ) -> Result<Claim, Payload> {
-        catch(|| loop_over(self, sched, chunk, here, count))
+        let ran = catch(|| loop_over(self, sched, chunk, here, count));
+        self.lacks_state = match &self.state {
+            Some(state) => !J::is_usable(state),
+            // Not tried yet, if all items were past a cut; otherwise that was the panic.
+            None => ran.is_err(),
+        };
+        ran
     }
 
     fn run(&mut self, item: I) -> Result<(J::Batch, bool), Payload> {
         self.run_one(item)
+    }
+
+    fn has_state(&self) -> bool {
+        self.state.as_ref().is_some_and(J::is_usable)
+    }
+
+    fn lacks_state(&self) -> bool {
+        self.lacks_state
     }
 
     fn retire(&mut self) -> Option<Payload> {

@@ -61,6 +61,12 @@ pub(super) trait ItemRunner<I, B> {
     /// Runs one item. `true`: nothing after this item counts.
     fn run(&mut self, item: I) -> Result<(B, bool), Payload>;
 
+    /// Whether its state is made.
+    fn has_state(&self) -> bool;
+
+    /// Whether its state could not be made for the last chunk.
+    fn lacks_state(&self) -> bool;
+
     /// Drops the state, and returns the panic if that panics.
     fn retire(&mut self) -> Option<Payload>;
 }

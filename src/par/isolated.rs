@@ -30,6 +30,10 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
         self.job.state()
     }
 
+    fn is_usable(state: &J::State) -> bool {
+        J::is_usable(state)
+    }
+
     #[inline]
     fn run(&self, state: &mut J::State, item: I) -> (IsolatedBatch<J::Batch>, bool) {
         let (batch, last) = self.job.run(state, item);

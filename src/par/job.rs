@@ -27,9 +27,19 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
     #[doc(hidden)]
     const CATCHES: bool = false;
 
+    /// Whether items give no outputs, except one after which nothing counts.
+    #[doc(hidden)]
+    const IS_SILENT: bool = false;
+
     /// Makes a worker's state, on the worker, before its first item.
     #[doc(hidden)]
     fn state(&self) -> Self::State;
+
+    /// Whether items can be run with this state. It was used for one item at least.
+    #[doc(hidden)]
+    fn is_usable(_: &Self::State) -> bool {
+        true
+    }
 
     /// Runs one item. The flag is `true` if nothing after this item counts.
     #[doc(hidden)]

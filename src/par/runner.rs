@@ -7,11 +7,17 @@ use crate::unwind::{self, Payload, catch};
 pub(crate) struct JobRunner<'a, J, T> {
     pub(crate) job: &'a J,
     pub(crate) state: Option<T>,
+    /// Its state could not be made when it was last tried.
+    pub(crate) lacks_state: bool,
 }
 
 impl<'a, J, T> JobRunner<'a, J, T> {
     pub(crate) fn new(job: &'a J) -> Self {
-        JobRunner { job, state: None }
+        JobRunner {
+            job,
+            state: None,
+            lacks_state: false,
+        }
     }
 
     /// Runs one item. The flag is `true` if nothing after this item counts.

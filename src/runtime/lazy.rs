@@ -4,8 +4,8 @@
 //! stage can be started only through one of four entry points, each with its own reason why that holds:
 //!
 //! - [`next_owned`](Lazy::next_owned): the stage borrows nothing;
-//! - [`drain`](Lazy::drain): the stage is a local variable of this very stack frame, which joins it on return
-//!   and on unwind, and no other code can get hold of it to leak it;
+//! - [`drain`](Lazy::drain) and [`lend`](Lazy::lend): the stage is a local variable of this very stack frame,
+//!   which joins it on return and on unwind, and no other code can get hold of it to leak it;
 //! - [`next_scoped`](Lazy::next_scoped): the threads are registered with a scope whose end joins them;
 //! - [`next_inner`](Lazy::next_inner): the stage is the source of an outer stage. Only the other entry points
 //!   can have started that one, and they have passed on their context.
@@ -15,9 +15,12 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Cancelled, NotReady};
-use crate::runtime::plan::{Common, Plan, Running};
+use crate::runtime::plan::{Common, ExactPlan, Plan, Running};
 use crate::runtime::scope::{InScope, ScopeContext, StartPermit};
-use crate::sync::Instant;
+use crate::size_hint::{self, Hint};
+use crate::sync::{Instant, Mutex};
+use std::fmt;
+use std::iter::FusedIterator;
 use std::time::Duration;
 
 /// A stage: not yet started, running, or over. Boxed, because both contents may hold large items inline.
@@ -35,7 +38,9 @@ pub(crate) struct Idle<P> {
 
 /// A stage that starts when it is asked for its first output.
 pub(crate) struct Lazy<P: Plan> {
-    state: Phase<P>,
+    /// Only the owner of the stage uses it, without a lock. The lock is for a shared reference, by which a
+    /// hint or the state is asked for: so a stage can be `Sync` although what it runs is not.
+    phase: Mutex<Phase<P>>,
     /// What the stage yields last of all, if it was cut short.
     last: Option<fn(Cancelled) -> P::Output>,
 }
@@ -43,39 +48,46 @@ pub(crate) struct Lazy<P: Plan> {
 impl<P: Plan> Lazy<P> {
     pub(crate) fn new(plan: P, common: Common) -> Self {
         Lazy {
-            state: Phase::Idle(Box::new(Idle { plan, common })),
+            phase: Mutex::new(Phase::Idle(Box::new(Idle { plan, common }))),
             last: None,
         }
     }
 
     /// The description. `None`: the stage has started.
-    pub(crate) fn idle(&self) -> Option<&Idle<P>> {
-        match &self.state {
-            Phase::Idle(idle) => Some(idle),
-            _ => None,
-        }
-    }
-
     pub(crate) fn idle_mut(&mut self) -> Option<&mut Idle<P>> {
-        match &mut self.state {
+        match self.phase.get_mut() {
             Phase::Idle(idle) => Some(idle),
             _ => None,
         }
     }
 
     pub(crate) fn into_idle(self) -> Option<Idle<P>> {
-        match self.state {
+        match self.phase.into_inner() {
             Phase::Idle(idle) => Some(*idle),
             _ => None,
         }
     }
 
-    /// The running stage. `None`: it has not started, or could not start.
-    pub(crate) fn running(&self) -> Option<&P::Running> {
-        match &self.state {
-            Phase::Running(running) => Some(running),
-            _ => None,
+    /// In one word, for `Debug`.
+    pub(crate) fn state(&self) -> &'static str {
+        match &*self.phase.lock() {
+            Phase::Idle(_) => "idle",
+            Phase::Running(running) if !running.ending().is_over() => "running",
+            Phase::Running(_) | Phase::Over => "over",
         }
+    }
+
+    /// How many outputs are left.
+    pub(crate) fn size_hint(&self) -> Hint {
+        let (low, high) = match &*self.phase.lock() {
+            Phase::Idle(idle) if idle.common.is_cancelled() => (0, idle.plan.size_hint().1),
+            Phase::Idle(idle) => idle.plan.size_hint(),
+            Phase::Running(running) => running.size_hint(),
+            Phase::Over => (0, Some(0)),
+        };
+        // The final error of a stage that was cut short takes the place of an item, if one was left.
+        let more = usize::from(self.has_last());
+        size_hint::honest((low, high.and_then(|high| high.checked_add(more))))
     }
 
     pub(crate) fn set_last(&mut self, last: fn(Cancelled) -> P::Output) {
@@ -89,27 +101,32 @@ impl<P: Plan> Lazy<P> {
 
     /// Why the stage has ended before its sources did, if a token ended it.
     pub(crate) fn cut(&self) -> Option<Cancelled> {
-        self.running()?.ending().cut()
+        match &*self.phase.lock() {
+            Phase::Running(running) => running.ending().cut(),
+            _ => None,
+        }
     }
 
     /// # Safety
     ///
     /// Whatever `P` borrows must outlive the join of the stage's threads: see the head of this file.
-    unsafe fn start(&mut self, cx: &ScopeContext, drains: bool) -> Option<&mut P::Running> {
-        if let Phase::Idle(_) = self.state {
-            // `Over` while the plan starts. A panic on the way must leave a stage that ends, not one that
-            // starts again without its plan.
-            if let Phase::Idle(idle) = std::mem::replace(&mut self.state, Phase::Over) {
-                let Idle { plan, common } = *idle;
-                if let Some(running) = plan.start(common, StartPermit::new(cx, drains)) {
-                    self.state = Phase::Running(running);
-                }
+    unsafe fn start(&mut self, cx: &ScopeContext, drains: bool) {
+        let phase = self.phase.get_mut();
+        if !matches!(phase, Phase::Idle(_)) {
+            return;
+        }
+        // `Over` while the plan starts. A panic on the way must leave a stage that ends, not one that starts
+        // again without its plan.
+        if let Phase::Idle(idle) = std::mem::replace(phase, Phase::Over) {
+            let Idle { plan, common } = *idle;
+            if let Some(running) = plan.start(common, StartPermit::new(cx, drains)) {
+                *phase = Phase::Running(running);
             }
         }
-        match &mut self.state {
-            Phase::Running(running) => Some(running),
-            _ => None,
-        }
+    }
+
+    fn is_idle(&mut self) -> bool {
+        matches!(self.phase.get_mut(), Phase::Idle(_))
     }
 
     /// The stage has nothing more to yield, for now or for good. If it was cut short, says so: by a last
@@ -117,22 +134,26 @@ impl<P: Plan> Lazy<P> {
     #[cold]
     #[inline(never)]
     fn last_word(&mut self) -> Option<P::Output> {
+        let Phase::Running(running) = self.phase.get_mut() else {
+            return None;
+        };
         // `None` for a stage that has yielded everything, and for one that was only interrupted and will
         // continue.
-        let why = self.cut()?;
+        let ending = running.ending();
+        let why = ending.cut()?;
         // Taken, so that it is yielded once. After it, the same stage reports to the outer frame like any
         // other.
         if let Some(last) = self.last.take() {
             return Some(last(why));
         }
-        self.running()?.ending().tell_cut();
+        ending.tell_cut();
         None
     }
 
     /// The next output, or the last word.
     #[inline]
     fn next_of_running(&mut self) -> Option<P::Output> {
-        let Phase::Running(running) = &mut self.state else {
+        let Phase::Running(running) = self.phase.get_mut() else {
             return None;
         };
         match running.next() {
@@ -143,7 +164,7 @@ impl<P: Plan> Lazy<P> {
 
     /// Like `next_of_running`, with a time limit.
     fn next_of_running_within(&mut self, time: Duration) -> Result<Option<P::Output>, NotReady> {
-        let Phase::Running(running) = &mut self.state else {
+        let Phase::Running(running) = self.phase.get_mut() else {
             return Ok(None);
         };
         match running.next_until(Instant::now().checked_add(time))? {
@@ -159,7 +180,7 @@ impl<P: Plan> Lazy<P> {
         P: 'static,
     {
         // Checked here too, so that the call is out of the way of all outputs but the first.
-        if let Phase::Idle(_) = self.state {
+        if self.is_idle() {
             // SAFETY: `P: 'static` borrows nothing that ends.
             unsafe { self.start(&ScopeContext::NONE, false) };
         }
@@ -181,9 +202,14 @@ impl<P: Plan> Lazy<P> {
 
     /// Runs `f` over all outputs, and then joins.
     pub(crate) fn drain<R>(mut self, f: impl FnOnce(Outputs<'_, P>) -> R) -> R {
-        // SAFETY: `self` is a local variable of this frame. It is dropped, and so joined, before the frame is
-        // left, on unwind too, and `f` gets only a reference to it.
+        // SAFETY: `self` is a local variable of this frame, and then one of `lend`. In either it is dropped,
+        // and so joined, before the frame is left, on unwind too. (The threads do not know where it is.)
         unsafe { self.start(&ScopeContext::NONE, true) };
+        self.lend(f)
+    }
+
+    /// Runs `f` over the outputs that it asks for, and then joins.
+    pub(crate) fn lend<R>(mut self, f: impl FnOnce(Outputs<'_, P>) -> R) -> R {
         let result = f(Outputs(&mut self));
         // Here, and not at the end of the frame: if this drop panics, `result` is dropped too. Behind the
         // return it would be leaked.
@@ -197,7 +223,7 @@ impl<P: Plan> Lazy<P> {
     where
         P: 'scope,
     {
-        if let Phase::Idle(_) = self.state {
+        if self.is_idle() {
             // SAFETY: `P` outlives `'scope`. The end of the scope lies within `'scope`, and joins all threads
             // that are registered with it, those of this stage and those of its inner stages.
             unsafe { self.start(scope.cx(), false) };
@@ -222,7 +248,7 @@ impl<P: Plan> Lazy<P> {
     /// The next output of a stage that is the source of another.
     #[inline]
     pub(crate) fn next_inner(&mut self, cx: &ScopeContext) -> Option<P::Output> {
-        if let Phase::Idle(_) = self.state {
+        if self.is_idle() {
             // SAFETY: `cx` comes from `Source::place`, which only the start of an outer stage calls. Whatever
             // this stage borrows, the outer one borrows too, because this stage is a part of it; and the
             // outer one was started through an entry point that keeps the promise. Its join is followed by
@@ -234,19 +260,64 @@ impl<P: Plan> Lazy<P> {
     }
 }
 
-/// All outputs of a stage that is being drained.
-pub(crate) struct Outputs<'a, P: Plan>(&'a mut Lazy<P>);
+/// The outputs of a stage that may borrow, as an iterator; made by [`Stage::scoped`](crate::Stage::scoped).
+#[must_use = "a stage is lazy: nothing runs before the first `next()`"]
+pub struct Outputs<'a, P: Plan>(&'a mut Lazy<P>);
+
+impl<P: Plan> Outputs<'_, P> {
+    /// Starts the stage, if that has not been done.
+    #[inline]
+    fn start(&mut self) {
+        if self.0.is_idle() {
+            // SAFETY: `lend` is the only function that makes an `Outputs`, from a stage that is a local
+            // variable of its frame. It drops the stage, and so joins it, before that frame is left, on unwind
+            // too. An `Outputs` ends before that, and if it is leaked, what is leaked is only a reference.
+            unsafe { self.0.start(&ScopeContext::NONE, false) };
+        }
+    }
+
+    /// The next output if it is ready within `time`; see [`Stage::next_within`](crate::Stage::next_within).
+    ///
+    /// # Panics
+    ///
+    /// As `next()`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady`], which names the item that was waited for.
+    pub fn next_within(&mut self, time: Duration) -> Result<Option<P::Output>, NotReady> {
+        self.start();
+        self.0.next_of_running_within(time)
+    }
+
+    /// Whether the stage ended before its sources did, because a token was tripped; see
+    /// [`Stage::is_cut_short`](crate::Stage::is_cut_short).
+    pub fn is_cut_short(&self) -> bool {
+        self.0.cut().is_some()
+    }
+}
+
+impl<P: Plan> fmt::Debug for Outputs<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outputs")
+            .field("operator", &P::NAME)
+            .field("state", &self.0.state())
+            .finish_non_exhaustive()
+    }
+}
 
 impl<P: Plan> Iterator for Outputs<'_, P> {
     type Item = P::Output;
 
     #[inline]
     fn next(&mut self) -> Option<P::Output> {
+        self.start();
         self.0.next_of_running()
     }
 
-    fn fold<A, F: FnMut(A, P::Output) -> A>(self, init: A, mut f: F) -> A {
-        let Phase::Running(running) = &mut self.0.state else {
+    fn fold<A, F: FnMut(A, P::Output) -> A>(mut self, init: A, mut f: F) -> A {
+        self.start();
+        let Phase::Running(running) = self.0.phase.get_mut() else {
             return init;
         };
         // The stage's own loop over what is ready, which is tighter than repeated calls of `next`.
@@ -256,4 +327,17 @@ impl<P: Plan> Iterator for Outputs<'_, P> {
             None => value,
         }
     }
+
+    fn size_hint(&self) -> Hint {
+        self.0.size_hint()
+    }
 }
+
+impl<P: ExactPlan> ExactSizeIterator for Outputs<'_, P> {
+    fn len(&self) -> usize {
+        // The lower bound falls to 0 when the stage is cancelled; the upper one is the original length.
+        self.0.size_hint().1.unwrap_or(0)
+    }
+}
+
+impl<P: Plan> FusedIterator for Outputs<'_, P> {}

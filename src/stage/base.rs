@@ -3,9 +3,8 @@
 use crate::cancel::CancelToken;
 use crate::error::{Cancelled, NotReady};
 use crate::runtime::lazy::Lazy;
-use crate::runtime::plan::{Common, ExactPlan, Plan, Running};
+use crate::runtime::plan::{Common, ExactPlan, Plan};
 use crate::runtime::pool::Pool;
-use crate::size_hint;
 use crate::sync::Arc;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -26,7 +25,8 @@ use std::time::Duration;
 /// **Owned** parts (`Send + 'static`) make it an ordinary `Iterator`: every adaptor of `std`,
 /// `itertools` and `indicatif` chains on, and so does the next stage. **Borrowed** parts work in
 /// two ways: through the terminal calls below, which block until all is done, with only further
-/// stages (`par_..`) in between; and within a [`scope`](crate::scope()), where everything chains on.
+/// stages (`par_..`) in between; and within [`scoped`](Self::scoped) or a
+/// [`scope`](crate::scope()), where everything chains on.
 ///
 /// **Memory**: at most [`in_flight`](Self::in_flight) items are pulled from the source and not yet
 /// yielded, including finished ones that wait for their turn; for a stage without a closure, each
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// **Drop** starts nothing more, waits for the running closures (at most `n`) and for a source that
 /// is in its `next()`, and drops every item and result exactly once. Closures and sources that
 /// check [`CancelToken::current`] see it. A borrowed stage (`by_ref`) is not affected when the
-/// borrower is dropped, and continues afterwards.
+/// borrower is dropped, and continues afterwards; likewise a source that is lent to a stage.
 ///
 /// # Panics
 ///
@@ -69,55 +69,33 @@ use std::time::Duration;
 /// For a parameter the error is E0521, "borrowed data escapes outside of function". For a function
 /// that returns `impl Iterator<Item = T> + 'a` it has no number: "lifetime may not live long enough
 /// .. returning this value requires that `'a` must outlive `'static`". Where the compiler suggests
-/// `move`, that does not help: what is moved is still a borrow. The two solutions:
+/// `move`, that does not help: what is moved is still a borrow. The solutions:
 ///
 /// ```
 /// use fanfold::Fanfold;
 ///
 /// let docs = vec![String::from("a"), String::from("bc")];
+/// let lens = || docs.iter().par_map_ordered(2, |doc| doc.len());
 /// // 1. a terminal call
-/// docs.iter().par_map_ordered(2, |doc| doc.len()).for_each(|len| println!("{len}"));
-/// // 2. a scope
-/// fanfold::scope(|s| {
-///     for len in docs.iter().par_map_ordered(2, |doc| doc.len()).within(s) {
+/// lens().for_each(|len| println!("{len}"));
+/// // 2. an iterator within a closure
+/// lens().scoped(|lens| {
+///     for len in lens.filter(|len| *len > 1) {
 ///         println!("{len}");
+///     }
+/// });
+/// // 3. an iterator within a scope
+/// fanfold::scope(|s| {
+///     for (len, again) in lens().within(s).zip(lens().within(s)) {
+///         assert_eq!(len, again);
 ///     }
 /// });
 /// ```
 ///
-/// A method that borrows `self` cannot return such a stage as it is. These four ways compile:
-///
-/// ```
-/// use fanfold::{Fanfold, Plan, Scope, Stage};
-/// use std::sync::Arc;
-///
-/// struct Docs(Vec<String>);
-///
-/// impl Docs {
-///     // the caller passes a scope
-///     fn within<'s>(&'s self, s: &'s Scope<'s, '_>) -> impl Iterator<Item = usize> + 's {
-///         self.0.iter().par_map_ordered(2, |doc| doc.len()).within(s)
-///     }
-///     // returns a stage, for a terminal call
-///     fn stage<'a>(&'a self) -> Stage<impl Plan<Output = usize> + 'a> {
-///         self.0.iter().par_map_ordered(2, |doc| doc.len())
-///     }
-///     // nothing is borrowed
-///     fn owned(self: &Arc<Self>) -> impl Iterator<Item = usize> + use<> {
-///         let docs = Arc::clone(self);
-///         (0..self.0.len()).par_map_ordered(2, move |at| docs.0[at].len())
-///     }
-///     // the caller passes a closure
-///     fn each(&self, mut f: impl FnMut(usize)) {
-///         self.0.iter().par_map_ordered(2, |doc| doc.len()).for_each(|len| f(len));
-///     }
-/// }
-///
-/// let docs = Arc::new(Docs(vec![String::from("a"), String::from("bc")]));
-/// assert_eq!(fanfold::scope(|s| docs.within(s).sum::<usize>()), 3);
-/// assert_eq!(docs.stage().sum::<usize>() + docs.owned().sum::<usize>(), 6);
-/// docs.each(|len| assert!(len > 0));
-/// ```
+/// A method that borrows `self` returns a `Stage<impl Plan<Output = T> + 'a>` for the first two, or
+/// takes a [`&'s Scope<'s, '_>`](crate::Scope); or it takes a closure, or `self: &Arc<Self>` and
+/// borrows nothing. The recipe "a method that borrows `self`" (`docs/recipes.md`) shows all four.
+#[doc(alias("par_map_while", "par_take_while", "par_inspect", "into_source"))]
 #[must_use = "a stage is lazy: nothing runs before the first `next()` or a terminal call"]
 pub struct Stage<P: Plan> {
     pub(super) lazy: Lazy<P>,
@@ -126,20 +104,10 @@ pub struct Stage<P: Plan> {
 
 impl<P: Plan> fmt::Debug for Stage<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let running = || {
-            self.lazy
-                .running()
-                .is_some_and(|running| !running.ending().is_over())
-        };
-        let state = match self.lazy.idle() {
-            Some(_) => "idle",
-            None if running() => "running",
-            None => "over",
-        };
         f.debug_struct("Stage")
             .field("operator", &P::NAME)
             .field("name", &self.name)
-            .field("state", &state)
+            .field("state", &self.lazy.state())
             .finish_non_exhaustive()
     }
 }
@@ -198,19 +166,6 @@ impl<P: Plan> Stage<P> {
             lazy,
             name: self.name,
         }
-    }
-
-    /// How many outputs are left.
-    pub(super) fn outputs(&self) -> (usize, Option<usize>) {
-        let (low, high) = match (self.lazy.idle(), self.lazy.running()) {
-            (Some(idle), _) if idle.common.is_cancelled() => (0, idle.plan.size_hint().1),
-            (Some(idle), _) => idle.plan.size_hint(),
-            (None, Some(running)) => running.size_hint(),
-            (None, None) => (0, Some(0)),
-        };
-        // The final error of a stage that was cut short takes the place of an item, if one was left.
-        let more = usize::from(self.lazy.has_last());
-        size_hint::honest((low, high.and_then(|high| high.checked_add(more))))
     }
 
     /// Names the stage, for `Debug` and for
@@ -480,14 +435,14 @@ impl<P: Plan + 'static> Iterator for Stage<P> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.outputs()
+        self.lazy.size_hint()
     }
 }
 
 impl<P: ExactPlan + 'static> ExactSizeIterator for Stage<P> {
     fn len(&self) -> usize {
         // The lower bound falls to 0 when the stage is cancelled; the upper one is the original length.
-        self.outputs().1.unwrap_or(0)
+        self.lazy.size_hint().1.unwrap_or(0)
     }
 }
 

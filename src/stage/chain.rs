@@ -7,10 +7,16 @@ use crate::ordered::start::Par;
 use crate::par::filter::Filter;
 use crate::par::filter_map::FilterMap;
 use crate::par::flat_map::FlatMap;
+use crate::par::fold::Fold;
+use crate::par::for_each::ForEach;
 use crate::par::init::Init;
 use crate::par::local::Local;
 use crate::par::map::Map;
 use crate::par::source::{Nothing, Source};
+use crate::par::try_filter::TryFilter;
+use crate::par::try_filter_map::TryFilterMap;
+use crate::par::try_for_each::TryForEach;
+use crate::par::try_init::TryInit;
 use crate::par::try_map::TryMap;
 use crate::runtime::plan::{Plan, SendPlan};
 use crate::runtime::scope::ScopeContext;
@@ -54,7 +60,7 @@ impl<P: SendPlan> Source for Chained<P> {
     }
 
     fn hint(&self) -> (usize, Option<usize>) {
-        self.0.outputs()
+        self.0.lazy.size_hint()
     }
 }
 
@@ -165,6 +171,136 @@ impl<P: Plan<Output: Send>> Stage<P> {
         E: Send,
     {
         Stage::of(Par::new(Chained(self), TryMap::new(f), n.into(), true))
+    }
+
+    /// [`Fanfold::try_par_map_unordered`](crate::Fanfold::try_par_map_unordered) on this stage's
+    /// outputs, even if it borrows.
+    #[track_caller]
+    pub fn try_par_map_unordered<O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Chained<P>, TryMap<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> Result<O, E> + Send + Sync,
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Par::new(Chained(self), TryMap::new(f), n.into(), false))
+    }
+
+    /// [`Fanfold::try_par_filter`](crate::Fanfold::try_par_filter) on this stage's outputs, even if
+    /// it borrows.
+    #[track_caller]
+    pub fn try_par_filter<E, F>(
+        self,
+        n: impl Into<Workers>,
+        pred: F,
+    ) -> Stage<Par<Chained<P>, TryFilter<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(&P::Output) -> Result<bool, E> + Send + Sync,
+        E: Send,
+    {
+        Stage::of(Par::new(
+            Chained(self),
+            TryFilter::new(pred),
+            n.into(),
+            true,
+        ))
+    }
+
+    /// [`Fanfold::try_par_filter_map`](crate::Fanfold::try_par_filter_map) on this stage's outputs,
+    /// even if it borrows.
+    #[track_caller]
+    pub fn try_par_filter_map<O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Par<Chained<P>, TryFilterMap<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> Result<Option<O>, E> + Send + Sync,
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Par::new(
+            Chained(self),
+            TryFilterMap::new(f),
+            n.into(),
+            true,
+        ))
+    }
+
+    /// [`Fanfold::try_par_map_ordered_init`](crate::Fanfold::try_par_map_ordered_init) on this
+    /// stage's outputs, even if it borrows.
+    #[track_caller]
+    pub fn try_par_map_ordered_init<T, O, E, N, F>(
+        self,
+        n: impl Into<Workers>,
+        init: N,
+        f: F,
+    ) -> Stage<Par<Chained<P>, TryInit<N, F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        N: Fn() -> Result<T, E> + Send + Sync,
+        F: Fn(&mut T, P::Output) -> Result<O, E> + Send + Sync,
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Par::new(
+            Chained(self),
+            TryInit::new(init, f),
+            n.into(),
+            true,
+        ))
+    }
+
+    /// [`Fanfold::par_for_each`](crate::Fanfold::par_for_each) on this stage's outputs, even if it
+    /// borrows.
+    #[track_caller]
+    pub fn par_for_each<F>(self, n: impl Into<Workers>, f: F)
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) + Send + Sync,
+    {
+        Stage::of(Par::new(Chained(self), ForEach::new(f), n.into(), false)).run();
+    }
+
+    /// [`Fanfold::try_par_for_each`](crate::Fanfold::try_par_for_each) on this stage's outputs,
+    /// even if it borrows.
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f` to arrive.
+    #[track_caller]
+    pub fn try_par_for_each<E, F>(self, n: impl Into<Workers>, f: F) -> Result<(), E>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> Result<(), E> + Send + Sync,
+        E: Send,
+    {
+        Stage::of(Par::new(Chained(self), TryForEach::new(f), n.into(), false)).run()
+    }
+
+    /// [`Fanfold::par_fold`](crate::Fanfold::par_fold) on this stage's outputs, even if it borrows.
+    #[track_caller]
+    pub fn par_fold<A, N, F, M>(self, n: impl Into<Workers>, init: N, fold: F, merge: M) -> A
+    where
+        Chained<P>: Source<Item = P::Output>,
+        N: Fn() -> A + Send + Sync,
+        F: Fn(A, P::Output) -> A + Send + Sync,
+        M: FnMut(A, A) -> A,
+        A: Send,
+    {
+        Stage::of(Par::new(
+            Chained(self),
+            Fold::new(init, fold),
+            n.into(),
+            false,
+        ))
+        .run(merge)
     }
 
     /// [`Fanfold::par_map_by_key`](crate::Fanfold::par_map_by_key) on this stage's outputs, even if

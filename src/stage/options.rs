@@ -76,7 +76,8 @@ impl<P: Parallel> Stage<P> {
     ///
     /// The panic hook still prints its message at once. A panic of the source is still raised. A
     /// worker's state ([`par_map_ordered_init`](crate::Fanfold::par_map_ordered_init)) is kept
-    /// after a panic.
+    /// after a panic. If `init` panics, its item is the one that failed, and `init` is called again
+    /// for the worker's next item.
     ///
     /// [`ItemError`]: crate::ItemError
     ///

@@ -1,6 +1,7 @@
 //! Stages that borrow, as iterators.
 
 use crate::error::NotReady;
+use crate::runtime::lazy::Outputs;
 use crate::runtime::plan::Plan;
 use crate::runtime::scope::{InScope, Scope, scoped};
 use crate::stage::base::Stage;
@@ -78,6 +79,37 @@ impl<P: Plan> Stage<P> {
             scope: InScope::new(scope),
         }
     }
+
+    /// Calls `f` with the outputs as an iterator, although the stage may borrow.
+    ///
+    /// Returns what `f` returns. For a borrowing stage with something other than a further stage
+    /// behind it: an adaptor of `std` or `itertools`, a [`readahead`](crate::Fanfold::readahead), a
+    /// `for` loop, sinks. When `f` returns (or panics), the stage is stopped and joined, and what
+    /// `f` did not take is dropped. Lazy: nothing runs before `f` asks for an output. For several
+    /// stages at once, see [`scope`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let (words, least) = (["to", "be", "or", "not"], 3);
+    /// let lens = || words.iter().par_map_ordered(2, |word| word.len());
+    /// assert_eq!(lens().scoped(|lens| lens.filter(|len| *len >= least).count()), 1);
+    /// // a further stage may follow what lies in between
+    /// let sum: usize = lens().scoped(|lens| lens.skip(1).par_map_ordered(2, |len| len * least).sum());
+    /// assert_eq!(sum, 21);
+    /// // and a loop
+    /// lens().scoped(|lens| {
+    ///     for (place, len) in lens.enumerate() {
+    ///         assert_eq!(len, words[place].len());
+    ///     }
+    /// });
+    /// ```
+    #[doc(alias("scope", "borrowed"))]
+    pub fn scoped<R>(self, f: impl FnOnce(Outputs<'_, P>) -> R) -> R {
+        self.lazy.lend(f)
+    }
 }
 
 impl<P: Plan> fmt::Debug for Scoped<'_, P> {
@@ -110,7 +142,7 @@ impl<'scope, P: Plan + 'scope> Iterator for Scoped<'scope, P> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.stage.outputs()
+        self.stage.lazy.size_hint()
     }
 }
 

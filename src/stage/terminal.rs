@@ -4,6 +4,7 @@ use crate::runtime::plan::Plan;
 use crate::stage::base::Stage;
 use std::cmp::Ordering;
 use std::iter::{Product, Sum};
+use std::ops::ControlFlow;
 
 impl<P: Plan> Stage<P> {
     /// Collects all outputs.
@@ -104,6 +105,7 @@ impl<P: Plan> Stage<P> {
     }
 
     /// Collects the outputs that `f` accepts into one collection, and the others into another.
+    #[doc(alias = "par_partition")]
     pub fn partition<B, F>(self, f: F) -> (B, B)
     where
         B: Default + Extend<P::Output>,
@@ -126,17 +128,20 @@ impl<P: Plan> Stage<P> {
     ///
     /// The method of `std` takes `&mut self`; this one takes the stage, so that it may borrow. To
     /// use the stage afterwards, write `stage.by_ref().any(f)`, which needs owned parts. The same
-    /// holds for `all`, `find`, `find_map`, `position` and `try_for_each`.
+    /// holds for `all`, `find`, `find_map`, `position`, `nth`, `try_fold` and `try_for_each`.
+    #[doc(alias = "par_any")]
     pub fn any<F: FnMut(P::Output) -> bool>(self, f: F) -> bool {
         self.lazy.drain(|mut outputs| outputs.any(f))
     }
 
     /// Whether `f` accepts all outputs; stops at the first that it rejects. See [`any`](Self::any).
+    #[doc(alias = "par_all")]
     pub fn all<F: FnMut(P::Output) -> bool>(self, f: F) -> bool {
         self.lazy.drain(|mut outputs| outputs.all(f))
     }
 
     /// The first output that `f` accepts. See [`any`](Self::any).
+    #[doc(alias("par_find", "find_first", "find_any"))]
     pub fn find<F: FnMut(&P::Output) -> bool>(self, f: F) -> Option<P::Output> {
         self.lazy.drain(|mut outputs| outputs.find(f))
     }
@@ -147,8 +152,59 @@ impl<P: Plan> Stage<P> {
     }
 
     /// The position of the first output that `f` accepts. See [`any`](Self::any).
+    #[doc(alias("position_first", "position_any"))]
     pub fn position<F: FnMut(P::Output) -> bool>(self, f: F) -> Option<usize> {
         self.lazy.drain(|mut outputs| outputs.position(f))
+    }
+
+    /// The output at position `n`, counted from 0; drops those before it. See [`any`](Self::any).
+    pub fn nth(self, n: usize) -> Option<P::Output> {
+        self.lazy.drain(|mut outputs| outputs.nth(n))
+    }
+
+    /// Whether the outputs are equal to the items of `other`, in the same order; stops at the first
+    /// difference.
+    pub fn eq<I>(self, other: I) -> bool
+    where
+        I: IntoIterator,
+        P::Output: PartialEq<I::Item>,
+    {
+        self.lazy.drain(|outputs| outputs.eq(other))
+    }
+
+    /// Folds the outputs into one value, on this thread, until `f` fails; `f` returns a
+    /// `Result<B, E>`, an `Option<B>` or a `ControlFlow<C, B>`. See [`any`](Self::any).
+    ///
+    /// # Errors
+    ///
+    /// The first failure of `f`; no further output is taken after it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let bytes = [100_u8, 100, 100];
+    /// let sum = bytes.iter().par_map_ordered(2, |x| x / 2).try_fold(0_u8, |sum, x| sum.checked_add(x));
+    /// assert_eq!(sum, Some(150));
+    /// let sum = bytes.iter().par_map_ordered(2, |x| *x).try_fold(0_u8, |sum, x| sum.checked_add(x));
+    /// assert_eq!(sum, None);
+    /// ```
+    pub fn try_fold<B, F, R>(self, init: B, mut f: F) -> R
+    where
+        F: FnMut(B, P::Output) -> R,
+        R: TryOutput<Value = B>,
+    {
+        self.lazy.drain(|outputs| {
+            let mut value = init;
+            for output in outputs {
+                value = match f(value, output).value() {
+                    Ok(value) => value,
+                    Err(failure) => return failure,
+                };
+            }
+            R::of(value)
+        })
     }
 
     /// Calls `f` with each output until one fails; `f` returns a `Result<(), E>`, an `Option<()>`
@@ -172,66 +228,70 @@ impl<P: Plan> Stage<P> {
     pub fn try_for_each<F, R>(self, mut f: F) -> R
     where
         F: FnMut(P::Output) -> R,
-        R: TryOutput,
+        R: TryOutput<Value = ()>,
     {
-        self.lazy.drain(|outputs| {
-            for output in outputs {
-                let answer = f(output);
-                if answer.is_failure() {
-                    return answer;
-                }
-            }
-            R::success()
-        })
+        self.try_fold((), |(), output| f(output))
     }
 }
 
-/// What the closure of [`Stage::try_for_each`] may return, in place of the unstable
-/// `std::ops::Try`. Sealed.
-pub trait TryOutput: sealed::Sealed {
-    /// Whether to stop.
-    #[doc(hidden)]
-    fn is_failure(&self) -> bool;
+/// What the closures of [`Stage::try_for_each`] and [`Stage::try_fold`] may return, in place of the
+/// unstable `std::ops::Try`: a `Result`, an `Option` or a `ControlFlow`. Sealed.
+pub trait TryOutput: Sized + sealed::Sealed {
+    /// What it holds if it is no failure.
+    type Value;
 
-    /// The value to return after the last output.
+    /// The value, or itself if it is a failure.
     #[doc(hidden)]
-    fn success() -> Self;
+    fn value(self) -> Result<Self::Value, Self>;
+
+    /// What holds this value.
+    #[doc(hidden)]
+    fn of(value: Self::Value) -> Self;
 }
 
 mod sealed {
     #[allow(unnameable_types)]
     pub trait Sealed {}
-    impl<E> Sealed for Result<(), E> {}
-    impl Sealed for Option<()> {}
-    impl<B> Sealed for std::ops::ControlFlow<B, ()> {}
+    impl<T, E> Sealed for Result<T, E> {}
+    impl<T> Sealed for Option<T> {}
+    impl<B, C> Sealed for std::ops::ControlFlow<B, C> {}
 }
 
-impl<E> TryOutput for Result<(), E> {
-    fn is_failure(&self) -> bool {
-        self.is_err()
+impl<T, E> TryOutput for Result<T, E> {
+    type Value = T;
+
+    fn value(self) -> Result<T, Self> {
+        self.map_err(Err)
     }
 
-    fn success() -> Self {
-        Ok(())
-    }
-}
-
-impl TryOutput for Option<()> {
-    fn is_failure(&self) -> bool {
-        self.is_none()
-    }
-
-    fn success() -> Self {
-        Some(())
+    fn of(value: T) -> Self {
+        Ok(value)
     }
 }
 
-impl<B> TryOutput for std::ops::ControlFlow<B, ()> {
-    fn is_failure(&self) -> bool {
-        self.is_break()
+impl<T> TryOutput for Option<T> {
+    type Value = T;
+
+    fn value(self) -> Result<T, Self> {
+        self.ok_or(None)
     }
 
-    fn success() -> Self {
-        std::ops::ControlFlow::Continue(())
+    fn of(value: T) -> Self {
+        Some(value)
+    }
+}
+
+impl<B, C> TryOutput for ControlFlow<B, C> {
+    type Value = C;
+
+    fn value(self) -> Result<C, Self> {
+        match self {
+            ControlFlow::Continue(value) => Ok(value),
+            ControlFlow::Break(_) => Err(self),
+        }
+    }
+
+    fn of(value: C) -> Self {
+        ControlFlow::Continue(value)
     }
 }

@@ -4,13 +4,14 @@
 
 use crate::support::{SOON, within};
 use fanfold::{
-    CancelToken, Cancelled, DropCount, Fanfold, Group, ItemError, NotReady, Overflow, Pool,
+    CancelToken, Cancelled, DropCount, Fanfold, Group, ItemError, NotReady, Overflow, Plan, Pool,
     PoolBuilder, Reader, Scope, Stage, Workers,
     batches::{Aggregate, Sliding, SlidingAggregate, Window},
     cancel::CancelHook,
     fan_out::{Broadcast, ByPredicate, ByRoute, PartitionReaders, Route, ToAll},
     stage::{Filter, Keyed, Local, Map, Par},
 };
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -250,6 +251,37 @@ fn a_running_stage_can_be_sent() {
     });
 }
 
+/// What it pulls and runs need not be `Sync`.
+#[test]
+fn a_stage_can_be_shared() {
+    fn look<P: Plan>(stage: &Stage<P>)
+    where
+        Stage<P>: Sync,
+    {
+        let look = || {
+            assert!(format!("{stage:?}").contains("Stage"));
+            assert!(!stage.is_cut_short());
+        };
+        std::thread::scope(|s| {
+            [s.spawn(look), s.spawn(look)].map(|look| look.join().expect("no panic"))
+        });
+    }
+    within(SOON, || {
+        let one = Cell::new(1);
+        let mut source = std::iter::repeat_with(move || one.replace(one.get() + 1));
+        let mut stage = source
+            .by_ref()
+            .par_map_ordered(2, |x: u64| Cell::new(x * 10));
+        look(&stage);
+        let first = stage.next().map(Cell::into_inner);
+        look(&stage);
+        assert_eq!(
+            (first, stage.next().map(Cell::into_inner)),
+            (Some(10), Some(20))
+        );
+    });
+}
+
 #[test]
 fn stages_are_fused_and_one_to_one_stages_know_their_length() {
     let source = || 0..10_u32;
@@ -380,7 +412,7 @@ mod pinned {
             BudgetedWorklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
             CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Chained<Par<Far, Map<Next>>> => "Send Unpin",
+            Chained<Par<Far, Map<Next>>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             DropCount => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ToAll => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             BudgetExhausted => "Send Sync Unpin UnwindSafe RefUnwindSafe",
@@ -420,16 +452,20 @@ mod pinned {
             ReplicaError<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             RoundRobinPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Scope<'static, 'static> => "Send Sync Unpin RefUnwindSafe",
-            Scoped<'static, ReadaheadPlan<Far>> => "Send Unpin",
+            Scoped<'static, ReadaheadPlan<Far>> => "Send Sync Unpin RefUnwindSafe",
             Sleeper => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Sliding<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             SlidingAggregate<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             MergeSortedPlan<Far, Key, Order> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             SourceOptions => "Send Sync Unpin UnwindSafe RefUnwindSafe",
-            Stage<ReadaheadPlan<Far>> => "Send Unpin",
-            Stage<Par<Far, Map<Next>>> => "Send Unpin",
+            Stage<ReadaheadPlan<Far>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Stage<Par<Far, Map<Next>>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Throttle<Far> => "Send Sync Unpin",
             Pusher<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            TryFilter<Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            TryFilterMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            TryInit<fn(), Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Outputs<'static, Par<Far, Map<Next>>> => "Send Sync Unpin RefUnwindSafe",
             TryMap<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Unsorted<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             WaitingHedge<Replicas> => "Send Unpin",
@@ -437,7 +473,8 @@ mod pinned {
             Window<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Workers => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Local<Near> => "Unpin",
-            Stage<Par<Local<Near>, Map<Next>>> => "Unpin",
+            Stage<MergePlan<'static, u8>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Stage<Par<Local<Near>, Map<Next>>> => "Unpin UnwindSafe RefUnwindSafe",
             ManualClock => "Send Sync Unpin UnwindSafe RefUnwindSafe",
         };
         let mut wrong = Vec::new();

@@ -14,7 +14,10 @@ const TOLD_WITH: &[(&str, &str)] = &[
     ("route_into", "route"),
     ("scope", "within"),
     ("partition_into", "partition_readers"),
+    ("try_par_filter_map", "try_par_filter"),
+    ("try_par_for_each", "par_for_each"),
     ("try_par_map_by_key", "par_map_by_key"),
+    ("try_par_map_unordered", "try_par_map_ordered"),
 ];
 
 /// The pieces between fences, with their language, and the text between those.

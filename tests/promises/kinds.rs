@@ -290,6 +290,51 @@ pub(crate) const KINDS: &[Kind] = &[
         ..STAGE
     },
     Kind {
+        name: "try_par_map_unordered",
+        build: |source, with| {
+            let f = with.f();
+            let f = move |item| Ok::<_, Infallible>(f(item));
+            let stage = source.try_par_map_unordered(with.n, f);
+            Box::new(built!(stage, with, in_flight).map(|Ok(item)| item))
+        },
+        lane: |i| i,
+        exact: false,
+        ..STAGE
+    },
+    Kind {
+        name: "try_par_filter",
+        build: |source, with| {
+            let work = Arc::clone(&with.work);
+            let keep = move |item: &Tracked| (work(item), Ok::<_, Infallible>(true)).1;
+            let stage = source.try_par_filter(with.n, keep);
+            Box::new(built!(stage, with, in_flight).map(|Ok(item)| item))
+        },
+        exact: false,
+        ..STAGE
+    },
+    Kind {
+        name: "try_par_filter_map",
+        build: |source, with| {
+            let f = with.f();
+            let f = move |item| Ok::<_, Infallible>(Some(f(item)));
+            let stage = source.try_par_filter_map(with.n, f);
+            Box::new(built!(stage, with, in_flight).map(|Ok(item)| item))
+        },
+        exact: false,
+        ..STAGE
+    },
+    Kind {
+        name: "try_par_map_ordered_init",
+        build: |source, with| {
+            let f = with.f();
+            let f = move |(): &mut (), item| Ok::<_, Infallible>(f(item));
+            let stage = source.try_par_map_ordered_init(with.n, || Ok(()), f);
+            Box::new(built!(stage, with, in_flight).map(|Ok(item)| item))
+        },
+        exact: false,
+        ..STAGE
+    },
+    Kind {
         name: "a chain of two",
         build: |source, with| {
             let first = source.par_map_ordered(with.n, |item| item);

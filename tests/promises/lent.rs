@@ -1,7 +1,7 @@
 //! An iterator lent with `by_ref` survives the end of its borrower, with nothing lost except what the
 //! borrower had pulled.
 
-use crate::support::{Bang, Gate, SOON, bang, blocks, payload, settle, within};
+use crate::support::{Bang, Counter, Gate, SOON, bang, blocks, payload, settle, within};
 use fanfold::{CancelToken, Fanfold, WorkItem, Worklist, worklist};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,6 +67,19 @@ const ENDS: &[(&str, Borrow)] = &[
             stage
                 .in_flight(2 * n)
                 .collect::<Result<Vec<_>, _>>()
+                .is_err()
+        );
+    }),
+    ("failure of an init", |lent, n| {
+        let inits = Counter::new();
+        let init = || if inits.add() == n { Err(()) } else { Ok(()) };
+        let stage = lent.try_par_map_ordered_init(n, init, |(), i| (inits.wait_for(n), Ok(i)).1);
+        assert!(stage.collect::<Result<Vec<_>, _>>().is_err());
+    }),
+    ("for each", |lent, n| {
+        let calls = Counter::new();
+        assert!(
+            lent.try_par_for_each(n, |_| if calls.add() == 3 { Err(()) } else { Ok(()) })
                 .is_err()
         );
     }),

@@ -16,8 +16,12 @@ mod ordered {
     mod item_timeout;
 }
 mod par {
+    mod family;
+    mod fold;
+    mod for_each;
     mod init;
     mod local;
+    mod try_init;
 }
 mod parallel_map;
 mod runtime {
@@ -27,5 +31,6 @@ mod runtime {
 mod stage {
     mod borrow;
     mod clash;
+    mod one_liners;
     mod scope;
 }

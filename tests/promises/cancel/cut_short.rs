@@ -66,6 +66,21 @@ const FAILING: &[(
     ("try stage", |source, token| {
         Box::new(source.try_par_map_ordered(3, Row::Ok).fail_on(token))
     }),
+    ("try stage without an order", |source, token| {
+        Box::new(source.try_par_map_unordered(3, Row::Ok).fail_on(token))
+    }),
+    ("try filter", |source, token| {
+        let stage = source.try_par_filter(3, |_| Ok(true));
+        Box::new(stage.fail_on(token))
+    }),
+    ("try filter_map", |source, token| {
+        let stage = source.try_par_filter_map(3, |i| Ok(Some(i)));
+        Box::new(stage.fail_on(token))
+    }),
+    ("try init", |source, token| {
+        let stage = source.try_par_map_ordered_init(3, || Ok(()), |(), i| Ok(i));
+        Box::new(stage.fail_on(token))
+    }),
     ("stage of results", |source, token| {
         Box::new(source.par_map_ordered(3, Row::Ok).fail_on(token))
     }),

@@ -61,6 +61,23 @@ const INNER: &[(&str, Run)] = &[
         let first = (0..1).par_map_ordered(1, |_| probe.wait());
         first.par_map_ordered(1, |()| ()).for_each(drop);
     }),
+    ("scoped", |probe| {
+        let stage = (0..1).par_map_ordered(1, |_| probe.wait());
+        stage.scoped(|mut outputs| outputs.next());
+    }),
+    ("par_for_each", |probe| {
+        (0..1).par_for_each(1, |_| probe.wait());
+    }),
+    ("try_par_for_each", |probe| {
+        let f = |_| {
+            probe.wait();
+            Ok::<_, ()>(())
+        };
+        assert_eq!((0..1).try_par_for_each(1, f), Ok(()));
+    }),
+    ("par_fold", |probe| {
+        (0..1).par_fold(1, || (), |(), _| probe.wait(), |(), ()| ());
+    }),
     ("parallel_map", |probe| {
         let f = |_| {
             probe.wait();
@@ -191,6 +208,38 @@ const OUTER: &[(&str, RunOuter)] = &[
         let mut stage = (0..2).par_map_ordered_init(2, || (), f);
         assert_eq!(stage.next(), Some(()));
         waits.wait();
+    }),
+    ("for each, failure", |waits, inner| {
+        let f = |i| {
+            if i == 0 {
+                waits.wait();
+                return Err(());
+            }
+            inner();
+            Ok(())
+        };
+        assert_eq!((0..2).try_par_for_each(2, f), Err(()));
+    }),
+    ("for each, panic", |waits, inner| {
+        let f = |i| {
+            if i == 0 {
+                waits.wait();
+                bang(7);
+            }
+            inner();
+        };
+        assert_eq!(caught(|| (0..2_u64).par_for_each(2, f)), Err(7));
+    }),
+    ("fold, panic", |waits, inner| {
+        let fold = |(), i| {
+            if i == 0 {
+                waits.wait();
+                bang(7);
+            }
+            inner();
+        };
+        let run = || (0..2_u64).par_fold(2, || (), fold, |(), ()| ());
+        assert_eq!(caught(run), Err(7));
     }),
     ("parallel_map, failure", |waits, inner| {
         let f = |i| {

@@ -2,8 +2,8 @@
 
 #![allow(clippy::redundant_closure_for_method_calls)] // a closure over borrowed items is the point
 
-use crate::support::{Counter, SOON, bang, caught, within};
-use fanfold::Fanfold;
+use crate::support::{Counter, Ledger, Meter, SOON, bang, caught, settle, within};
+use fanfold::{CancelToken, Fanfold};
 use itertools::Itertools;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -287,6 +287,127 @@ fn panics_leave_a_scope_with_their_payload() {
                 });
             });
             assert_eq!(forgotten, Ok(()));
+        });
+    }
+}
+
+/// A call of `scoped`: nothing runs before the first output is asked for, and nothing is left behind.
+#[test]
+fn scoped_is_lazy_and_joins() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (docs, pulls, ledger) = (docs(), Counter::new(), Ledger::new());
+            let lens = || {
+                let source = docs.iter().inspect(|_| _ = pulls.add());
+                source.par_map_ordered(n, |doc| {
+                    (ledger.track(pulls.get() as u64 + 1_000), doc.len()).1
+                })
+            };
+            assert_eq!(lens().scoped(|lens| lens.size_hint()), (40, Some(40)));
+            assert_eq!(lens().scoped(|lens| lens.len()), 40);
+            settle();
+            assert_eq!(pulls.get(), 0);
+            let taken = lens().in_flight(3).scoped(|mut lens| {
+                let first = lens.next();
+                assert_eq!((lens.len(), lens.is_cut_short()), (39, false));
+                assert!(format!("{lens:?}").contains("running"));
+                assert!(lens.next_within(SOON).is_ok_and(|second| second == first));
+                first
+            });
+            assert_eq!(taken, Some(9));
+            assert!(pulls.get() <= 5, "{}", pulls.get());
+            assert_eq!(ledger.alive(), 0);
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}
+
+#[test]
+fn scoped_passes_panics_on_when_it_has_joined() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (docs, meter) = (docs(), Meter::new());
+            let lens = || {
+                docs.iter()
+                    .par_map_ordered(n, |doc| (meter.enter(), doc.len()).1)
+            };
+            let result = caught(|| {
+                lens().scoped(|mut lens| {
+                    assert_eq!(lens.next(), Some(9));
+                    bang(7);
+                });
+            });
+            assert_eq!(result, Err(7));
+            meter.wait_for(0);
+            fanfold::testing::assert_quiescent();
+            let bad = |doc: &String| {
+                if doc.starts_with("d5") {
+                    bang(5)
+                } else {
+                    doc.len()
+                }
+            };
+            let result = caught(|| {
+                docs.iter().par_map_ordered(n, bad).scoped(|mut lens| {
+                    let before = lens.by_ref().take(5).count();
+                    let raised = caught(|| lens.next());
+                    assert_eq!((before, raised, lens.next()), (5, Err(5), None));
+                    bang(8);
+                });
+            });
+            assert_eq!(result, Err(8));
+            fanfold::testing::assert_quiescent();
+        });
+    }
+}
+
+/// What is lent within `scoped` is not ended with its borrower, on whichever thread that was.
+#[test]
+fn the_outputs_of_scoped_can_be_lent_and_sent() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let docs = docs();
+            let sum = docs
+                .iter()
+                .par_map_ordered(n, |doc| doc.len())
+                .scoped(|mut lens| {
+                    let first: usize = lens.by_ref().take(10).par_map_ordered(n, |len| len).sum();
+                    let front = std::thread::scope(|s| {
+                        let front = s.spawn(|| lens.by_ref().take(10).sum::<usize>());
+                        front.join().expect("no panic")
+                    });
+                    let rest: usize = lens.sum();
+                    first + front + rest
+                });
+            assert_eq!(sum, docs.iter().map(String::len).sum());
+        });
+    }
+}
+
+/// Started by a borrower, it still belongs to the work around the call.
+#[test]
+fn scoped_ends_with_the_work_around_it() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, seen) = (CancelToken::new(), Counter::new());
+            let stage = (0..2).par_map_ordered(2, |i: u64| {
+                if i == 1 {
+                    let count = (0_u64..)
+                        .par_map_ordered(n, |j| j + i)
+                        .scoped(|numbers| numbers.inspect(|_| _ = seen.add()).count());
+                    assert!(count > 0);
+                }
+                i
+            });
+            let stage = stage.cancel_on(&token);
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    seen.wait_for(1_000);
+                    token.cancel();
+                });
+                assert!([0].starts_with(&stage.collect::<Vec<_>>()));
+            });
+            fanfold::testing::assert_quiescent();
         });
     }
 }
