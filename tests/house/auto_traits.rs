@@ -268,10 +268,8 @@ fn a_stage_can_be_shared() {
     }
     within(SOON, || {
         let one = Cell::new(1);
-        let mut source = std::iter::repeat_with(move || one.replace(one.get() + 1));
-        let mut stage = source
-            .by_ref()
-            .par_map_ordered(2, |x: u64| Cell::new(x * 10));
+        let source = std::iter::repeat_with(move || one.replace(one.get() + 1));
+        let mut stage = source.par_map_ordered(2, |x: u64| Cell::new(x * 10));
         look(&stage);
         let first = stage.next().map(Cell::into_inner);
         look(&stage);

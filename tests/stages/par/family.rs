@@ -35,6 +35,7 @@ fn init() -> u64 {
     0
 }
 
+#[allow(clippy::unnecessary_wraps)] // it stands for one that may fail
 fn try_init() -> Result<u64, u64> {
     Ok(0)
 }
@@ -163,7 +164,7 @@ fn fallible() {
             both!(
                 same_tries,
                 all().try_par_map_ordered(n, f),
-                |s| Itertools::flatten_ok(s),
+                Itertools::flatten_ok,
                 want
             );
         }

@@ -77,7 +77,7 @@ fn everything_is_dropped_once() {
             let value = || ledger.track(1_000 + ids.add() as u64);
             let source: Vec<_> = (0..300).map(|id| ledger.track(id)).collect();
             let items: BTreeSet<u64> = source.iter().map(|item| item.id).collect();
-            let (_value, seen) = source.into_iter().par_fold(
+            let (value, seen) = source.into_iter().par_fold(
                 n,
                 || (value(), BTreeSet::new()),
                 |(old, mut seen), item: Tracked| {
@@ -91,7 +91,7 @@ fn everything_is_dropped_once() {
                 },
             );
             assert_eq!(seen, items);
-            drop(_value);
+            drop(value);
             ledger.assert_dropped_once();
         }
     });

@@ -193,7 +193,7 @@ fn an_item_whose_drop_panics_is_heard_of() {
             let raised = payload(|| {
                 source
                     .into_iter()
-                    .par_for_each(n, |item: Tracked| drop(item))
+                    .par_for_each(n, |item: Tracked| drop(item));
             });
             let raised = raised
                 .err()

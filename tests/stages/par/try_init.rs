@@ -54,9 +54,10 @@ impl Inits {
     fn assert_over(&self, n: usize) {
         let tried = self.tried.get();
         assert!(tried <= n, "{tried} states tried by {n} workers");
-        let failed = match self.for_good {
-            true => (tried + 1).saturating_sub(self.fails),
-            false => usize::from(tried >= self.fails),
+        let failed = if self.for_good {
+            (tried + 1).saturating_sub(self.fails)
+        } else {
+            usize::from(tried >= self.fails)
         };
         assert_eq!(self.dropped.get(), tried - failed);
     }
