@@ -27,6 +27,8 @@ use std::rc::Rc;
 /// `let _hook = limit.on_cancel({ let token = g.token().clone(); move || token.cancel() })`, bound
 /// outside the group's closure so that it outlives the tasks.
 ///
+/// A limit beyond this group: let each task [acquire](crate::Permits::acquire) a permit.
+///
 /// # Panics
 ///
 /// If `limit` is 0. If a task or a hook on the token panics, the token is tripped, and the first

@@ -30,6 +30,7 @@ pub use crate::hedge::policy::{HedgePolicy, HedgeStats, Request};
 use self::race::{HedgeRunner, ReplicaTask, StartDelay, race};
 use crate::cancel::CancelToken;
 use crate::error::Cancelled;
+use crate::runtime::holds::Holds;
 use crate::runtime::lease::{Leases, with_crew};
 use crate::runtime::pool::{LeasedTask, Pool};
 use crate::runtime::registry;
@@ -277,10 +278,11 @@ impl<I: Iterator> Hedge<I> {
         E: Send + 'static,
     {
         let pool = self.pool.clone().unwrap_or_else(Pool::global);
-        let root = registry::root();
+        let (root, holds) = (registry::root(), Holds::here());
         run(self, |task: ReplicaTask<'static>| {
+            let holds = holds.clone();
             let task: ReplicaTask<'static> = Box::new(move || {
-                let _here = registry::enter(root);
+                let _here = (registry::enter(root), holds.enter());
                 task();
             });
             if let Err(task) = pool.lease(LeasedTask::uncounted(task)) {

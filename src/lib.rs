@@ -63,6 +63,7 @@ pub use crate::hedge::{HedgeError, HedgePolicy, replica};
 pub use crate::limiter::{Limiter, Rate};
 pub use crate::overflow::{DropCount, Overflow};
 pub use crate::parallel_map::{parallel_map, parallel_map_with};
+pub use crate::runtime::permits::{Permit, Permits};
 pub use crate::runtime::pool::{Pool, PoolBuilder};
 #[doc(inline)]
 pub use crate::stage::{Parallel, Plan, Scope, Scoped, SendPlan, Stage, scope};

@@ -9,7 +9,8 @@
 //!   source. `near` is for a source that stays on the consumer's thread, and `inline` for tiny items.
 //! - Below them, `core` is the state under the scheduler's lock, `signals` what threads signal to one another
 //!   without it, `chunk` the items and results, and `reorder` their order. `timed` and `timing` are for time
-//!   limits, `copies` and `attempts` for second runs, `item_context` for tokens, and `worker` is one thread.
+//!   limits, `copies` and `attempts` for second runs, `limited` for permits of the user's, `item_context` for
+//!   tokens, and `worker` is one thread.
 
 pub(crate) mod attempts;
 pub(crate) mod chunk;
@@ -25,6 +26,7 @@ mod head;
 pub(crate) mod idle;
 pub(crate) mod inline;
 pub(crate) mod item_context;
+mod limited;
 #[cfg(all(test, not(loom)))]
 mod litmus;
 #[cfg(all(test, loom))]

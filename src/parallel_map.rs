@@ -17,6 +17,8 @@ use crate::fanfold::Fanfold;
 /// obeys it ends the call with its error. This does not make the call skip an item, as it has no
 /// error to report that; see [`parallel_map_with`] for one that stops by itself.
 ///
+/// A limit beyond this call: let `f` [acquire](crate::Permits::acquire) a permit.
+///
 /// # Panics
 ///
 /// If `n` is 0. A panic of `f` is raised unless an error precedes it in the order of the items.

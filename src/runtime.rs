@@ -9,8 +9,9 @@
 //! run. The consumer sleeps until an `event`, after it has looked around briefly (`spin`). `gauge` counts the
 //! items in flight.
 //!
-//! `cost` measures items. `barrier` is the asymmetric barrier of the handshakes, and `biased` a value that
-//! can be taken back from its borrower. `probe` asks the kernel whether a thread waits for a core. `abreast` runs a fixed number of tasks.
+//! `permits` are the user's, for limits beyond one stage, and `holds` is what closures hold of them. `cost` measures
+//! items. `barrier` is the asymmetric barrier of the handshakes, and `biased` a value that can be taken back from its
+//! borrower. `probe` asks the kernel whether a thread waits for a core. `abreast` runs a fixed number of tasks.
 
 pub(crate) mod abreast;
 pub(crate) mod barrier;
@@ -20,10 +21,12 @@ pub(crate) mod control;
 pub(crate) mod cost;
 pub(crate) mod event;
 pub(crate) mod gauge;
+pub(crate) mod holds;
 pub(crate) mod latch;
 pub(crate) mod lazy;
 pub(crate) mod lease;
 pub(crate) mod life;
+pub(crate) mod permits;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod probe;

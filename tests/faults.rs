@@ -9,8 +9,8 @@
 mod support;
 
 use fanfold::{
-    CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, NotReady, Plan, Pool, Reader, Stage,
-    testing,
+    CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, NotReady, Permits, Plan, Pool, Reader,
+    Stage, testing,
 };
 use std::any::Any;
 use std::panic::resume_unwind;
@@ -430,6 +430,24 @@ const STAGES: &[Kind] = &[
             stage(run.with(line).isolate(), run)
         })
     },
+    kind("limited", |run| {
+        let line = run.source().par_map_ordered(run.0.n, run.map());
+        stage(run.with(line).limited_by(&Permits::new(1)), run)
+    }),
+    Kind {
+        ordered: false,
+        ..kind("unordered and limited", |run| {
+            let line = run.source().par_map_unordered(run.0.n, run.map());
+            stage(run.with(line).limited_by(&Permits::new(2)), run)
+        })
+    },
+    kind("chain that shares permits", |run| {
+        let permits = Permits::new(1);
+        let first = run.with(run.source().par_filter(run.0.n, run.keep()));
+        let first = first.limited_by(&permits);
+        let second = first.par_map_ordered(run.0.n, run.map());
+        stage(run.with(second).limited_by(&permits), run)
+    }),
     kind("item_timeout", |run| {
         let line = run.source().par_map_ordered(run.0.n, run.map());
         stage(run.with(line).item_timeout(LONG), run)
@@ -507,6 +525,15 @@ const OTHERS: &[Kind] = &[
             };
             let line = run.source().par_map_by_key(run.0.n, key, f);
             plain(run.with(line))
+        })
+    },
+    Kind {
+        ordered: false,
+        ..kind("by key and limited", |run| {
+            let line = run
+                .source()
+                .par_map_by_key(run.0.n, |item| item.value % 3, run.map());
+            plain(run.with(line).limited_by(&Permits::new(1)))
         })
     },
     kind("a stage behind a merge of stages", |run| {

@@ -9,7 +9,7 @@
 mod support;
 
 use fanfold::{
-    Fanfold, HedgePolicy, Merge, Pool, SourceOptions, group, merge, merge_sorted_by_key,
+    Fanfold, HedgePolicy, Merge, Permits, Pool, SourceOptions, group, merge, merge_sorted_by_key,
     parallel_map, replica, round_robin, worklist,
 };
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ type Output = Box<dyn Iterator<Item = u64>>;
 type Kind = fn(Source, Closure, &Pool) -> Output;
 
 /// Every form of a stage, on the row's own pool.
-const KINDS: [(&str, Kind); 18] = [
+const KINDS: [(&str, Kind); 19] = [
     ("ordered", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).on(pool))
     }),
@@ -107,6 +107,10 @@ const KINDS: [(&str, Kind); 18] = [
     }),
     ("eager", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).eager().on(pool))
+    }),
+    ("limited", |s, f, pool| {
+        let stage = s.par_map_ordered(2, f).limited_by(&Permits::new(2));
+        Box::new(stage.on(pool))
     }),
     ("timed", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).item_timeout(HOUR).on(pool))
@@ -380,8 +384,43 @@ fn merges() -> Vec<Row> {
     ]
 }
 
+/// Without a permit as long as the row is blocked.
+fn lacks_permits(hold: &Hold, run: impl FnOnce(&Permits)) {
+    let permits = Permits::new(1);
+    let (held, hold) = (permits.acquire(1), hold.clone());
+    let thread = std::thread::spawn(move || {
+        hold.block();
+        drop(held);
+    });
+    run(&permits);
+    thread.join().expect("no panic");
+}
+
 fn others() -> Vec<Row> {
     vec![
+        row("limited, without a permit", |hold| {
+            lacks_permits(hold, |permits| {
+                let stage = (0..500).par_map_ordered(3, |i: u64| i).limited_by(permits);
+                assert_eq!(stage.on(&hold.pool).count(), 500);
+            });
+        }),
+        row("limited and unordered, without a permit", |hold| {
+            lacks_permits(hold, |permits| {
+                let stage = (0..500).par_map_unordered(3, |i: u64| i);
+                let stage = stage.limited_by(permits).item_timeout(HOUR);
+                assert_eq!(stage.on(&hold.pool).count(), 500);
+            });
+        }),
+        row("limited by key, without a permit", |hold| {
+            lacks_permits(hold, |permits| {
+                let keyed = (0_u64..500).par_map_by_key(3, |i| i % 7, |i| i);
+                let keyed = keyed.limited_by(permits).on(&hold.pool);
+                assert_eq!(keyed.count(), 500);
+            });
+        }),
+        row("a permit that is not there", |hold| {
+            lacks_permits(hold, |permits| assert!(permits.acquire(1).is_ok()));
+        }),
         row("by key, blocked in its source", |hold| {
             let source = (0..500).chain(hold.blocks());
             let keyed = source.par_map_by_key(2, |i: &u64| i % 7, |i| i);

@@ -16,7 +16,7 @@
 mod support;
 
 use fanfold::{
-    CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Merge, Parallel, Plan, Pool,
+    CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Merge, Parallel, Permits, Plan, Pool,
     SourceOptions, Stage, testing,
 };
 use quickcheck::{QuickCheck, quickcheck};
@@ -851,6 +851,10 @@ fn with<P: Parallel>(mut stage: Stage<P>, case: &Case, world: &World) -> Stage<P
     }
     if case.seed % 3 == 1 {
         stage = stage.eager();
+    }
+    // Of its own, and mostly fewer than it has workers.
+    if case.seed % 5 == 2 {
+        stage = stage.limited_by(&Permits::new(1 + case.seed as usize % 3));
     }
     with_common(stage, case, world)
 }

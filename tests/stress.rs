@@ -9,7 +9,7 @@
 
 mod support;
 
-use fanfold::{CancelToken, Fanfold, HedgePolicy, Pool, testing};
+use fanfold::{CancelToken, Fanfold, HedgePolicy, Permits, Pool, testing};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
@@ -252,10 +252,12 @@ impl Plan {
 
     fn parallel(&self, live: &Arc<AtomicIsize>, token: &CancelToken) -> Stream {
         let mut stream = self.source(live, true);
+        // All stages that are limited share these.
+        let permits = Permits::new(1 + self.len as usize % 5);
         for &(step, seed) in &self.steps {
             let mut dice = Dice(seed);
             let work = Work::new(&mut dice, self.faulty);
-            stream = parallel(stream, step, work, &mut dice, token);
+            stream = parallel(stream, step, work, &mut dice, (token, &permits));
         }
         stream
     }
@@ -355,7 +357,7 @@ fn parallel(
     step: Step,
     work: Work,
     dice: &mut Dice,
-    token: &CancelToken,
+    (token, permits): (&CancelToken, &Permits),
 ) -> Stream {
     let run = move |item: Item| work.map(&item, true);
     let attempt = move |item: Item| {
@@ -380,6 +382,7 @@ fn parallel(
         _ => Some(1 + dice.roll(200) as usize),
     };
     let (eager, own_pool) = (dice.roll(4) == 0, dice.roll(16) == 0);
+    let limited = dice.roll(3) == 0;
     macro_rules! stage {
         ($stage:expr) => {{
             let mut stage = $stage.cancel_on(token);
@@ -391,6 +394,9 @@ fn parallel(
             }
             if own_pool {
                 stage = stage.on(&Pool::builder().named("own").build());
+            }
+            if limited {
+                stage = stage.limited_by(permits);
             }
             stage
         }};
@@ -460,13 +466,11 @@ fn parallel(
             let mut stage = stage!(stream.local().par_map_ordered(n, run));
             Box::new(std::iter::from_fn(move || stage.next()))
         }
-        Step::ByKey => {
-            let stage = stream.par_map_by_key(n, |item| item.value % 11, run);
-            sorted(match bound {
-                Some(bound) => stage.in_flight(bound),
-                None => stage,
-            })
-        }
+        Step::ByKey => sorted(stage!(stream.par_map_by_key(
+            n,
+            |item| item.value % 11,
+            run
+        ))),
         Step::ParallelMap => at_once(stream, move |stream| {
             let all = fanfold::parallel_map(stream, n, |item| Ok::<_, ()>(run(item)));
             all.expect("no item fails")

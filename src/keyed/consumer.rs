@@ -12,6 +12,7 @@ use crate::par::runner::JobRunner;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
+use crate::runtime::permits::Permits;
 use crate::runtime::plan::{Ending, Running, unwanted};
 use crate::runtime::session::Session;
 use crate::size_hint::{self, Hint};
@@ -43,11 +44,13 @@ impl<Q: Lanes, N: Lanes, J: Job<Q::Item>> std::fmt::Debug for KeyedIter<Q, N, J>
 }
 
 /// What a user may choose.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct KeyedOpts {
     pub(super) width: usize,
     pub(super) in_flight: Option<usize>,
     pub(super) eager: bool,
+    /// Each closure holds one of these while it runs.
+    pub(super) limit: Option<Permits>,
 }
 
 impl<Q, N, J> KeyedIter<Q, N, J>
@@ -73,7 +76,8 @@ where
             Err(near) => (None, Some(Box::new(near))),
         };
         let (control, leases) = (Arc::clone(session.control()), session.leases().clone());
-        let shared = KeyedStage::new(job, opts.width, opts.in_flight, far, control, leases);
+        let mut shared = KeyedStage::new(job, opts.width, opts.in_flight, far, control, leases);
+        shared.limit = opts.limit;
         let shared = Arc::new(shared);
         // With a source that stays on this thread there is nothing to do yet, and no thread is leased.
         let wake = shared.call(&mut shared.state.lock());

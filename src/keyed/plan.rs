@@ -9,6 +9,7 @@ use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
+use crate::runtime::permits::Permits;
 use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
@@ -40,6 +41,7 @@ impl<S, G, J> Keyed<S, G, J> {
             width: n.checked(),
             in_flight: None,
             eager: false,
+            limit: None,
         };
         Keyed {
             source,
@@ -96,6 +98,10 @@ where
 
     fn set_eager(&mut self) {
         self.opts.eager = true;
+    }
+
+    fn set_limit(&mut self, permits: Permits) {
+        self.opts.limit = Some(permits);
     }
 
     fn isolated(self) -> Self::Isolated {

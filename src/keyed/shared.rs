@@ -8,6 +8,7 @@ use crate::runtime::control::Control;
 use crate::runtime::cost::CostModel;
 use crate::runtime::gauge::Gauge;
 use crate::runtime::lease::Leases;
+use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard};
 use crate::unwind::{self, Payload};
@@ -23,6 +24,8 @@ pub(super) struct KeyedStage<Q: Lanes, J: Job<Q::Item>> {
     /// The user's closure. It is shared: each worker has its own state, if the job has states.
     pub(super) job: J,
     pub(super) width: usize,
+    /// `Some`: each closure holds one of these while it runs.
+    pub(super) limit: Option<Permits>,
     /// How the stage is stopped, and the event of its consumer.
     pub(super) control: Arc<Control>,
     /// What waits in the source, to be interrupted when the stage stops.
@@ -69,6 +72,7 @@ where
         KeyedStage {
             job,
             width,
+            limit: None,
             control,
             inside,
             starves: AtomicBool::new(false),

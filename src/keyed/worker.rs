@@ -8,9 +8,10 @@ use crate::par::job::Job;
 use crate::par::runner::JobRunner;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::control::Control;
+use crate::runtime::permits::Permits;
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, Instant, Ordering, Parker, bug};
-use crate::unwind::{self, Payload};
+use crate::unwind::{self, Payload, catch};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
@@ -189,7 +190,17 @@ where
         let began = is_timed.then(Instant::now);
         let mut failed = false;
         while let Some((seq, item)) = worker.hand.pop_front() {
-            let done = self.run_one(runner, seq, item);
+            let ran = match &self.limit {
+                None => Ok(self.run_one(runner, seq, item)),
+                Some(limit) => self.run_limited(limit, &worker.here, runner, seq, item),
+            };
+            let done = match ran {
+                Ok(done) => done,
+                Err(item) => {
+                    worker.hand.push_front((seq, item));
+                    break;
+                }
+            };
             // A result that was made of something that was cut short does not count once the stage is over.
             let in_vain = worker.here.call_over() && self.control.is_stopped();
             failed = done.is_err();
@@ -218,11 +229,41 @@ where
         }
         // Only what was run is counted: a stop, or a turn that became long, may have ended this early. All
         // four parts are the same, so that the estimate believes the sample as it is.
-        if let Some(began) = began {
-            let each = began.elapsed().as_nanos() as f32 / (count - worker.hand.len()) as f32;
+        let done = count - worker.hand.len();
+        if let Some(began) = began.filter(|_| done > 0) {
+            let each = began.elapsed().as_nanos() as f32 / done as f32;
             self.cost.observe(self.cost.len(), &mut [each; 4], None);
         }
         failed
+    }
+
+    /// Runs an item while it holds a permit. `Err`: the stage has stopped while it waited for that, so it has not
+    /// been started.
+    fn run_limited(
+        &self,
+        limit: &Permits,
+        here: &PerCall,
+        runner: &mut RunnerOf<'_, Q, J>,
+        seq: u64,
+        item: Q::Item,
+    ) -> Result<Done<J::Batch>, Q::Item> {
+        let permit = match catch(|| limit.hold(|| here.token())) {
+            Ok(permit) => permit.ok(),
+            // The wait would be a dead-lock.
+            Err(payload) => {
+                self.control.stray(unwind::discard(item));
+                return Ok(self.panicked(seq, payload));
+            }
+        };
+        if permit.is_none() || self.control.is_stopped() {
+            return Err(item);
+        }
+        let done = self.run_one(runner, seq, item);
+        // Before the permit is given back, to an item that may wait for it: nothing starts after a failure.
+        if done.is_err() {
+            self.control.forbid();
+        }
+        Ok(done)
     }
 
     fn run_one(&self, runner: &mut RunnerOf<'_, Q, J>, seq: u64, item: Q::Item) -> Done<J::Batch> {

@@ -33,6 +33,7 @@ use crate::ordered::chunk::{Chunk, ChunkExecutor, Special, StealAmount};
 use crate::ordered::sched::{Host, ItemRunner, Sched};
 use crate::ordered::timing::{Copy, StageHedge};
 use crate::ordered::worker::Worker;
+use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Ordering, steal};
 use crate::unwind::{self, Payload, catch};
@@ -118,6 +119,10 @@ impl<I, B> Sched<I, B> {
         // It may be late: the owner may have returned, or a failure may have come before the item. Even then
         // what the owner has left must be looked for, below.
         let wanted = chunk.since() == Some(since) && seq < signals.cut();
+        // A copy never waits: where permits are scarce, the item itself may need the next one.
+        let limit = self.limit.as_ref().filter(|_| wanted);
+        let permit = limit.map(Permits::try_hold);
+        let wanted = wanted && !matches!(permit, Some(None));
         if wanted {
             // The same context as for any item, except that its token races against the owner's.
             worker.here.set_seq(seq);
@@ -131,6 +136,7 @@ impl<I, B> Sched<I, B> {
             // runs from the owner's start.
             let late = timed.is_some_and(|timed| timed.is_over(since));
             let in_vain = worker.here.item_over();
+            drop(permit);
             match outcome {
                 // Only a plain success can win. A failure, or the last result of a try stage, is left to the
                 // owner's run.

@@ -28,7 +28,7 @@
 
 use crate::ordered::chunk::{Chunk, ChunkExecutor, ChunkReader, LockProof};
 use crate::ordered::gain::Gain;
-use crate::ordered::permits::{Permit, Permits};
+use crate::ordered::permits::{WidthPermit, WidthPermits};
 use crate::ordered::reorder::Reorder;
 use crate::runtime::barrier::heavy;
 use crate::runtime::biased::Revoker;
@@ -94,7 +94,7 @@ pub(super) struct Core<I, B> {
     pub(super) backup_watcher: Option<usize>,
     /// When the consumer last looked at the source. `None`: it does not watch.
     looked: Option<Instant>,
-    pub(super) permits: Permits,
+    pub(super) permits: WidthPermits,
     pub(super) inline: Inline,
     /// The consumer is in a source that blocks, and calls a watcher itself when it comes out.
     pub(super) watches_itself: bool,
@@ -104,7 +104,7 @@ pub(super) struct Core<I, B> {
     /// Whether threads are worth it.
     pub(super) gain: Gain,
     /// The consumer's permit, while it runs items itself or may do so at any time.
-    consumer_permit: Option<Permit>,
+    consumer_permit: Option<WidthPermit>,
     /// The thread of a consumer that runs all items.
     pub(super) probe: Option<Probe>,
     /// A chunk that is left to the consumer: it begins at the head of the line, or will.
@@ -170,7 +170,7 @@ impl<I, B> Core<I, B> {
             watched: false,
             backup_watcher: None,
             looked: None,
-            permits: Permits::new(width),
+            permits: WidthPermits::new(width),
             inline: Inline::Off,
             watches_itself: false,
             pause: Backoff::NONE,
@@ -383,7 +383,7 @@ impl<I, B> Core<I, B> {
     }
 
     /// Gives the consumer this permit, if it is one.
-    pub(super) fn give_consumer(&mut self, permit: Option<Permit>) {
+    pub(super) fn give_consumer(&mut self, permit: Option<WidthPermit>) {
         debug_assert!(self.consumer_permit.is_none(), "it has one");
         self.consumer_permit = permit;
     }

@@ -74,7 +74,11 @@ impl<I, B> Sched<I, B> {
         // The chunk is timed in up to `PARTS` parts, with five readings of the clock. A preemption spoils one
         // part only.
         let len = chunk.len().max(1);
-        let stride = len.div_ceil(PARTS);
+        // With a permit for each item they are run one by one.
+        let stride = match self.limit {
+            None => len.div_ceil(PARTS),
+            Some(_) => 1,
+        };
         let mut parts = [0.0; PARTS];
         let mut timed = 0;
         let mut mark = Instant::now();
@@ -83,13 +87,28 @@ impl<I, B> Sched<I, B> {
         chunk.start();
         loop {
             let before = chunk.next();
+            let (permit, ran) = match self.admit(&worker.here, chunk.seq()) {
+                Ok(permit) => {
+                    let ran = runner.run_items(self, &mut chunk, &worker.here, stride);
+                    (permit, ran)
+                }
+                Err(payload) => {
+                    let item = chunk.cursor().0.take();
+                    self.signals.stray(unwind::discard(item));
+                    (None, Err(payload))
+                }
+            };
             // After a panic the item is still claimed: something must be published in its place, or the
             // consumer would wait for it.
-            let claim = runner
-                .run_items(self, &mut chunk, &worker.here, stride)
-                .unwrap_or_else(|payload| {
-                    self.item_panicked(host, &mut chunk, &worker.here, payload)
-                });
+            let claim = ran.unwrap_or_else(|payload| {
+                self.item_panicked(host, &mut chunk, &worker.here, payload)
+            });
+            // Only now, as it may go to an item that waits for it, and nothing starts after a failure.
+            drop(permit);
+            // An item that was dropped after a wait has left its token behind.
+            if self.limit.is_some() {
+                worker.here.item_over();
+            }
             // At least one: `run_items` publishes the item that is claimed when it is called.
             let done = chunk.next() - before;
             if timed < PARTS {

@@ -179,7 +179,7 @@ impl<I, B> Sched<I, B> {
 
     /// Idle thread without a permit: takes that of a thread that is stuck in the source, where it runs
     /// nothing, if there is something to run: a whole chunk, unclaimed items, or a copy. The thread in the
-    /// source learns of it when it comes out (`Permits::repay`).
+    /// source learns of it when it comes out (`WidthPermits::repay`).
     fn borrow_permit(
         &self,
         host: &dyn Host<I, B>,

@@ -39,6 +39,7 @@
 //!   (`inline.rs`).
 //! - With items or results of more than 4 KiB, for the sake of the user's stack.
 //! - In stages whose items are timed, in jobs with states, and where the consumer pulls the source.
+//! - Where each closure needs a permit of the user's, for which the consumer would have to wait.
 //! - On a pool of the user's, whose threads must run the closures.
 //! - In a call with a time limit, which must not get stuck in an item.
 //! - Where the light barrier is not free.
@@ -74,7 +75,8 @@ pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> Option<Free> {
     let asked_for_threads = common.pool.is_some() || opts.eager || opts.takes_part;
     let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     let is_wide = opts.width > 1 && opts.in_flight.is_some_and(|bound| bound > 1);
-    let allowed = opts.ordered && is_wide && !is_timed && !asked_for_threads;
+    let free = opts.limit.is_none();
+    let allowed = opts.ordered && is_wide && !is_timed && free && !asked_for_threads;
     Light::new().free().filter(|_| allowed)
 }
 

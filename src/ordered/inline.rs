@@ -54,6 +54,7 @@
 //! - In jobs with states (there are `n` of them, on `n` threads), in those whose panics are values, and in
 //!   stages whose items are timed.
 //! - With items or results of more than 4 KiB, for the sake of the user's stack.
+//! - Where each closure needs a permit of the user's: the consumer would have to wait for it.
 //! - On a pool of the user's: its threads must run the closures.
 //! - Where the light barrier is not free.
 
@@ -82,7 +83,7 @@ pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> bool {
     let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     // Where no two items run at once, none can be done while the consumer runs one: there without an order too.
     let one_by_one = opts.width == 1 || opts.in_flight == Some(1);
-    let plain = (opts.ordered || one_by_one) && !is_timed;
+    let plain = (opts.ordered || one_by_one) && !is_timed && opts.limit.is_none();
     let untold = common.tokens.is_empty() && common.drains.is_empty();
     plain && untold && !asked_for_threads && Light::new().free().is_some()
 }

@@ -5,7 +5,7 @@
 //! is saved is the sleep: as at the head of the line (`head.rs`), the consumer waits for a result and the worker
 //! for room without sleep, for a limited time. More workers would only take the few places within the bound,
 //! the source and the scheduler's lock from one another, and a consumer that does not sleep takes one of two cores. All
-//! permits but one are [kept back](crate::ordered::permits::Permits::keep_one) meanwhile.
+//! permits but one are [kept back](crate::ordered::permits::WidthPermits::keep_one) meanwhile.
 //!
 //! It begins when the consumer finds nothing and the bound is [that short](crate::runtime::cost::CostModel), and it ends
 //!

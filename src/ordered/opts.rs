@@ -1,6 +1,7 @@
 //! The options of stages that run a closure for each item.
 
 use crate::hedge::HedgePolicy;
+use crate::runtime::permits::Permits;
 use std::time::Duration;
 
 /// What a user may choose.
@@ -15,6 +16,8 @@ pub(crate) struct OrderedOpts {
     pub(crate) takes_part: bool,
     pub(crate) item_timeout: Option<Duration>,
     pub(crate) hedge: Option<HedgePolicy>,
+    /// Each closure holds one of these while it runs.
+    pub(crate) limit: Option<Permits>,
     /// If what the stage is started in ends, its closures are notified, and nothing is left out: the caller
     /// could not learn that something is missing.
     pub(crate) runs_all: bool,

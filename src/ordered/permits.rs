@@ -3,12 +3,12 @@
 //!
 //! | event | permit |
 //! | --- | --- |
-//! | a thread looks for work ([`take`](Permits::take)) | from the free ones, if there is one |
-//! | it idles or leaves ([`give_back`](Permits::give_back)) | back to the free ones |
-//! | it is stuck in the source, where it runs nothing, and there is something to run ([`lend`](Permits::lend)) | a spare thread gets another one; that of the stuck thread is void from now on, and it does not know yet |
-//! | it comes out of the source ([`repay`](Permits::repay)) | it gives up the void one, and takes a free one if there is one |
+//! | a thread looks for work ([`take`](WidthPermits::take)) | from the free ones, if there is one |
+//! | it idles or leaves ([`give_back`](WidthPermits::give_back)) | back to the free ones |
+//! | it is stuck in the source, where it runs nothing, and there is something to run ([`lend`](WidthPermits::lend)) | a spare thread gets another one; that of the stuck thread is void from now on, and it does not know yet |
+//! | it comes out of the source ([`repay`](WidthPermits::repay)) | it gives up the void one, and takes a free one if there is one |
 //! | the consumer runs items itself | it holds one like a worker |
-//! | one worker is to run everything ([`keep_one`](Permits::keep_one)) | all but one are kept back, as soon as they are free |
+//! | one worker is to run everything ([`keep_one`](WidthPermits::keep_one)) | all but one are kept back, as soon as they are free |
 //!
 //! The invariant: the permits that are free, kept back, or in somebody's hands are `n`, plus one while one is lent. All of it is under the
 //! scheduler's lock, and only this file can make a permit.
@@ -16,11 +16,11 @@
 /// The right to run closures.
 #[derive(Debug)]
 #[must_use = "it is to be given back"]
-pub(super) struct Permit(());
+pub(super) struct WidthPermit(());
 
 /// The permits of a stage.
 #[derive(Debug)]
-pub(super) struct Permits {
+pub(super) struct WidthPermits {
     width: usize,
     free: usize,
     /// How many are to be kept back, and how many are.
@@ -30,9 +30,9 @@ pub(super) struct Permits {
     lent: bool,
 }
 
-impl Permits {
+impl WidthPermits {
     pub(super) fn new(width: usize) -> Self {
-        Permits {
+        WidthPermits {
             width,
             free: width,
             keep: 0,
@@ -55,13 +55,13 @@ impl Permits {
         self.free + self.kept + running < self.width
     }
 
-    pub(super) fn take(&mut self) -> Option<Permit> {
+    pub(super) fn take(&mut self) -> Option<WidthPermit> {
         self.free = self.free.checked_sub(1)?;
-        Some(Permit(()))
+        Some(WidthPermit(()))
     }
 
     #[allow(clippy::needless_pass_by_value)] // with it goes the right
-    pub(super) fn give_back(&mut self, permit: Option<Permit>) {
+    pub(super) fn give_back(&mut self, permit: Option<WidthPermit>) {
         self.free += usize::from(permit.is_some());
         self.settle();
         debug_assert!(
@@ -88,9 +88,9 @@ impl Permits {
     }
 
     /// Another permit for the one of the thread in the source, which is stuck there. `None`: that one is lent already.
-    pub(super) fn lend(&mut self) -> Option<Permit> {
+    pub(super) fn lend(&mut self) -> Option<WidthPermit> {
         let lent = std::mem::replace(&mut self.lent, true);
-        (!lent).then_some(Permit(()))
+        (!lent).then_some(WidthPermit(()))
     }
 
     pub(super) fn is_lent(&self) -> bool {
@@ -100,7 +100,7 @@ impl Permits {
     /// The thread that was in the source comes out with its permit: if that is void, it takes a free one instead, which
     /// the borrower, or somebody else, may have given back since. A thread without a permit has repaid already, and
     /// gives up nothing: the void one is that of a thread which has entered the source after it.
-    pub(super) fn repay(&mut self, permit: &mut Option<Permit>) {
+    pub(super) fn repay(&mut self, permit: &mut Option<WidthPermit>) {
         if permit.is_some() && std::mem::take(&mut self.lent) {
             *permit = self.take();
         }

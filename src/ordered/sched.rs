@@ -18,6 +18,7 @@ use crate::ordered::worker::Worker;
 use crate::runtime::barrier::Free;
 use crate::runtime::cost::CostModel;
 use crate::runtime::lease::Leases;
+use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Injector, Mutex, MutexGuard, steal};
 use crate::unwind::{self, Payload};
@@ -92,6 +93,8 @@ pub(super) struct Sched<I, B> {
     pub(super) ordered: bool,
     /// `Some`: the items are timed one by one.
     pub(super) timed: Option<Timed<I>>,
+    /// `Some`: each closure holds one of these while it runs.
+    pub(super) limit: Option<Permits>,
     /// Hedged stages: items that are to run a second time. Taken by a thread that has found nothing else.
     pub(super) copies: Injector<Copy<I, B>>,
     /// Whether the workers pull the source; else the consumer does ([`Local`](crate::stage::Local)).
@@ -158,6 +161,7 @@ impl<I, B> Sched<I, B> {
             leases,
             ordered: opts.ordered,
             timed: Timed::new(opts.item_timeout, hedge),
+            limit: opts.limit.clone(),
             copies: Injector::new(),
         }
     }

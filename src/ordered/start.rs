@@ -54,6 +54,7 @@ impl<S: Source, J> Par<S, J> {
             takes_part: false,
             item_timeout: None,
             hedge: None,
+            limit: None,
             runs_all: false,
         };
         Par {

@@ -126,7 +126,22 @@ impl<I, B> Sched<I, B> {
         now: &mut u64,
     ) -> Ran {
         let (signals, seq) = (&*self.signals, chunk.seq());
+        // Its time begins when it has its permit. The token of the wait is not that of the item, which has a
+        // deadline, and rivals.
+        let admitted = self.admit(&worker.here, seq);
+        if self.limit.is_some() {
+            worker.here.item_over();
+            *now = timed.now().max(*now);
+        }
         let item = chunk.cursor().0.take();
+        let _permit = match admitted {
+            Ok(permit) => permit,
+            Err(payload) => {
+                signals.stray(unwind::discard(item));
+                let what = execute::panicked(host, seq, payload);
+                return Ran::On(self.publish_all(chunk, seq, what));
+            }
+        };
         // Claim / cut: the item is claimed, and then `cut` is read. The consumer waits for each place of a
         // chunk that has an owner, so the item is published as discarded.
         if seq >= signals.cut() {

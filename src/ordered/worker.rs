@@ -3,7 +3,7 @@
 
 use crate::ordered::core::{CONSUMER, Core, Inline, Progress};
 use crate::ordered::item_context::ItemContext;
-use crate::ordered::permits::Permit;
+use crate::ordered::permits::WidthPermit;
 use crate::runtime::biased::OwnerPlace;
 use crate::sync::{Instant, Parker};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ pub(super) struct Worker {
     pub(super) thread: usize,
     pub(super) parker: Parker,
     /// The right to run closures. `None`: it idles, or its permit was lent while it was in the source.
-    pub(super) permit: Option<Permit>,
+    pub(super) permit: Option<WidthPermit>,
     /// The frame of its closures and of the source: which item runs, and the token of that.
     pub(super) here: Rc<ItemContext>,
     pub(super) nap: Duration,

@@ -8,6 +8,7 @@
 //! [`Lazy`](crate::runtime::lazy::Lazy).
 #![allow(unsafe_code)]
 
+use crate::runtime::holds::Holds;
 use crate::runtime::latch::Latch;
 use crate::runtime::pool::{LeasedTask, Pool};
 use crate::runtime::registry;
@@ -29,17 +30,19 @@ pub(crate) struct Leases {
     /// The thread on whose behalf the stage runs ([`registry`]).
     pool: Pool,
     root: u64,
+    /// What the closures around that thread hold.
+    holds: Holds,
 }
 
 impl Leases {
     /// Runs the task on a leased thread. `Err`: there is none for it. The task is returned, to be run here and
     /// now, or dropped.
     pub(crate) fn lease<'a>(&self, task: impl FnOnce() + Send + 'a) -> Result<(), LeasedTask> {
-        let root = self.root;
+        let (root, holds) = (self.root, self.holds.clone());
         let work: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
             // What the task starts belongs to the same root, so that a test sees the stages it has caused and
             // no others.
-            let _here = registry::enter(root);
+            let _here = (registry::enter(root), holds.enter());
             task();
         });
         // SAFETY: only the lifetime changes. The work is called or dropped before the latch is counted down,
@@ -79,6 +82,7 @@ impl JoinGuard {
             latch: Arc::default(),
             pool,
             root: registry::root(),
+            holds: Holds::here(),
         };
         JoinGuard { leases, stop }
     }

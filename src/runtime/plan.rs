@@ -2,6 +2,7 @@
 
 use crate::cancel::CancelToken;
 use crate::error::{Cancelled, ItemError, NotReady};
+use crate::runtime::permits::Permits;
 use crate::runtime::pool::Pool;
 use crate::runtime::scope::StartPermit;
 use crate::sync::{Arc, Instant};
@@ -107,6 +108,9 @@ pub trait Parallel: Plan {
 
     #[doc(hidden)]
     fn set_eager(&mut self);
+
+    #[doc(hidden)]
+    fn set_limit(&mut self, permits: Permits);
 
     #[doc(hidden)]
     fn isolated(self) -> Self::Isolated;

@@ -16,7 +16,8 @@ use std::time::Duration;
 /// Its type parameter, a [`Plan`], says what it does: [`Par`](crate::stage::Par) runs a closure for
 /// each item, [`Keyed`](crate::stage::Keyed) does so key by key, [`Merge`](crate::Merge) pulls
 /// several sources, and so on. All stages take the same options and have the same terminal calls.
-/// Stages that run a closure ([`Parallel`](crate::Parallel)) take more: `in_flight`, `eager` and `isolate`.
+/// Stages that run a closure ([`Parallel`](crate::Parallel)) take more: `in_flight`, `eager`, `isolate` and
+/// `limited_by`.
 ///
 /// **Lazy**: nothing runs before the first `next()` or terminal call. Until then the stage takes
 /// options, each named by a plain noun. No option changes the meaning of another, and only

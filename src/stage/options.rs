@@ -5,6 +5,7 @@ use crate::ordered::start::Par;
 use crate::par::isolated::Isolated;
 use crate::par::job::Job;
 use crate::par::source::Source;
+use crate::runtime::permits::Permits;
 use crate::runtime::plan::Parallel;
 use crate::stage::base::Stage;
 use std::time::Duration;
@@ -69,6 +70,46 @@ impl<P: Parallel> Stage<P> {
     #[track_caller]
     pub fn eager(self) -> Self {
         self.with(P::set_eager)
+    }
+
+    /// Runs each closure while it holds one of these permits, which other stages, groups and threads may share.
+    ///
+    /// So at most [`total`](Permits::total) closures run at once in all stages that are limited by them; `n` stays the
+    /// limit of this stage. A worker that has found no permit waits for it, first come, first served. Meanwhile
+    /// finished results come out, and the order is unaffected. An item that waits has not begun: if the stage fails
+    /// before it, is cancelled or is dropped, the wait ends at once, and the item is dropped without being run.
+    ///
+    /// The source needs no permit, nor do the stages before and after this one, so a chain may share permits. The
+    /// time of an [`item_timeout`](Self::item_timeout) begins with the closure, and a closure that has timed out holds
+    /// its permit until it returns. A copy of [`hedge_slow`](Self::hedge_slow) holds one too; it is not run if none is
+    /// free.
+    ///
+    /// **A stage in a closure must not share its permits**, unless there are more of them than the outer closures ever
+    /// hold: once these hold all, no inner closure can start, and no outer one can end. Limit only the innermost
+    /// stage. Debug builds panic instead of waiting: see [dead-locks](Permits#dead-locks).
+    ///
+    /// The last call counts. To hold permits of another kind, or more than one, [acquire](Permits::acquire) them in
+    /// the closure.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Permits};
+    ///
+    /// // Two stages of a chain, of which at most three closures run at once.
+    /// let cores = Permits::new(3);
+    /// let parsed = ["1", "2", "3"].into_iter().par_filter_map(8, |text| text.parse().ok());
+    /// let squares = parsed.limited_by(&cores).par_map_ordered(8, |x: u32| x * x).limited_by(&cores);
+    /// assert_eq!(squares.collect::<Vec<_>>(), [1, 4, 9]);
+    /// ```
+    #[doc(alias("semaphore", "permits", "concurrency_limit"))]
+    #[track_caller]
+    pub fn limited_by(self, permits: &Permits) -> Self {
+        self.with(|plan| plan.set_limit(permits.clone()))
     }
 
     /// Turns a closure's panic into a value: yields `Ok(output)`, or `Err(`[`ItemError`]`)` at the
@@ -264,6 +305,10 @@ where
 
     fn set_eager(&mut self) {
         self.opts.eager = true;
+    }
+
+    fn set_limit(&mut self, permits: Permits) {
+        self.opts.limit = Some(permits);
     }
 
     fn isolated(self) -> Self::Isolated {

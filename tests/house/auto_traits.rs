@@ -4,8 +4,8 @@
 
 use crate::support::{SOON, within};
 use fanfold::{
-    CancelToken, Cancelled, DropCount, Fanfold, Group, ItemError, NotReady, Overflow, Plan, Pool,
-    PoolBuilder, Reader, Scope, Stage, Workers,
+    CancelToken, Cancelled, DropCount, Fanfold, Group, ItemError, NotReady, Overflow, Permit,
+    Permits, Plan, Pool, PoolBuilder, Reader, Scope, Stage, Workers,
     batches::{Aggregate, Sliding, SlidingAggregate, Window},
     cancel::CancelHook,
     fan_out::{Broadcast, ByPredicate, ByRoute, PartitionReaders, Route, ToAll},
@@ -36,6 +36,8 @@ fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
 fn plain_types_have_every_trait_they_can() {
     is_shared::<CancelToken>();
     is_shared::<CancelHook>();
+    is_shared::<Permit>();
+    is_shared::<Permits>();
     is_shared::<Pool>();
     is_shared::<PoolBuilder>();
     is_shared::<Workers>();
@@ -45,6 +47,7 @@ fn plain_types_have_every_trait_they_can() {
     is_copied::<Cancelled>();
     is_copied::<NotReady>();
     is_cloned::<CancelToken>();
+    is_cloned::<Permits>();
     is_cloned::<Pool>();
     is_cloned::<PoolBuilder>();
     is_cloned::<Local<Range<u8>>>();
@@ -338,8 +341,8 @@ mod pinned {
     use fanfold::testing::ManualClock;
     use fanfold::worklist::*;
     use fanfold::{
-        CancelToken, Cancelled, DropCount, Group, ItemError, NotReady, Overflow, Pool, PoolBuilder,
-        Workers,
+        CancelToken, Cancelled, DropCount, Group, ItemError, NotReady, Overflow, Permit, Permits,
+        Pool, PoolBuilder, Workers,
     };
     use std::collections::BTreeSet;
     use std::marker::PhantomData;
@@ -442,6 +445,8 @@ mod pinned {
             CancelHook => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Overflow => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Par<Far, Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Permit => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Permits => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Pool => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             PoolBuilder => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Rate => "Send Sync Unpin UnwindSafe RefUnwindSafe",

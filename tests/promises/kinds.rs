@@ -2,7 +2,7 @@
 //! that it is about. The order (P1) is checked by most of them.
 
 use crate::support::{Bang, Ledger, SOON, Tracked, WIDTHS, mix, payload, slow};
-use fanfold::{CancelToken, Fanfold, Pool, merge, merge_sorted_by_key, round_robin};
+use fanfold::{CancelToken, Fanfold, Permits, Pool, merge, merge_sorted_by_key, round_robin};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -352,6 +352,38 @@ pub(crate) const KINDS: &[Kind] = &[
         holds: |k| 2 * k,
         ..STAGE
     },
+    row!(
+        STAGE,
+        "par_map_ordered, limited",
+        in_flight,
+        |source, with| {
+            let stage = source.par_map_ordered(with.n, with.f());
+            stage.limited_by(&Permits::new(with.n.max(1)))
+        }
+    ),
+    row!(STAGE, "par_map_unordered, limited", in_flight, lane: |i| i, |source, with| {
+        let stage = source.par_map_unordered(with.n, with.f());
+        stage.limited_by(&Permits::new(with.n.max(1)))
+    }),
+    Kind {
+        name: "a chain of two, limited",
+        build: |source, with| {
+            let permits = Permits::new(with.n.max(1));
+            let first = source.par_map_ordered(with.n, |item| item);
+            let first = built!(first.limited_by(&permits), with, in_flight);
+            let second = first.par_map_ordered(with.n, with.f());
+            Box::new(built!(
+                second.limited_by(&permits),
+                With {
+                    late: false,
+                    ..with.clone()
+                },
+                in_flight
+            ))
+        },
+        holds: |k| 2 * k,
+        ..STAGE
+    },
     row!(STAGE, "par_map_ordered, local", in_flight, ahead: false, |source, with| {
         source.local().par_map_ordered(with.n, with.f())
     }),
@@ -379,6 +411,10 @@ pub(crate) const KINDS: &[Kind] = &[
         exact: false,
         ..KEYED
     },
+    row!(KEYED, "par_map_by_key, limited", in_flight, lane: |i| i % 3, |source, with| {
+        let stage = source.par_map_by_key(with.n, with.key(), with.f());
+        stage.limited_by(&Permits::new(with.n.max(1)))
+    }),
     row!(KEYED, "par_map_by_key, local", in_flight, lane: |i| i % 3, ahead: false, fills: |_, _| 0, |source, with| {
         source.local().par_map_by_key(with.n, with.key(), with.f())
     }),

@@ -24,6 +24,7 @@ mod par {
     mod try_init;
 }
 mod parallel_map;
+mod permits;
 mod runtime {
     mod pool;
     mod pool_hooks;
@@ -31,6 +32,8 @@ mod runtime {
 mod stage {
     mod borrow;
     mod clash;
+    mod dead_locks;
+    mod limited_by;
     mod one_liners;
     mod scope;
 }

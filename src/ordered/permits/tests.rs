@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn no_more_than_the_width_are_taken() {
-    let mut permits = Permits::new(2);
+    let mut permits = WidthPermits::new(2);
     assert!(permits.are_all_free());
     let (a, b) = (permits.take(), permits.take());
     assert!(a.is_some() && b.is_some() && permits.take().is_none());
@@ -16,7 +16,7 @@ fn no_more_than_the_width_are_taken() {
 
 #[test]
 fn a_lent_permit_is_void_when_its_thread_comes_back() {
-    let mut permits = Permits::new(1);
+    let mut permits = WidthPermits::new(1);
     let mut stuck = permits.take();
     let borrowed = permits.lend();
     assert!(borrowed.is_some() && permits.is_lent());
@@ -29,7 +29,7 @@ fn a_lent_permit_is_void_when_its_thread_comes_back() {
 
 #[test]
 fn the_thread_takes_what_was_given_back_meanwhile() {
-    let mut permits = Permits::new(1);
+    let mut permits = WidthPermits::new(1);
     let mut stuck = permits.take();
     let borrowed = permits.lend();
     permits.give_back(borrowed);
@@ -43,7 +43,7 @@ fn the_thread_takes_what_was_given_back_meanwhile() {
 
 #[test]
 fn all_but_one_are_kept_back_as_they_come() {
-    let mut permits = Permits::new(3);
+    let mut permits = WidthPermits::new(3);
     let (a, b) = (permits.take(), permits.take());
     permits.keep_one(true);
     assert!(!permits.is_any_free() && permits.is_one_too_many());
@@ -60,7 +60,7 @@ fn all_but_one_are_kept_back_as_they_come() {
 
 #[test]
 fn the_last_one_can_be_lent() {
-    let mut permits = Permits::new(2);
+    let mut permits = WidthPermits::new(2);
     permits.keep_one(true);
     let mut stuck = permits.take();
     let borrowed = permits.lend();
@@ -76,7 +76,7 @@ fn the_last_one_can_be_lent() {
 /// It comes out, finds no other permit, and looks once more when the next thread is in the source.
 #[test]
 fn a_thread_without_a_permit_does_not_repay_for_another() {
-    let mut permits = Permits::new(2);
+    let mut permits = WidthPermits::new(2);
     let (mut first, mut second) = (permits.take(), permits.take());
     let borrowed = permits.lend();
     permits.repay(&mut first);

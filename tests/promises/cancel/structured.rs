@@ -6,7 +6,8 @@
 
 use crate::support::{Counter, Gate, SOON, bang, caught, eventually, within};
 use fanfold::{
-    CancelToken, Cancelled, Fanfold, Merge, SourceOptions, group, parallel_map, parallel_map_with,
+    CancelToken, Cancelled, Fanfold, Merge, Permits, SourceOptions, group, parallel_map,
+    parallel_map_with,
 };
 use std::iter::from_fn;
 use std::sync::Arc;
@@ -113,6 +114,21 @@ const INNER: &[(&str, Run)] = &[
         (0..1)
             .par_map_by_key(1, |x| *x, |_| probe.wait())
             .for_each(drop);
+    }),
+    ("permit", |probe| {
+        let permits = Permits::new(1);
+        let _held = permits.acquire(1);
+        probe.waits.open();
+        permits.acquire(1).expect_err("it never comes");
+        probe.heard.add();
+    }),
+    ("stage without a permit", |probe| {
+        let permits = Permits::new(1);
+        let _held = permits.acquire(1);
+        probe.waits.open();
+        let stage = (0..1).par_map_ordered(1, |_| ());
+        assert_eq!(stage.limited_by(&permits).count(), 0);
+        probe.heard.add();
     }),
     ("readahead", |probe| {
         probe.source().readahead(1).for_each(drop);
