@@ -190,7 +190,7 @@ fn a_merge_with_fewer_threads_than_sources() {
                 all.into_iter()
                     .eq((0..20).flat_map(|i| i * 100..i * 100 + 50))
             );
-            assert_eq!(pool.threads(), k);
+            assert!((1..=k).contains(&pool.threads()));
         });
     }
 }
