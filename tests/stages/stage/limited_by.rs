@@ -51,7 +51,7 @@ const ORDERED: Kind = Kind {
     isolated: false,
 };
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     ORDERED,
     Kind {
         name: "ordered, small bound",
@@ -65,6 +65,15 @@ const KINDS: [Kind; 13] = [
         name: "unordered",
         build: |source, n, work, permits, token| {
             Box::new(with(source.par_map_unordered(n, f(&work)), permits, token))
+        },
+        ordered: false,
+        ..ORDERED
+    },
+    Kind {
+        name: "unordered, small bound",
+        build: |source, n, work, permits, token| {
+            let stage = source.par_map_unordered(n, f(&work)).in_flight(n);
+            Box::new(with(stage, permits, token))
         },
         ordered: false,
         ..ORDERED
@@ -541,7 +550,10 @@ fn next_within_gives_up_and_goes_on_later() {
 #[test]
 fn the_consumer_runs_no_items_itself() {
     for n in 1..=9 {
-        for bound in [None, Some(1), Some(n), Some(64)] {
+        for (bound, ordered) in [None, Some(1), Some(n), Some(64)]
+            .into_iter()
+            .flat_map(|bound| [(bound, true), (bound, false)])
+        {
             within(SOON, move || {
                 let permits = Permits::new(n);
                 let consumer = std::thread::current().id();
@@ -559,7 +571,8 @@ fn the_consumer_runs_no_items_itself() {
                     Some(k) => stage.in_flight(k),
                     None => stage,
                 };
-                assert!(stage.eq(0..items));
+                let sum: u64 = if ordered { stage } else { stage.unordered() }.sum();
+                assert_eq!(sum, items * (items - 1) / 2);
             });
         }
     }
