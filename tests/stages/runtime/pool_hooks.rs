@@ -179,8 +179,8 @@ fn a_thread_that_fails_to_start_is_as_if_it_had_never_been() {
         let pool = pool.on_thread_stop(move |_| _ = stop.add()).build();
         let here = current().id();
         for run in 1..=8 {
-            // one thread, or else the consumer's
-            let ids = (0..4).map(|_| current().id()).readahead(1).on(&pool);
+            // One thread, as the buffer is never full, or else the consumer's.
+            let ids = (0..4).map(|_| current().id()).readahead(9).on(&pool);
             assert!(ids.map(|id| id == here).eq([run <= 5; 4]), "run {run}");
             assert_eq!(pool.threads(), usize::from(run > 5));
         }
@@ -262,7 +262,7 @@ fn a_slow_start_holds_up_only_what_leases_it() {
             }
         });
         let pool = pool.build();
-        assert_eq!((0..4).readahead(1).on(&pool).count(), 4);
+        assert_eq!((0..4).readahead(9).on(&pool).count(), 4);
         std::thread::scope(|s| {
             let waits = s.spawn(|| {
                 let both = fanfold::merge([0..9, 0..9]).on(&pool);
@@ -271,7 +271,7 @@ fn a_slow_start_holds_up_only_what_leases_it() {
             reached.wait_for(2);
             let _opener = gate.opener();
             for _ in 0..50 {
-                assert_eq!((0..4).readahead(1).on(&pool).count(), 4);
+                assert_eq!((0..4).readahead(9).on(&pool).count(), 4);
             }
             assert!(!waits.is_finished());
             gate.open();
@@ -321,7 +321,7 @@ fn the_last_hook_counts() {
             .on_thread_stop(add(&first))
             .on_thread_stop(add(&second))
             .build();
-        assert_eq!((0..4).readahead(1).on(&pool).count(), 4);
+        assert_eq!((0..4).readahead(9).on(&pool).count(), 4);
         drop(pool);
         assert_eq!((first.get(), second.get()), (0, 2));
     });
