@@ -488,8 +488,9 @@ pub trait Fanfold: Sized {
     /// let ask = |_connection: &mut usize, id: u32| Ok(id * 10);
     /// let two: Result<Vec<u32>, &str> = (0..9).try_par_map_ordered_init(2, connect, ask).collect();
     /// assert_eq!(two.unwrap().len(), 9);
-    /// let refused: Vec<_> = (0..9).try_par_map_ordered_init(2, connect, ask).collect();
-    /// assert_eq!(refused, [Err("refused")]);
+    /// let closed = || Err("refused");
+    /// let none: Vec<_> = (0..9).try_par_map_ordered_init(2, closed, ask).collect();
+    /// assert_eq!(none, [Err("refused")]);
     /// ```
     #[doc(alias("try_map_init", "try_par_map_init"))]
     #[track_caller]
