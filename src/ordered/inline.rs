@@ -36,7 +36,7 @@
 //! | the watcher sees | because the consumer is | what wakes the watcher |
 //! | --- | --- | --- |
 //! | inside | in a source that blocks, and gets an item | the consumer, before it runs the item ([`is_out`](OrderedStage::is_out)) |
-//! | | the same, and the source ends or panics | the end of the stage wakes all threads |
+//! | | the same, and the source ends or panics: it stays inside, so that nobody asks the source again | the end of the stage wakes all threads |
 //! | | on its way out, because it saw an earlier call | the consumer, which checks whether it still has the source ([`is_lent`](OrderedStage::is_lent)) |
 //! | running, away | in a closure, or with its user | nothing: the watcher has taken the source, and goes on |
 //!

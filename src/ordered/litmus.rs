@@ -324,7 +324,12 @@ fn litmus_visit_and_revoke() {
     let make = || {
         let (revoker, mut cursor) = biased::lend(7_u64, 0, free);
         let words = Arc::clone(revoker.words());
-        let borrower = move || (cursor.visits().visit(1, |value| *value).is_some(), cursor);
+        let borrower = move || {
+            (
+                cursor.visits().visit(1, |value| Some(*value)).is_some(),
+                cursor,
+            )
+        };
         let lender = move || {
             let revoked = revoker.revoke();
             (revoked.is_ok(), words.seen().0)

@@ -518,9 +518,11 @@ fn loom_visit_and_revoke() {
             while count < 2 {
                 let visited = visits.visit(count + 1, |value| {
                     *value += 1;
-                    *value
+                    Some(*value)
                 });
-                let Some(value) = visited else { break };
+                let Some(value) = visited.flatten() else {
+                    break;
+                };
                 count += 1;
                 assert_eq!(value, count);
                 visits.leave(count);
@@ -552,7 +554,7 @@ fn loom_visit_and_sleep() {
             let note = Arc::clone(&note);
             move || {
                 let mut visits = cursor.visits();
-                let visited = visits.visit(1, |_| ());
+                let visited = visits.visit(1, |_| Some(()));
                 if visited.is_none() || visits.is_called() {
                     if std::mem::take(&mut *note.lock()) {
                         watcher.unpark();
@@ -567,6 +569,46 @@ fn loom_visit_and_sleep() {
         if inside {
             parker.park();
         }
+        borrower.join().expect("no panic");
+    });
+}
+
+/// Inside / end: a source that has told the borrower its end is not taken from it before that is recorded, so nobody
+/// asks it again.
+#[test]
+fn loom_end_and_revoke() {
+    model(|| {
+        let free = Light::new().free().expect("a barrier");
+        // How many items there are, and whether the end was told.
+        let (revoker, mut cursor) = biased::lend((1, false), 0, free);
+        let slot = Arc::new(Mutex::new(Some(revoker)));
+        let borrower = thread::spawn({
+            let slot = Arc::clone(&slot);
+            move || {
+                let mut visits = cursor.visits();
+                for count in 1..=2 {
+                    let visited = visits.visit(count, |(left, told)| {
+                        *told = *left == 0;
+                        (*left > 0).then(|| *left -= 1)
+                    });
+                    if visited.flatten().is_none() {
+                        break;
+                    }
+                    visits.leave(count);
+                }
+                if let Some(revoker) = slot.lock().take() {
+                    assert!(cursor.give_back(revoker).is_some());
+                }
+            }
+        });
+        let mut slot = slot.lock();
+        let revoked = slot.take().map(biased::Revoker::revoke);
+        match revoked {
+            Some(Ok((_, told))) => assert!(!told),
+            Some(Err(revoker)) => *slot = Some(revoker),
+            None => {}
+        }
+        drop(slot);
         borrower.join().expect("no panic");
     });
 }
@@ -659,7 +701,7 @@ fn loom_call_and_go_on() {
         revoker.go_on();
         let seen = signals.is_cut();
         canceller.join().expect("no panic");
-        assert!(seen || cursor.visits().visit(1, |_| ()).is_none());
+        assert!(seen || cursor.visits().visit(1, |_| Some(())).is_none());
         assert!(revoker.revoke().is_ok());
         signals.set_inline(None);
     });

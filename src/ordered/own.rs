@@ -61,7 +61,7 @@ impl<I, B> OwnChunk<I, B> {
     pub(super) fn run(&mut self, f: impl FnOnce(&mut ChunkExecutor<I, B>) -> Claim) -> OwnStep {
         self.visits += 1;
         let mut visits = self.owner.visits();
-        let Some(claim) = visits.visit(self.visits, f) else {
+        let Some(Some(claim)) = visits.visit(self.visits, |chunk| Some(f(chunk))) else {
             return OwnStep {
                 ran: false,
                 called: true,

@@ -7,7 +7,7 @@
 //!
 //! | side | steps |
 //! | --- | --- |
-//! | borrower, each visit ([`Visits::visit`]) | store `entered`, free barrier, load `called`; if it is set, take the first store back; otherwise use the value and store `left` |
+//! | borrower, each visit ([`Visits::visit`]) | store `entered`, free barrier, load `called`; if it is set, take the first store back; otherwise use the value, and store `left` if that gave something |
 //! | lender ([`Revoker::revoke`]) | store `called`, heavy barrier, load `entered` and `left` |
 //!
 //! If the lender finds the borrower outside, the lender has the value from then on: a borrower that comes
@@ -19,6 +19,10 @@
 //! behind the same barrier ([`Visits::is_called`]), so it sees a call that found it inside at that point at
 //! the latest. Only the holder of the [`Revoker`] clears `called`, so it is never cleared after a successful
 //! revocation.
+//!
+//! A visit that finds nothing, or panics, is the last one: the borrower stays inside, so that nobody else asks
+//! the value again before the borrower has recorded what it has learnt. It ends the loan itself
+//! ([`Owner::give_back`]).
 //!
 //! The borrower records three counts of visits: those it has begun, those it has come out of, and those whose
 //! value it is done with. Which of them differ says where the borrower is, and other threads can see whether
@@ -204,37 +208,36 @@ pub(crate) struct Visits<'a, F> {
     free: Free,
 }
 
-/// The borrower is inside. The drop, which may be an unwind, brings the value home and records that the
-/// borrower is outside.
+/// The borrower is inside. The drop, which may be an unwind, brings the value home.
 struct InsideGuard<'a, 'b, F> {
     visits: &'b mut Visits<'a, F>,
-    visit: u64,
 }
 
 impl<F> Drop for InsideGuard<'_, '_, F> {
     #[inline(always)]
     #[allow(clippy::inline_always)] // some stores
     fn drop(&mut self) {
-        // First the value, then the count: a lender that sees the count finds the whole value at home.
         if size_of::<F>() <= SMALL {
             let copy = &raw const self.visits.copy;
             self.visits.home.with_mut(|home| {
-                // SAFETY: as in `visit`, which made this; bytes are copied, no value.
+                // SAFETY: as in `use_value`, which made this; bytes are copied, no value.
                 unsafe { copy.copy_to_nonoverlapping(home, 1) }
             });
         }
-        // Release, for a lender that loads it with Acquire.
-        let left = &self.visits.words.left;
-        left.store(self.visit, Ordering::Release);
     }
 }
 
 impl<F> Visits<'_, F> {
-    /// Makes visit number `visit`, the first of which is 1. Afterwards the borrower counts as running.
-    /// `None`: it has been called, and has not entered.
+    /// Makes visit number `visit`, the first of which is 1. Afterwards the borrower counts as running, or, if
+    /// `f` has found nothing or has panicked, as still inside. `None`: it has been called, and has not
+    /// entered.
     #[inline(always)]
     #[allow(clippy::inline_always)] // into a loop of a few nanoseconds
-    pub(crate) fn visit<R>(&mut self, visit: u64, f: impl FnOnce(&mut F) -> R) -> Option<R> {
+    pub(crate) fn visit<R>(
+        &mut self,
+        visit: u64,
+        f: impl FnOnce(&mut F) -> Option<R>,
+    ) -> Option<Option<R>> {
         // Relaxed is enough: the barrier orders it before the load of `called`, and `left` publishes what is
         // done inside.
         self.words.entered.store(visit, Ordering::Relaxed);
@@ -243,17 +246,26 @@ impl<F> Visits<'_, F> {
             self.words.not_entered();
             return None;
         }
-        let inside = InsideGuard {
-            visits: self,
-            visit,
-        };
+        let found = self.use_value(f);
+        if found.is_some() || bug("leaves_at_the_end") {
+            // The value is at home: a lender that sees the count, which it loads with Acquire, finds it whole.
+            self.words.left.store(visit, Ordering::Release);
+        }
+        Some(found)
+    }
+
+    /// The borrower is inside.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // part of `visit`
+    fn use_value<R>(&mut self, f: impl FnOnce(&mut F) -> Option<R>) -> Option<R> {
+        let inside = InsideGuard { visits: self };
         if size_of::<F>() > SMALL {
-            return Some(inside.visits.home.with_mut(|home| {
+            return inside.visits.home.with_mut(|home| {
                 // SAFETY: there is only one borrower, and behind the barrier the value had not been revoked.
                 // A thread that revokes from now on sees that the borrower is inside, and leaves the value
                 // alone. So the value is there.
                 f(unsafe { &mut *home.cast::<F>() })
-            }));
+            });
         }
         // Once per loop, and not before the first visit has begun: until then the lender may take the value.
         if !inside.visits.copied {
@@ -266,7 +278,7 @@ impl<F> Visits<'_, F> {
         }
         // SAFETY: as above. These are the bytes of the value at home: only this borrower has changed it since
         // they were copied.
-        Some(f(unsafe { inside.visits.copy.assume_init_mut() }))
+        f(unsafe { inside.visits.copy.assume_init_mut() })
     }
 
     /// After a visit, which may have been long: whether the borrower has been called meanwhile. This is the

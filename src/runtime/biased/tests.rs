@@ -21,40 +21,51 @@ fn check<const N: usize>() {
         assert_eq!(words.seen(), (5, OwnerPlace::Inside));
         revoker = revoker.take().and_then(|revoker| revoker.revoke().err());
         text.push('!');
-        text.len()
+        Some(text.len())
     });
-    assert_eq!((inside, revoker.is_some()), (Some(5), true));
+    assert_eq!((inside, revoker.is_some()), (Some(Some(5)), true));
     assert_eq!(words.seen(), (6, OwnerPlace::Running));
     visits.leave(6);
     assert_eq!(words.seen(), (6, OwnerPlace::Away));
 
     // The attempt has called the borrower, which may go on.
-    assert_eq!(visits.visit(7, |_| ()), None);
+    assert_eq!(visits.visit(7, |_| Some(())), None);
     assert_eq!(words.seen(), (6, OwnerPlace::Away));
     let mut revoker = revoker.unwrap();
     revoker.go_on();
     let grown = visits.visit(7, |(text, _)| {
         text.push('?');
-        text.len()
+        Some(text.len())
     });
-    assert_eq!(grown, Some(6));
-    let second = visits.visit(8, |(text, _)| text.len());
-    assert_eq!(second, Some(6));
-
-    // A panic inside returns the value and is propagated.
-    let thrown = catch_unwind(AssertUnwindSafe(|| {
-        visits.visit(9, |(text, _)| -> () {
-            text.push('.');
-            panic!("inside")
-        })
-    }));
-    assert!(thrown.is_err());
-    assert_eq!(words.seen(), (9, OwnerPlace::Running));
+    assert_eq!(grown, Some(Some(6)));
+    let second = visits.visit(8, |(text, _)| Some(text.len()));
+    assert_eq!(second, Some(Some(6)));
 
     // While the borrower runs what it got, the value can be taken.
+    assert_eq!(words.seen(), (8, OwnerPlace::Running));
     let (text, bytes) = revoker.revoke().expect("it is outside");
-    assert_eq!((&text[..], bytes), ("lent!?.", [7; N]));
-    assert_eq!(visits.visit(10, |_| ()), None);
+    assert_eq!((&text[..], bytes), ("lent!?", [7; N]));
+    assert_eq!(visits.visit(9, |_| Some(())), None);
+
+    // After a visit that found nothing, or panicked, only the borrower can end the loan, with the value as it
+    // was left.
+    for panics in [false, true] {
+        let (revoker, mut hand) = lend(value(), 0, free);
+        let mut visits = hand.visits();
+        let last = catch_unwind(AssertUnwindSafe(|| {
+            visits.visit(1, |(text, _)| {
+                text.push('.');
+                assert!(!panics, "inside");
+                None::<()>
+            })
+        }));
+        assert_eq!(last.is_err(), panics);
+        assert!(matches!(last, Err(_) | Ok(Some(None))));
+        assert_eq!(revoker.words().seen(), (0, OwnerPlace::Inside));
+        let revoker = revoker.revoke().expect_err("the borrower is inside");
+        let (text, bytes) = hand.give_back(revoker).expect("the same loan");
+        assert_eq!((&text[..], bytes), ("lent.", [7; N]));
+    }
 
     let (revoker, hand) = lend(value(), 0, free);
     assert_eq!(hand.give_back(revoker), Some(value()));
