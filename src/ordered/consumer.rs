@@ -303,7 +303,7 @@ where
         };
         if worked && self.cursor.part.is_some() {
             // The other threads run their last items, and will be done about as soon.
-            self.cursor.spin = Some(Spin::begin());
+            self.cursor.spin = Spin::begin();
         }
         worked
     }

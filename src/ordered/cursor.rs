@@ -94,7 +94,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
             cut_short: false,
             discarded: 0,
             part: None,
-            spin: Some(Spin::begin()),
+            spin: Spin::begin(),
             flows: false,
             nap: NAP,
             waited_at: 0,

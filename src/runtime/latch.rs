@@ -35,8 +35,9 @@ impl Latch {
     pub(crate) fn wait(&self) {
         // Threads of a stage that ends are about to leave, and that is sooner than this thread could fall
         // asleep and be woken.
-        let spin = Spin::begin();
-        while !self.is_zero() && spin.turn() {}
+        if let Some(spin) = Spin::begin() {
+            while !self.is_zero() && spin.turn() {}
+        }
         let mut count = self.count.lock();
         while *count > 0 {
             count = self.zero.wait(count);

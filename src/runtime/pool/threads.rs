@@ -321,8 +321,9 @@ impl PoolThreads {
         let more = |left: usize| left.checked_sub(1);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         if self.spins.fetch_update(set, fetch, more).is_ok() {
-            let spin = Spin::begin();
-            while seat.slot.lock().task.is_none() && spin.turn() {}
+            if let Some(spin) = Spin::begin() {
+                while seat.slot.lock().task.is_none() && spin.turn() {}
+            }
             self.spins.fetch_add(1, Ordering::Relaxed);
         }
     }
