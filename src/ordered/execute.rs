@@ -13,6 +13,7 @@ use crate::ordered::worker::Worker;
 use crate::runtime::context::{self, Current};
 use crate::runtime::cost::PARTS;
 use crate::runtime::life::Scheduler;
+use crate::runtime::spin;
 use crate::sync::{Arc, Instant, yield_now};
 use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
@@ -147,7 +148,12 @@ impl<I, B> Sched<I, B> {
         }
         // The lock is free meanwhile: the thread that gets the core may need it first.
         drop(core);
-        yield_now();
+        // A stage of a few items is over in less than the time slice of another program.
+        if self.signals.is_young() {
+            spin::offer();
+        } else {
+            yield_now();
+        }
         self.core.lock()
     }
 
