@@ -69,7 +69,7 @@ use crate::ordered::worker::{LONGEST_NAP, STUCK, WatchPoint, Worker};
 use crate::par::job::Job;
 use crate::par::source::Source;
 use crate::runtime::barrier::Light;
-use crate::runtime::biased::{self, OwnerPlace};
+use crate::runtime::biased::{self, OwnerPlace, Visit};
 use crate::runtime::context::{self, InlineStage};
 use crate::runtime::plan::Common;
 use crate::runtime::probe::Probe;
@@ -387,10 +387,16 @@ where
         let mut visits = inliner.owner.visits();
         // The fast side of inline / take over: the store of `entered`, the barrier and the load of `called`
         // are in there.
-        let visited = visits.visit(visit, Iterator::next);
-        let Some(Some(item)) = visited else {
-            std::mem::forget(unwinding);
-            return visited.map_or(InlineStep::Called, |_| InlineStep::End);
+        let item = match visits.visit(visit, Iterator::next) {
+            Visit::Found(item) => item,
+            Visit::Nothing => {
+                std::mem::forget(unwinding);
+                return InlineStep::End;
+            }
+            Visit::Called => {
+                std::mem::forget(unwinding);
+                return InlineStep::Called;
+            }
         };
         // Called while it was inside, perhaps for long. The item is run out there, after a watcher has been
         // called (inside / sleep).
@@ -436,9 +442,9 @@ where
         // The same steps as in `run_one`, without anything that is the same for each item.
         let step = loop {
             let item = match visits.visit(visit, Iterator::next) {
-                Some(Some(item)) => item,
-                Some(None) => break InlineStep::End,
-                None => break InlineStep::Called,
+                Visit::Found(item) => item,
+                Visit::Nothing => break InlineStep::End,
+                Visit::Called => break InlineStep::Called,
             };
             if visits.is_called() {
                 break InlineStep::Out(item);

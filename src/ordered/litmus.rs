@@ -10,7 +10,7 @@ use crate::error::Cancelled;
 use crate::ordered::chunk::{self, Chunk, ChunkExecutor, Claim, LockProof, StealAmount};
 use crate::ordered::signals::lone;
 use crate::runtime::barrier::{Light, heavy, prepare};
-use crate::runtime::biased;
+use crate::runtime::biased::{self, Visit};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering, planted, spawn};
 use crossbeam_utils::CachePadded;
 use std::hint::spin_loop;
@@ -326,7 +326,7 @@ fn litmus_visit_and_revoke() {
         let words = Arc::clone(revoker.words());
         let borrower = move || {
             (
-                cursor.visits().visit(1, |value| Some(*value)).is_some(),
+                cursor.visits().visit(1, |value| Some(*value)) != Visit::Called,
                 cursor,
             )
         };

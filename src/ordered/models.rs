@@ -9,7 +9,7 @@ use crate::ordered::core::Core;
 use crate::ordered::own::OwnChunk;
 use crate::ordered::signals::{ANY, lone};
 use crate::runtime::barrier::{Light, heavy};
-use crate::runtime::biased;
+use crate::runtime::biased::{self, Visit};
 use crate::runtime::life::Scheduler;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
 use loom::thread;
@@ -520,7 +520,7 @@ fn loom_visit_and_revoke() {
                     *value += 1;
                     Some(*value)
                 });
-                let Some(value) = visited.flatten() else {
+                let Visit::Found(value) = visited else {
                     break;
                 };
                 count += 1;
@@ -555,7 +555,7 @@ fn loom_visit_and_sleep() {
             move || {
                 let mut visits = cursor.visits();
                 let visited = visits.visit(1, |_| Some(()));
-                if visited.is_none() || visits.is_called() {
+                if visited == Visit::Called || visits.is_called() {
                     if std::mem::take(&mut *note.lock()) {
                         watcher.unpark();
                     }
@@ -591,7 +591,7 @@ fn loom_end_and_revoke() {
                         *told = *left == 0;
                         (*left > 0).then(|| *left -= 1)
                     });
-                    if visited.flatten().is_none() {
+                    if !matches!(visited, Visit::Found(())) {
                         break;
                     }
                     visits.leave(count);
@@ -701,7 +701,7 @@ fn loom_call_and_go_on() {
         revoker.go_on();
         let seen = signals.is_cut();
         canceller.join().expect("no panic");
-        assert!(seen || cursor.visits().visit(1, |_| Some(())).is_none());
+        assert!(seen || cursor.visits().visit(1, |_| Some(())) == Visit::Called);
         assert!(revoker.revoke().is_ok());
         signals.set_inline(None);
     });

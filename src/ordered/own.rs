@@ -14,7 +14,7 @@
 use crate::ordered::chunk::{ChunkExecutor, Claim};
 use crate::ordered::core::{CONSUMER, Core};
 use crate::runtime::barrier::Free;
-use crate::runtime::biased::{self, Owner};
+use crate::runtime::biased::{self, Owner, Visit};
 use crate::sync::bug;
 
 /// See the head of this file.
@@ -61,7 +61,7 @@ impl<I, B> OwnChunk<I, B> {
     pub(super) fn run(&mut self, f: impl FnOnce(&mut ChunkExecutor<I, B>) -> Claim) -> OwnStep {
         self.visits += 1;
         let mut visits = self.owner.visits();
-        let Some(Some(claim)) = visits.visit(self.visits, |chunk| Some(f(chunk))) else {
+        let Visit::Found(claim) = visits.visit(self.visits, |chunk| Some(f(chunk))) else {
             return OwnStep {
                 ran: false,
                 called: true,

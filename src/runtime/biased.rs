@@ -45,6 +45,17 @@ pub(crate) enum OwnerPlace {
     Running,
 }
 
+/// What came of a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit<R> {
+    /// Something, and the borrower is outside again.
+    Found(R),
+    /// Nothing. The borrower is still inside, and ends the loan next.
+    Nothing,
+    /// The borrower has been called, and has not entered.
+    Called,
+}
+
 /// What the two sides share.
 #[derive(Debug)]
 pub(crate) struct OwnerWords {
@@ -229,29 +240,24 @@ impl<F> Drop for InsideGuard<'_, '_, F> {
 
 impl<F> Visits<'_, F> {
     /// Makes visit number `visit`, the first of which is 1. Afterwards the borrower counts as running, or, if
-    /// `f` has found nothing or has panicked, as still inside. `None`: it has been called, and has not
-    /// entered.
+    /// `f` has found nothing or has panicked, as still inside.
     #[inline(always)]
     #[allow(clippy::inline_always)] // into a loop of a few nanoseconds
-    pub(crate) fn visit<R>(
-        &mut self,
-        visit: u64,
-        f: impl FnOnce(&mut F) -> Option<R>,
-    ) -> Option<Option<R>> {
+    pub(crate) fn visit<R>(&mut self, visit: u64, f: impl FnOnce(&mut F) -> Option<R>) -> Visit<R> {
         // Relaxed is enough: the barrier orders it before the load of `called`, and `left` publishes what is
         // done inside.
         self.words.entered.store(visit, Ordering::Relaxed);
         self.free.pass(); // pairs with the heavy one in `revoke`
         if self.words.called.load(Ordering::Relaxed) {
             self.words.not_entered();
-            return None;
+            return Visit::Called;
         }
         let found = self.use_value(f);
         if found.is_some() || bug("leaves_at_the_end") {
             // The value is at home: a lender that sees the count, which it loads with Acquire, finds it whole.
             self.words.left.store(visit, Ordering::Release);
         }
-        Some(found)
+        found.map_or(Visit::Nothing, Visit::Found)
     }
 
     /// The borrower is inside.

@@ -23,13 +23,13 @@ fn check<const N: usize>() {
         text.push('!');
         Some(text.len())
     });
-    assert_eq!((inside, revoker.is_some()), (Some(Some(5)), true));
+    assert_eq!((inside, revoker.is_some()), (Visit::Found(5), true));
     assert_eq!(words.seen(), (6, OwnerPlace::Running));
     visits.leave(6);
     assert_eq!(words.seen(), (6, OwnerPlace::Away));
 
     // The attempt has called the borrower, which may go on.
-    assert_eq!(visits.visit(7, |_| Some(())), None);
+    assert_eq!(visits.visit(7, |_| Some(())), Visit::Called);
     assert_eq!(words.seen(), (6, OwnerPlace::Away));
     let mut revoker = revoker.unwrap();
     revoker.go_on();
@@ -37,15 +37,15 @@ fn check<const N: usize>() {
         text.push('?');
         Some(text.len())
     });
-    assert_eq!(grown, Some(Some(6)));
+    assert_eq!(grown, Visit::Found(6));
     let second = visits.visit(8, |(text, _)| Some(text.len()));
-    assert_eq!(second, Some(Some(6)));
+    assert_eq!(second, Visit::Found(6));
 
     // While the borrower runs what it got, the value can be taken.
     assert_eq!(words.seen(), (8, OwnerPlace::Running));
     let (text, bytes) = revoker.revoke().expect("it is outside");
     assert_eq!((&text[..], bytes), ("lent!?", [7; N]));
-    assert_eq!(visits.visit(9, |_| Some(())), None);
+    assert_eq!(visits.visit(9, |_| Some(())), Visit::Called);
 
     // After a visit that found nothing, or panicked, only the borrower can end the loan, with the value as it
     // was left.
@@ -60,7 +60,7 @@ fn check<const N: usize>() {
             })
         }));
         assert_eq!(last.is_err(), panics);
-        assert!(matches!(last, Err(_) | Ok(Some(None))));
+        assert!(matches!(last, Err(_) | Ok(Visit::Nothing)));
         assert_eq!(revoker.words().seen(), (0, OwnerPlace::Inside));
         let revoker = revoker.revoke().expect_err("the borrower is inside");
         let (text, bytes) = hand.give_back(revoker).expect("the same loan");
