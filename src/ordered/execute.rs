@@ -13,7 +13,6 @@ use crate::ordered::worker::Worker;
 use crate::runtime::context::{self, Current};
 use crate::runtime::cost::PARTS;
 use crate::runtime::life::Scheduler;
-use crate::runtime::spin;
 use crate::sync::{Arc, Instant, yield_now};
 use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
@@ -148,12 +147,7 @@ impl<I, B> Sched<I, B> {
         }
         // The lock is free meanwhile: the thread that gets the core may need it first.
         drop(core);
-        // A stage of a few items is over in less than the time slice of another program.
-        if self.signals.is_young() {
-            spin::offer();
-        } else {
-            yield_now();
-        }
+        yield_now();
         self.core.lock()
     }
 

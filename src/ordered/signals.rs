@@ -350,12 +350,7 @@ impl Signals {
     /// offers its core: the consumer, or the worker whose item it waits for, may have been queued on that
     /// core for a whole time slice.
     pub(super) fn is_consumer_waiting(&self) -> bool {
-        self.words.waiting_for.load(Ordering::Relaxed) != NOBODY || self.is_young()
-    }
-
-    /// Whether the consumer has not had its first few results.
-    pub(super) fn is_young(&self) -> bool {
-        self.yielded() < START
+        self.words.waiting_for.load(Ordering::Relaxed) != NOBODY || self.yielded() < START
     }
 
     // ---- yield / room

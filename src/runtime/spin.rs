@@ -76,26 +76,12 @@ impl Spin {
         if before >= MOMENT {
             return false;
         }
-        offer_at(self.0 + before);
-        true
-    }
-}
-
-fn offer_at(before: Instant) {
-    yield_now();
-    let now = Instant::now();
-    let mut dear = DEAR.get();
-    dear.made(now.saturating_duration_since(before), now);
-    DEAR.set(dear);
-}
-
-/// Offers the core once, unless that is too dear.
-pub(crate) fn offer() {
-    let now = Instant::now();
-    if cfg!(loom) {
         yield_now();
-    } else if DEAR.get().is_over(now) {
-        offer_at(now);
+        let after = self.0.elapsed();
+        let mut dear = DEAR.get();
+        dear.made(after.saturating_sub(before), self.0 + after);
+        DEAR.set(dear);
+        true
     }
 }
 
