@@ -73,8 +73,11 @@ const ENDS: &[(&str, Borrow)] = &[
     ("failure of an init", |lent, n| {
         let inits = Counter::new();
         let init = || if inits.add() == n { Err(()) } else { Ok(()) };
-        let stage = lent.try_par_map_ordered_init(n, init, |(), i| (inits.wait_for(n), Ok(i)).1);
-        assert!(stage.collect::<Result<Vec<_>, _>>().is_err());
+        let ok = |(): &mut (), i| (inits.wait_for(n), Ok(i)).1;
+        let stage = lent.by_ref().try_par_map_ordered_init(n, init, ok);
+        let all: Result<Vec<_>, _> = stage.collect();
+        // The others may have run everything before the worker without a state says so.
+        assert!(all.is_err() || lent.next_is() == ITEMS);
     }),
     ("for each", |lent, n| {
         let calls = Counter::new();
