@@ -1,9 +1,9 @@
 //! Whether a second thread is there to take over what a puller holds that gets stuck in the source.
 //!
-//! A pool with a limit may refuse every thread but the first. Then items that the puller has pulled and not
-//! started would wait for the source's next item, and if that waits for their results, forever. So in such a
-//! stage a thread pulls item by item until another one has come. If a thread is refused for good, it stays so.
-//! On a pool without a limit a second thread can be counted on.
+//! A pool with a limit, or with a start hook that may fail, may refuse every thread but the first. Then items
+//! that the puller has pulled and not started would wait for the source's next item, and if that waits for
+//! their results, forever. So in such a stage a thread pulls item by item until another one has come. If a
+//! thread is refused for good, it stays so. On any other pool a second thread can be counted on.
 
 use crate::sync::{AtomicUsize, Ordering};
 

@@ -34,12 +34,16 @@ where
             return true;
         }
         // No handshake for room: this thread is both the one that pulls and the one that makes room.
-        let want = shared
+        let mut want = shared
             .cost
             .len_at(self.pulled)
             .min(shared.room(self.pulled));
         if want == 0 {
             return false;
+        }
+        // Nobody would run the others while this thread is in the source.
+        if want > 1 && shared.core.lock().roster.is_nobody() {
+            want = 1;
         }
         // A new one for each call, because the consumer may move to another thread in between.
         let here = Rc::new(ItemContext::new(Arc::clone(&shared.signals)));

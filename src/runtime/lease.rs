@@ -53,7 +53,7 @@ impl Leases {
             .lease(LeasedTask::counted(work, self.latch.count()))
     }
 
-    /// Whether the pool has no limit, so that a lease fails only if the system has no thread.
+    /// Whether a lease fails only if the system has no thread.
     pub(crate) fn are_unlimited(&self) -> bool {
         self.pool.is_unlimited()
     }

@@ -122,9 +122,10 @@ impl Pool {
         self.threads.count()
     }
 
-    /// Whether it starts as many threads as are leased.
+    /// Whether it refuses a thread only if the system does.
     pub(crate) fn is_unlimited(&self) -> bool {
-        self.threads.options.max_threads == usize::MAX
+        let options = &self.threads.options;
+        options.max_threads == usize::MAX && options.on_start.is_none()
     }
 
     /// Runs a task on a leased thread. `Err` returns the task: there is no thread for it.

@@ -1,9 +1,10 @@
 //! The threads of a pool: how many there are, and what they are called.
 
-use crate::support::{Counter, Gate, Meter, SOON, eventually, within};
+use crate::support::{Counter, Gate, Meter, SOON, blocks, eventually, within};
 use fanfold::{Fanfold, Pool, merge};
 use std::sync::mpsc;
 use std::thread::current;
+use std::time::Duration;
 
 fn name() -> String {
     current().name().expect("a thread of a pool").to_owned()
@@ -67,7 +68,7 @@ fn the_kernel_keeps_the_whole_name() {
 #[test]
 fn an_index_is_free_when_its_thread_has_left() {
     within(SOON, || {
-        let pool = Pool::builder().idle_time(std::time::Duration::ZERO).build();
+        let pool = Pool::builder().idle_time(Duration::ZERO).build();
         for _ in 0..20 {
             let held = Gate::new();
             let mut stage = (0..3)
@@ -152,6 +153,32 @@ fn a_source_that_waits_for_results_gets_them() {
                 i
             });
             assert!(stage.on(&pool).eq(0..300), "{n}, {k}");
+        });
+    }
+}
+
+/// The same where the consumer has the source, with a thread for the closures and without.
+#[test]
+fn a_local_source_that_waits_for_results_gets_them() {
+    for (n, free) in (1..=9).flat_map(|n| [false, true].map(|free| (n, free))) {
+        within(SOON, move || {
+            let pool = Pool::builder().max_threads(1).build();
+            let gate = Gate::new();
+            let mut other = blocks::<u64>(&gate).readahead(1).on(&pool);
+            let _opener = gate.opener();
+            if !free {
+                assert!(other.next_within(Duration::from_millis(1)).is_err());
+            }
+            let done = Counter::new();
+            let source = (0..300).inspect({
+                let done = done.clone();
+                move |&i| done.wait_for(i - i % 7)
+            });
+            let stage = source.local().par_map_ordered(n, move |i| {
+                done.add();
+                i
+            });
+            assert!(stage.on(&pool).eq(0..300), "{n}, {free}");
         });
     }
 }

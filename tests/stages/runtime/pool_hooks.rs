@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{ThreadId, current};
 use std::time::Duration;
 
+// A read-ahead that has room for all items is one task of one thread.
+
 /// Which threads are between their two hooks, by index, and how many have ever been.
 #[derive(Clone, Default)]
 struct Log {
@@ -179,7 +181,7 @@ fn a_thread_that_fails_to_start_is_as_if_it_had_never_been() {
         let pool = pool.on_thread_stop(move |_| _ = stop.add()).build();
         let here = current().id();
         for run in 1..=8 {
-            // One thread, as the buffer is never full, or else the consumer's.
+            // one thread, or else the consumer's
             let ids = (0..4).map(|_| current().id()).readahead(9).on(&pool);
             assert!(ids.map(|id| id == here).eq([run <= 5; 4]), "run {run}");
             assert_eq!(pool.threads(), usize::from(run > 5));
@@ -187,6 +189,32 @@ fn a_thread_that_fails_to_start_is_as_if_it_had_never_been() {
         drop(pool);
         assert_eq!((starts.get(), zeros.get(), stops.get()), (6, 6, 1));
     });
+}
+
+/// What a thread has pulled is run although it is in a source that blocks until then, and although every other thread
+/// fails to start.
+#[test]
+fn a_source_that_waits_for_results_gets_them_where_threads_fail_to_start() {
+    for (n, good) in (1..=5).flat_map(|n| [1, 2].map(move |good| (n, good))) {
+        within(SOON, move || {
+            let starts = Counter::new();
+            let pool = Pool::builder().on_thread_start(move |_| {
+                if starts.add() > good {
+                    bang(1)
+                }
+            });
+            let done = Counter::new();
+            let source = (0..30).inspect({
+                let done = done.clone();
+                move |&i| done.wait_for(i - i % 7)
+            });
+            let stage = source.par_map_ordered(n, move |i| {
+                done.add();
+                i
+            });
+            assert!(stage.on(&pool.build()).eq(0..30), "{n}, {good}");
+        });
+    }
 }
 
 #[test]
