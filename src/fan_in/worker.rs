@@ -191,7 +191,10 @@ where
             }
             Ok(Some(item)) => self.push_item(lane, item),
             Ok(None) if context::is_unwanted() => PullOutcome::Later,
-            Ok(None) => PullOutcome::Last,
+            Ok(None) => {
+                self.control.source_ended();
+                PullOutcome::Last
+            }
             Err(panic) => {
                 self.push(lane, Message::Panic(panic));
                 PullOutcome::Last

@@ -345,6 +345,10 @@ where
         // Not the end: the stage's own results are not wanted for now, and the source is asked again later.
         match pulled {
             PulledItem::End if context::is_unwanted() => PulledItem::Later,
+            PulledItem::End => {
+                self.control.source_ended();
+                PulledItem::End
+            }
             pulled => pulled,
         }
     }

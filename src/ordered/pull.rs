@@ -144,6 +144,7 @@ impl<I, B> Sched<I, B> {
             Some(seq)
         } else {
             core.end = Some(seq);
+            self.signals.source_ended();
             None
         }
     }

@@ -98,7 +98,14 @@ impl Life {
         self.draining.get().is_some()
     }
 
-    /// A source was treated as ended because of the drain.
+    /// A source has ended, perhaps because it obeys its token and was told to.
+    pub(crate) fn source_ended(&self) {
+        if self.why().is_some() {
+            self.set_drained();
+        }
+    }
+
+    /// A source was treated as ended because of the drain, or has ended when it was told to.
     pub(crate) fn set_drained(&self) {
         // Relaxed: the consumer reads it after it has seen the end of that source, which the writer shows
         // under a lock or by a counter, or after the join. A stage that stops for another reason at that

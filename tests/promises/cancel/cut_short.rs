@@ -3,7 +3,7 @@
 use crate::support::{
     Counter, Gate, SOON, bang, blocks, calls_counted, caught, counted, dawdle, listens, within,
 };
-use fanfold::{CancelToken, Cancelled, Fanfold, ItemError, Merge, Plan, Stage};
+use fanfold::{CancelToken, Cancelled, Fanfold, ItemError, Merge, Plan, Stage, merge, round_robin};
 use std::iter::from_fn;
 use std::time::{Duration, Instant};
 
@@ -527,6 +527,48 @@ fn a_drained_stage_says_that_it_was_cut_short() {
         late.cancel();
         assert!(!whole.is_cut_short());
     });
+}
+
+/// A source that obeys its token has ended because it was told to, and not by itself.
+#[test]
+fn a_source_that_was_told_to_end_has_not_ended_by_itself() {
+    type Source = Box<dyn Iterator<Item = u64> + Send>;
+    /// Fails unless the stage says that there might have been more than its three items.
+    fn ends<P: Plan<Output = u64> + 'static>(drained: bool, make: impl FnOnce(Source) -> Stage<P>) {
+        let (token, waits) = (CancelToken::new(), Counter::new());
+        let source = (0..3).chain(calls_counted(listens(), &waits));
+        let stage = make(Box::new(source));
+        let mut stage = if drained {
+            stage.drain_on(&token)
+        } else {
+            stage.cancel_on(&token)
+        };
+        let name = format!("{stage:?}, drained: {drained}");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                waits.wait_for(1);
+                token.cancel();
+            });
+            let count = stage.by_ref().count();
+            assert!(count == 3 || count < 3 && !drained, "{name}: {count}");
+        });
+        assert!(stage.is_cut_short(), "{name}");
+    }
+    for round in 0..60 {
+        let (n, drained) = (1 + round % 3, round % 2 == 0);
+        within(SOON, move || {
+            ends(drained, |source| source.par_map_ordered(n, |i| i));
+            ends(drained, |source| source.par_map_unordered(n, |i| i));
+            ends(drained, |source| source.local().par_map_ordered(n, |i| i));
+            ends(drained, |source| source.par_map_by_key(n, |i| i % 2, |i| i));
+            ends(drained, |source| {
+                source.local().par_map_by_key(n, |i| i % 2, |i| i)
+            });
+            ends(drained, |source| source.readahead(n));
+            ends(drained, |source| merge([source]));
+            ends(drained, |source| round_robin([source]));
+        });
+    }
 }
 
 /// A caller that does not want to wait cancels.
