@@ -44,7 +44,7 @@ for bug in "${bugs[@]}"; do
 done
 # And the other way round: a model that nothing makes fail proves nothing. Those of the fan-in, the fan-out and the keyed
 # engine have been failed by hand, where no bug is planted for them.
-for model in $(grep -rhoE 'fn loom_[a-z_]+' src/ordered/models.rs src/runtime/{pool,event,gauge,permits}/models.rs | cut -d' ' -f2); do
+for model in $(grep -rhoE 'fn loom_[a-z_]+' src/ordered/models.rs src/group/task/models.rs src/runtime/{pool,event,gauge,permits}/models.rs | cut -d' ' -f2); do
     [[ " $caught " == *" $model "* ]] || fail "no planted bug makes $model fail"
 done
 echo "loom: ${#bugs[@]} planted bugs are caught"

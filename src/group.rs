@@ -1,13 +1,37 @@
 //! Heterogeneous tasks, a limited number at a time, joined at the end: like Go's `errgroup`.
+//!
+//! # How a task returns a value
+//!
+//! By a handle ([`Task`]), as in `std::thread::scope`. What else was considered:
+//!
+//! - *A variable for each task, set by its closure* (Go; the only form here at first). It needs no word, and
+//!   still works. But each is an `Option`, written in one place and unwrapped in another.
+//! - *A function of two or more closures that returns a tuple* (`rayon::join`, `tokio::try_join!`). Good for
+//!   two. It has no limit, no tasks in a loop, and needs a macro for more.
+//! - *A pool that collects all results in order* (`ResultPool` of Go's conc). That is
+//!   [`parallel_map`](crate::parallel_map()), as all are of one type then.
+//!
+//! A handle is bound to no scope, so it leaves the group with the closure's value, and is asked where the
+//! group is known to have succeeded. Within the group a task that has failed has no value, and not the error
+//! either: there is one, and the group returns it. `join` returns an `Option` and not a `Result` for this
+//! reason. Where an error ends the group, it has done so when `join` says that there is no value: no task that
+//! is spawned afterwards runs. (The price of one word for all tasks: one that never returns an `Ok`, as
+//! `|| loop { .. }`, must name the type of its value.)
 
+mod progress;
+mod task;
+
+pub use self::task::Task;
+
+use self::progress::{Progress, Start};
+use self::task::TaskEnd;
 use crate::cancel::CancelToken;
 use crate::config::Workers;
-use crate::error::Cancelled;
 use crate::runtime::context::{self, Current, Plain};
 use crate::runtime::lease::{Leases, with_crew};
 use crate::runtime::pool::Pool;
-use crate::sync::{Arc, Condvar, Mutex};
-use crate::unwind::{self, Payload, catch};
+use crate::sync::{Arc, Mutex};
+use crate::unwind::catch;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::resume_unwind;
@@ -39,25 +63,20 @@ use std::rc::Rc;
 ///
 /// The error of the task that failed first in time; later errors may be mere consequences. See
 /// [`group_all`] for all of them.
-/// [`group_all`] for all of them.
 ///
 /// # Examples
 ///
 /// ```
-/// let (mut sum, mut text) = (0, String::new());
 /// let numbers = [1, 2, 3];
-/// let result: Result<&str, std::fmt::Error> = fanfold::group(2, |g| {
-///     g.spawn(|| {
-///         sum = numbers.iter().sum();
-///         Ok(())
-///     });
+/// let mut text = String::new();
+/// let result: Result<_, std::fmt::Error> = fanfold::group(2, |g| {
 ///     g.spawn(|| std::fmt::Write::write_str(&mut text, "done"));
-///     "the closure's own value"
+///     g.spawn(|| Ok(numbers.iter().sum::<i32>())) // its handle is the closure's value
 /// });
-/// assert_eq!(result, Ok("the closure's own value"));
-/// assert_eq!((sum, text.as_str()), (6, "done"));
+/// assert_eq!(result.unwrap().join(), Some(6));
+/// assert_eq!(text, "done");
 /// ```
-#[doc(alias("errgroup", "JoinSet", "TaskTracker"))]
+#[doc(alias("errgroup", "JoinSet", "TaskTracker", "join", "try_join"))]
 #[track_caller]
 pub fn group<'env, F, T, E>(limit: impl Into<Workers>, f: F) -> Result<T, E>
 where
@@ -115,31 +134,19 @@ pub struct Group<'scope, 'env: 'scope, E> {
 }
 
 struct GroupShared<E> {
-    limit: usize,
+    progress: Arc<Progress>,
     /// Whether the first error ends the group.
     fails_fast: bool,
-    token: CancelToken,
-    state: Mutex<GroupState<E>>,
-    /// Notified when a task has ended.
-    room: Condvar,
-}
-
-struct GroupState<E> {
-    spawned: usize,
-    running: usize,
-    failed: bool,
-    /// Something in a task was cut short.
-    cut: bool,
     /// Each with the number of its task, in the order of time.
-    errors: Vec<(usize, E)>,
-    panic: Option<Payload>,
+    errors: Mutex<Vec<(usize, E)>>,
 }
 
 impl<E> fmt::Debug for Group<'_, '_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.shared.state.lock();
+        let progress = &self.shared.progress;
+        let state = progress.lock();
         f.debug_struct("Group")
-            .field("limit", &self.shared.limit)
+            .field("limit", &progress.limit())
             .field("spawned", &state.spawned)
             .field("running", &state.running)
             .finish_non_exhaustive()
@@ -147,24 +154,31 @@ impl<E> fmt::Debug for Group<'_, '_, E> {
 }
 
 impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
-    /// Runs `task` on a separate thread; blocks while `limit` tasks are running.
+    /// Runs `task` on a separate thread; blocks while `limit` tasks are running. The handle gives the
+    /// task's value, and may be dropped.
     ///
     /// After a failure the task is dropped without running. If no thread can be started, it runs on
-    /// this thread.
-    pub fn spawn<F>(&self, task: F)
+    /// this thread. A task that never returns an `Ok` must name its type: `|| -> Result<(), _> { .. }`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn load_users() -> Result<Vec<&'static str>, std::io::Error> { Ok(vec!["ann"]) }
+    /// # fn load_orders() -> Result<Vec<u32>, std::io::Error> { Ok(vec![1, 2]) }
+    /// # fn main() -> Result<(), std::io::Error> {
+    /// let (users, orders) = fanfold::group(2, |g| (g.spawn(load_users), g.spawn(load_orders)))?;
+    /// // The group has succeeded, so both have a value.
+    /// assert_eq!(users.join().zip(orders.join()), Some((vec!["ann"], vec![1, 2])));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn<T, F>(&self, task: F) -> Task<T>
     where
-        F: FnOnce() -> Result<(), E> + Send + 'scope,
+        F: FnOnce() -> Result<T, E> + Send + 'scope,
+        T: Send + 'scope,
     {
-        let mut state = self.shared.state.lock();
-        while state.running >= self.shared.limit && !state.failed {
-            state = self.shared.room.wait(state);
-        }
-        if state.failed {
-            return;
-        }
-        let number = state.start();
-        drop(state);
-        self.launch(number, task);
+        self.begin(task, true)
+            .unwrap_or_else(|_| unreachable!("it has waited for room"))
     }
 
     /// Runs `task` on a separate thread if fewer than `limit` tasks are running; does not block.
@@ -188,78 +202,70 @@ impl<'scope, E: Send + 'scope> Group<'scope, '_, E> {
     /// });
     /// assert_eq!(result, Ok(()));
     /// ```
-    pub fn try_spawn<F>(&self, task: F) -> Result<(), F>
+    pub fn try_spawn<T, F>(&self, task: F) -> Result<Task<T>, F>
     where
-        F: FnOnce() -> Result<(), E> + Send + 'scope,
+        F: FnOnce() -> Result<T, E> + Send + 'scope,
+        T: Send + 'scope,
     {
-        let mut state = self.shared.state.lock();
-        if state.failed {
-            return Ok(());
-        }
-        if state.running >= self.shared.limit {
-            return Err(task);
-        }
-        let number = state.start();
-        drop(state);
-        self.launch(number, task);
-        Ok(())
+        self.begin(task, false)
     }
 
     /// The group's token. The first failure trips it; tripping it asks all tasks to end.
+    ///
+    /// A hook on it that is bound to a name within the group's closure is gone when that returns, while
+    /// tasks still run: bind it outside of the group, or [`detach`](crate::cancel::CancelHook::detach) it.
     pub fn token(&self) -> &CancelToken {
-        &self.shared.token
+        self.shared.progress.token()
     }
 
-    fn launch<F>(&self, number: usize, task: F)
+    /// Starts a task, unless none is started any more. `Err`: there is no room.
+    fn begin<T, F>(&self, task: F, waits: bool) -> Result<Task<T>, F>
     where
-        F: FnOnce() -> Result<(), E> + Send + 'scope,
+        F: FnOnce() -> Result<T, E> + Send + 'scope,
+        T: Send + 'scope,
     {
+        let (handle, end) = task::task();
+        let number = match self.shared.progress.start(waits) {
+            Start::Now(number) => number,
+            Start::Full => return Err(task),
+            Start::Never => return Ok(handle),
+        };
         let shared = Arc::clone(&self.shared);
-        if let Err(task) = self.leases.lease(move || shared.run(number, task)) {
+        if let Err(task) = (self.leases).lease(move || shared.run(number, task, end)) {
             task.run();
         }
-    }
-}
-
-impl<E> GroupState<E> {
-    fn start(&mut self) -> usize {
-        self.running += 1;
-        self.spawned += 1;
-        self.spawned - 1
+        Ok(handle)
     }
 }
 
 impl<E> GroupShared<E> {
-    fn run(&self, number: usize, task: impl FnOnce() -> Result<(), E>) {
-        let frame = Plain::new(self.token.clone());
+    fn run<T>(&self, number: usize, task: impl FnOnce() -> Result<T, E>, end: TaskEnd<T>) {
+        let progress = &self.progress;
+        let frame = Plain::new(progress.token().clone());
         let entered = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
         let outcome = catch(task);
         drop(entered);
         let cut = frame.over();
-        let mut lost = None;
-        let mut state = self.state.lock();
-        state.cut |= cut;
-        let failed = match outcome {
-            Ok(Ok(())) => false,
+        let value = match outcome {
+            Ok(Ok(value)) => {
+                progress.end(false, cut, || ());
+                Some(value)
+            }
             Ok(Err(error)) => {
-                state.errors.push((number, error));
-                self.fails_fast
+                let record = || self.errors.lock().push((number, error));
+                progress.end(self.fails_fast, cut, record);
+                None
             }
             Err(payload) => {
-                lost = unwind::keep(&mut state.panic, Some(payload));
-                true
+                progress.keep(Some(payload));
+                progress.end(true, cut, || ());
+                None
             }
         };
-        state.running -= 1;
-        state.failed |= failed;
-        drop(state);
-        self.room.notify_all();
-        lost.into_iter().for_each(unwind::bury); // not under the lock
-        if failed {
-            // A hook of the user may panic.
-            let panic = self.token.trip(Cancelled::default());
-            let lost = unwind::keep(&mut self.state.lock().panic, panic);
-            lost.into_iter().for_each(unwind::bury);
+        // Only now, so that who joins this task finds a place free, or the group failed. A value without a
+        // handle is dropped here.
+        if let Err(payload) = catch(|| end.give(value)) {
+            progress.fail(payload);
         }
     }
 }
@@ -280,19 +286,11 @@ where
     F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
     E: Send + 'env,
 {
+    let progress = Arc::new(Progress::new(limit, CancelToken::current().child()));
     let shared = Arc::new(GroupShared {
-        limit,
+        progress: Arc::clone(&progress),
         fails_fast,
-        token: CancelToken::current().child(),
-        state: Mutex::new(GroupState {
-            spawned: 0,
-            running: 0,
-            failed: false,
-            cut: false,
-            errors: Vec::new(),
-            panic: None,
-        }),
-        room: Condvar::new(),
+        errors: Mutex::default(),
     });
     let value = with_crew(Pool::global(), |leases| {
         let group = Group {
@@ -301,16 +299,18 @@ where
             scope: PhantomData,
             env: PhantomData,
         };
-        let _on_unwind = OnUnwind(&shared.token);
+        let _on_unwind = OnUnwind(progress.token());
         f(&group)
     });
-    let mut state = shared.state.lock();
+    let mut state = progress.lock();
     if state.cut {
         context::tell_cut();
     }
-    if let Some(payload) = state.panic.take() {
-        drop(state);
+    let panic = state.panic.take();
+    drop(state);
+    if let Some(payload) = panic {
         resume_unwind(payload);
     }
-    (value, std::mem::take(&mut state.errors))
+    let errors = std::mem::take(&mut *shared.errors.lock());
+    (value, errors)
 }

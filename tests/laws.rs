@@ -1927,3 +1927,36 @@ impl From<Cancelled> for Gone {
         Gone(None)
     }
 }
+
+quickcheck! {
+    /// Which error a group returns is a matter of time, but it is one of those.
+    fn the_values_of_tasks_are_those_of_their_closures(tasks: Vec<u16>, limit: u8, bad: u16) -> bool {
+        within(SOON, move || {
+            let limit = 1 + usize::from(limit % 9);
+            let run = move |number: u16| {
+                dawdle(number.into());
+                if number % 32 == bad % 32 { Err(number) } else { Ok(number) }
+            };
+            let twin: Vec<_> = tasks.iter().copied().map(run).collect();
+            let values: Vec<_> = twin.iter().map(|end| end.ok()).collect();
+            let errors: Vec<_> = twin.iter().filter_map(|end| end.err()).collect();
+
+            let first = fanfold::group(limit, |g| {
+                let spawn = |number: &u16| g.spawn({ let number = *number; move || run(number) });
+                tasks.iter().map(spawn).collect::<Vec<_>>()
+            });
+            let joined = std::cell::RefCell::new(Vec::new());
+            let all = fanfold::group_all(limit, |g| {
+                let spawn = |number: &u16| g.spawn({ let number = *number; move || run(number) });
+                let handles: Vec<_> = tasks.iter().map(spawn).collect();
+                joined.borrow_mut().extend(handles.into_iter().map(fanfold::Task::join));
+            });
+            joined.into_inner() == values
+                && all == if errors.is_empty() { Ok(()) } else { Err(errors.clone()) }
+                && match first {
+                    Ok(handles) => errors.is_empty() && handles.into_iter().map(fanfold::Task::join).eq(values),
+                    Err(error) => errors.contains(&error),
+                }
+        })
+    }
+}

@@ -51,6 +51,12 @@ const WANTED: &[(&str, &str)] = &[
     // Go, conc, rill
     ("errgroup", "parallel_map"),
     ("errgroup", "try_par_for_each"),
+    ("ResultPool", "Task"),
+    ("JoinHandle", "Task"),
+    ("ScopedJoinHandle", "Task"),
+    ("join", "group"),
+    ("try_join", "group"),
+    ("JoinSet", "group"),
     ("fan_in", "merge"),
     ("tee", "broadcast_into"),
     ("batch", "window"),

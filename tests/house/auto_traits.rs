@@ -324,7 +324,10 @@ fn every_type_that_users_hold_is_debug() {
             is_debug(s);
             is_debug(&(0..3).par_map_ordered(2, |x: u8| x).within(s));
         });
-        let result = fanfold::group(2, |g: &Group<'_, '_, ()>| is_debug(g));
+        let result = fanfold::group(2, |g: &Group<'_, '_, ()>| {
+            is_debug(g);
+            is_debug(&g.spawn(|| Ok(1)));
+        });
         assert_eq!(result, Ok(()));
     });
 }
@@ -342,7 +345,7 @@ mod pinned {
     use fanfold::worklist::*;
     use fanfold::{
         CancelToken, Cancelled, DropCount, Group, ItemError, NotReady, Overflow, Permit, Permits,
-        Pool, PoolBuilder, Workers,
+        Pool, PoolBuilder, Task, Workers,
     };
     use std::collections::BTreeSet;
     use std::marker::PhantomData;
@@ -405,6 +408,7 @@ mod pinned {
 
     /// The parts have every auto trait themselves, except `Near`. A change here breaks programs.
     #[test]
+    #[allow(clippy::too_many_lines)] // a list
     fn the_auto_traits_of_every_public_type() {
         let types = pinned! {
             BatchesByAgePlan<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
@@ -415,6 +419,7 @@ mod pinned {
             Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Chained<Par<Far, Map<Next>>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             DropCount => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Task<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ToAll => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             BudgetExhausted => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ItemError => "Send Sync Unpin UnwindSafe RefUnwindSafe",

@@ -1,7 +1,7 @@
 //! `group` and `group_all`: heterogeneous tasks that may borrow, at most `limit` at once.
 
 use crate::support::{Counter, Gate, Ledger, Meter, SOON, bang, caught, dawdle, settle, within};
-use fanfold::{CancelToken, Cancelled, Fanfold, group, group_all};
+use fanfold::{CancelToken, Cancelled, Fanfold, Task, group, group_all};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Error {
@@ -133,7 +133,7 @@ fn the_first_error_trips_the_token_and_is_returned() {
                 }
                 running.wait_for(limit - 1);
                 assert!(!g.token().is_cancelled());
-                g.spawn(|| Err(Error::Bad(7)));
+                g.spawn(|| Err::<(), _>(Error::Bad(7)));
                 g.token().wait();
             });
             assert_eq!(result, Err(Error::Bad(7)));
@@ -146,7 +146,7 @@ fn nothing_starts_after_the_first_error() {
     within(SOON, || {
         let (ledger, ran) = (Ledger::new(), Counter::new());
         let result: Result<(), Error> = group(2, |g| {
-            g.spawn(|| Err(Error::Bad(1)));
+            g.spawn(|| Err::<(), _>(Error::Bad(1)));
             g.token().wait();
             for i in 0..50 {
                 let (item, ran) = (ledger.track(i), &ran);
@@ -172,7 +172,7 @@ fn nothing_starts_after_the_first_error() {
 fn an_error_ends_the_wait_for_a_place() {
     within(SOON, || {
         let result: Result<(), Error> = group(1, |g| {
-            g.spawn(|| Err(Error::Bad(1)));
+            g.spawn(|| Err::<(), _>(Error::Bad(1)));
             for _ in 0..100 {
                 g.spawn(|| Ok(()));
             }
@@ -219,10 +219,8 @@ fn all_errors_come_back_in_the_order_of_the_tasks() {
             });
             let bad: Vec<Error> = (0..40).step_by(3).map(Error::Bad).collect();
             assert_eq!((result, ran.get()), (Err(bad), 40));
-            assert_eq!(
-                group_all::<_, _, Error>(limit, |g| g.spawn(|| Ok(()))),
-                Ok(())
-            );
+            let task = group_all::<_, _, Error>(limit, |g| g.spawn(|| Ok(())));
+            assert_eq!(task.map(Task::join), Ok(Some(())));
         });
     }
 }
@@ -249,8 +247,12 @@ fn a_panic_propagates_with_its_payload_when_all_are_done() {
             });
             assert_eq!(raised, Err(9));
             ledger.assert_dropped_once();
-            let raised = caught(|| group_all::<_, _, Error>(limit, |g| g.spawn(|| bang(3))));
-            assert_eq!(raised.map(drop), Err(3));
+            let raised = caught(|| {
+                group_all::<_, _, Error>(limit, |g| {
+                    let _: Task<()> = g.spawn(|| bang(3));
+                })
+            });
+            assert_eq!(raised, Err(3));
         });
     }
 }
@@ -262,7 +264,7 @@ fn a_panic_of_a_hook_propagates_like_one_of_a_task() {
         let raised = caught(|| {
             group(2, |g| {
                 g.token().on_cancel(|| bang(5)).detach();
-                g.spawn(|| Err(1));
+                g.spawn(|| Err::<(), _>(1));
             })
         });
         assert_eq!(raised, Err(5));
@@ -361,5 +363,214 @@ fn many_groups_at_once() {
                 });
             }
         });
+    });
+}
+
+// ---- values
+
+#[test]
+fn tasks_of_unlike_types_give_their_values() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let words = [String::from("to"), String::from("be")];
+            let result: Result<_, Error> = group(limit, |g| {
+                let number = g.spawn(|| Ok(words.len()));
+                let borrowed = g.spawn(|| Ok(&words[1]));
+                let many: Vec<_> = (0..20_u64)
+                    .map(|i| {
+                        g.spawn(move || {
+                            dawdle(i * limit as u64);
+                            Ok(i)
+                        })
+                    })
+                    .collect();
+                (number, borrowed, many)
+            });
+            let (number, borrowed, many) = result.expect("no error");
+            assert!(number.is_finished());
+            assert_eq!((number.join(), borrowed.join()), (Some(2), Some(&words[1])));
+            assert!(many.into_iter().map(Task::join).eq((0..20).map(Some)));
+        });
+    }
+}
+
+#[test]
+fn a_join_within_the_group_waits() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let result: Result<_, Error> = group(limit, |g| {
+                let gate = Gate::new();
+                let slow = g.spawn({
+                    let gate = gate.clone();
+                    move || {
+                        gate.wait();
+                        Ok(7)
+                    }
+                });
+                assert!(!slow.is_finished());
+                gate.open();
+                slow.join()
+            });
+            assert_eq!(result, Ok(Some(7)));
+        });
+    }
+}
+
+/// Each task but the first waits for the one before it. It has been started by then, so this cannot dead-lock.
+#[test]
+fn tasks_join_one_another() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let result: Result<_, Error> = group(limit, |g| {
+                let first = g.spawn(|| Ok(0_u64));
+                (1..50).fold(first, |before, i| {
+                    g.spawn(move || {
+                        dawdle(i);
+                        Ok(before.join().expect("it has succeeded") + i)
+                    })
+                })
+            });
+            assert_eq!(result.map(Task::join), Ok(Some(49 * 50 / 2)));
+        });
+    }
+}
+
+/// Who has joined a task finds its place free.
+#[test]
+fn a_joined_task_runs_no_more() {
+    within(SOON, || {
+        let result: Result<(), Error> = group(1, |g| {
+            for i in 0..1_000_u64 {
+                let task = g.try_spawn(move || Ok(i)).ok().expect("there is room");
+                assert_eq!(task.join(), Some(i));
+            }
+        });
+        assert_eq!(result, Ok(()));
+    });
+}
+
+/// It has no value; and the group has failed by then, so nothing that is spawned afterwards runs.
+#[test]
+fn a_task_that_failed_is_joined() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            for _ in 0..50 {
+                let ran = Counter::new();
+                let result = group(limit, |g| {
+                    let task = g.spawn(|| Err::<u8, _>(Error::Bad(3)));
+                    assert_eq!(task.join(), None);
+                    assert!(g.token().is_cancelled());
+                    let skipped = g.spawn(|| Ok(ran.add()));
+                    assert!(skipped.is_finished());
+                    assert_eq!(skipped.join(), None);
+                    assert_eq!(
+                        g.try_spawn(|| Ok(ran.add())).ok().map(Task::join),
+                        Some(None)
+                    );
+                });
+                assert_eq!((result, ran.get()), (Err(Error::Bad(3)), 0));
+            }
+            // where no error ends the group, the others have their values
+            let result = group_all(limit, |g| {
+                let bad = g.spawn(|| Err::<u8, _>(Error::Bad(3)));
+                let good = g.spawn(|| Ok(5));
+                assert_eq!((bad.join(), good.join()), (None, Some(5)));
+                assert_eq!(g.spawn(|| Ok(6)).join(), Some(6));
+            });
+            assert_eq!(result, Err(vec![Error::Bad(3)]));
+        });
+    }
+}
+
+#[test]
+fn a_task_that_panicked_is_joined() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let seen = Counter::new();
+            let raised = caught(|| {
+                group::<_, _, Error>(limit, |g| {
+                    let task: Task<u8> = g.spawn(|| bang(4));
+                    assert_eq!(task.join(), None);
+                    assert_eq!(g.spawn(|| Ok(1)).join(), None);
+                    seen.add();
+                })
+            });
+            assert_eq!((raised, seen.get()), (Err(4), 1));
+        });
+    }
+}
+
+/// A value is dropped once: with the handle, or where the handle is gone by the end of the task, before the group ends.
+#[test]
+fn values_are_dropped_with_their_handles() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let ledger = Ledger::new();
+            let result: Result<_, Error> = group(limit, |g| {
+                let gate = Gate::new();
+                // dropped before the value is there
+                drop(g.spawn({
+                    let (gate, ledger) = (gate.clone(), ledger.clone());
+                    move || {
+                        gate.wait();
+                        Ok(ledger.track(0))
+                    }
+                }));
+                gate.open();
+                // dropped after it
+                let early = g.spawn(|| Ok(ledger.track(1)));
+                crate::support::eventually("it has ended", || early.is_finished());
+                drop(early);
+                // joined, and left to the group's value
+                drop(g.spawn(|| Ok(ledger.track(2))).join());
+                g.spawn(|| Ok(ledger.track(3)))
+            });
+            let kept = result.expect("no error");
+            assert_eq!((ledger.created(), ledger.alive()), (4, 1));
+            drop(kept);
+            ledger.assert_dropped_once();
+            // the values of a group that fails go with its closure's value
+            let ledger = Ledger::new();
+            let failed = group(limit, |g| {
+                let task = g.spawn(|| Ok(ledger.track(0)));
+                g.spawn(|| Err::<(), _>(Error::Bad(1)));
+                task
+            });
+            assert_eq!(failed.err(), Some(Error::Bad(1)));
+            assert_eq!(ledger.alive(), 0);
+        });
+    }
+}
+
+#[test]
+fn a_value_without_a_handle_whose_drop_panics() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let (dropped, gate) = (Counter::new(), Gate::new());
+            let raised = caught(|| {
+                group::<_, _, Error>(limit, |g| {
+                    drop(g.spawn(|| {
+                        gate.wait();
+                        Ok(dropped.stubborn(6))
+                    }));
+                    gate.open();
+                })
+            });
+            assert_eq!((raised, dropped.get()), (Err(6), 1));
+        });
+    }
+}
+
+/// A handle is bound to nothing: it may go to a thread that outlives the group, or be forgotten.
+#[test]
+fn a_handle_may_outlive_its_group() {
+    within(SOON, || {
+        let result: Result<_, Error> = group(2, |g| {
+            std::mem::forget(g.spawn(|| Ok(1)));
+            let task = g.spawn(|| Ok(vec![1, 2]));
+            std::thread::spawn(move || task.join())
+        });
+        let thread = result.expect("no error");
+        assert_eq!(thread.join().expect("no panic"), Some(vec![1, 2]));
     });
 }

@@ -335,7 +335,7 @@ const WORKS: [(&str, Work); 6] = [
             }
             g.spawn(|| {
                 wait_in_line(permits, 3);
-                Err(())
+                Err::<(), _>(())
             });
         });
         assert_eq!(end, Err(()));

@@ -97,7 +97,7 @@ const INNER: &[(&str, Run)] = &[
         let done = group(2, |g| {
             g.spawn(|| {
                 probe.wait();
-                Err(())
+                Err::<(), _>(())
             });
         });
         assert_eq!(done, Err(()));
@@ -295,7 +295,7 @@ const OUTER: &[(&str, RunOuter)] = &[
             });
             g.spawn(|| {
                 waits.wait();
-                Err(())
+                Err::<(), _>(())
             });
         });
         assert_eq!(done, Err(()));
@@ -307,7 +307,7 @@ const OUTER: &[(&str, RunOuter)] = &[
                     inner();
                     Ok(())
                 });
-                g.spawn(|| {
+                g.spawn(|| -> Result<(), _> {
                     waits.wait();
                     bang(7)
                 });

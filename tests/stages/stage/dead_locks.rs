@@ -59,7 +59,7 @@ const WAYS: [(&str, Work); 14] = [
     }),
     ("in a task", |permits| {
         let end = group(2, |g| g.spawn(|| permits.acquire(1).map(drop)));
-        let _: Result<(), Cancelled> = end;
+        let _: Result<_, Cancelled> = end;
     }),
     ("in a replica", |permits| {
         let permits = permits.clone();

@@ -848,7 +848,7 @@ fn sinks_see_the_token_of_the_caller() {
                 assert_eq!(seen, [true; 3]);
                 Ok(())
             });
-            g.spawn(|| Err("stop"));
+            g.spawn(|| Err::<(), _>("stop"));
         });
         assert_eq!(result, Err("stop"));
     });
