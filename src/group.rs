@@ -27,6 +27,7 @@ use self::progress::{Progress, Start};
 use self::task::TaskEnd;
 use crate::cancel::CancelToken;
 use crate::config::Workers;
+use crate::error::Cancelled;
 use crate::runtime::context::{self, Current, Plain};
 use crate::runtime::lease::{Leases, with_crew};
 use crate::runtime::pool::Pool;
@@ -46,10 +47,7 @@ use std::rc::Rc;
 /// Inside a closure of a stage or a task of another group, the group is part of that work: its
 /// token is a child of [`CancelToken::current`], so it is tripped with it and has its deadline.
 /// This does not make the group skip a task, as it could not report that; the tasks see it by their
-/// token. To add another deadline, put a [`parallel_map_with`](crate::parallel_map_with) or a stage
-/// around the group, or use a hook:
-/// `let _hook = limit.on_cancel({ let token = g.token().clone(); move || token.cancel() })`, bound
-/// outside the group's closure so that it outlives the tasks.
+/// token. See [`group_with`] for a group that stops by a token of its own, or at a deadline.
 ///
 /// A limit beyond this group: let each task [acquire](crate::Permits::acquire) a permit.
 ///
@@ -83,10 +81,56 @@ where
     F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
     E: Send + 'env,
 {
-    let (value, errors) = run(limit.into().checked(), true, f);
-    match errors.into_iter().next() {
-        Some((_, error)) => Err(error),
-        None => Ok(value),
+    let done = run(limit.into().checked(), true, None, f);
+    done.first_error()
+}
+
+/// As [`group`], but also stops when the token is tripped.
+///
+/// Then no further task is started, the group's token is tripped too, and the call waits for the
+/// running tasks; let them watch [`CancelToken::current`], which has the token's deadline, to end
+/// sooner. The same holds for the token of the surrounding work (a closure of a stage, a task of a
+/// group), so `group_with(&CancelToken::current(), ..)` inside it stops with it.
+///
+/// # Panics
+///
+/// As [`group`].
+///
+/// # Errors
+///
+/// The error of the task that failed first in time. If none has, and the token was tripped so that a
+/// task was not run, or something in a task was cut short: [`Cancelled`], as an `E`. If all tasks
+/// have run to their `Ok`, the group has succeeded, whether the token is tripped by then or not.
+///
+/// # Examples
+///
+/// ```
+/// use fanfold::{CancelToken, Cancelled};
+/// use std::time::Duration;
+///
+/// let limit = CancelToken::new().with_timeout(Duration::from_millis(20));
+/// let result: Result<(), Cancelled> = fanfold::group_with(&limit, 2, |g| {
+///     for _ in 0..3 {
+///         g.spawn(|| CancelToken::current().sleep(Duration::from_secs(60)));
+///     }
+/// });
+/// assert!(result.unwrap_err().is_deadline());
+/// ```
+#[doc(alias("group_on", "errgroup", "WithContext"))]
+#[track_caller]
+pub fn group_with<'env, F, T, E>(
+    token: &CancelToken,
+    limit: impl Into<Workers>,
+    f: F,
+) -> Result<T, E>
+where
+    F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
+    E: From<Cancelled> + Send + 'env,
+{
+    let done = run(limit.into().checked(), true, Some(token), f);
+    match done.incomplete {
+        Some(why) if done.errors.is_empty() => Err(why.into()),
+        _ => done.first_error(),
     }
 }
 
@@ -117,7 +161,9 @@ where
     F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
     E: Send + 'env,
 {
-    let (value, mut errors) = run(limit.into().checked(), false, f);
+    let Done {
+        value, mut errors, ..
+    } = run(limit.into().checked(), false, None, f);
     if errors.is_empty() {
         return Ok(value);
     }
@@ -125,7 +171,8 @@ where
     Err(errors.into_iter().map(|(_, error)| error).collect())
 }
 
-/// The handle that spawns tasks: the argument of the closure of [`group`] and [`group_all`].
+/// The handle that spawns tasks: the argument of the closure of [`group`], [`group_with`] and
+/// [`group_all`].
 pub struct Group<'scope, 'env: 'scope, E> {
     leases: Leases,
     shared: Arc<GroupShared<E>>,
@@ -281,17 +328,52 @@ impl Drop for OnUnwind<'_> {
     }
 }
 
-fn run<'env, F, T, E>(limit: usize, fails_fast: bool, f: F) -> (T, Vec<(usize, E)>)
+/// What is left of a group.
+struct Done<T, E> {
+    value: T,
+    errors: Vec<(usize, E)>,
+    /// Why not everything was done although no task has failed.
+    incomplete: Option<Cancelled>,
+}
+
+impl<T, E> Done<T, E> {
+    fn first_error(self) -> Result<T, E> {
+        match self.errors.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(self.value),
+        }
+    }
+}
+
+fn run<'env, F, T, E>(
+    limit: usize,
+    fails_fast: bool,
+    stop: Option<&CancelToken>,
+    f: F,
+) -> Done<T, E>
 where
     F: for<'scope> FnOnce(&Group<'scope, 'env, E>) -> T,
     E: Send + 'env,
 {
-    let progress = Arc::new(Progress::new(limit, CancelToken::current().child()));
+    let outer = CancelToken::current();
+    // A task that sleeps on its token wakes up at the time, although no thread may be there to trip it.
+    let token = match stop.and_then(CancelToken::deadline) {
+        Some(deadline) => outer.with_deadline(deadline),
+        None => outer.child(),
+    };
+    let stops = stop.map_or_else(Vec::new, |stop| vec![stop.clone(), outer]);
+    let progress = Arc::new(Progress::new(limit, token, stops));
     let shared = Arc::new(GroupShared {
         progress: Arc::clone(&progress),
         fails_fast,
         errors: Mutex::default(),
     });
+    // Until all tasks have ended.
+    let hook = |stop: &CancelToken| {
+        let progress = Arc::clone(&progress);
+        stop.on_trip(move |why| progress.stop(why))
+    };
+    let hooks: Vec<_> = progress.stops().iter().map(hook).collect();
     let value = with_crew(Pool::global(), |leases| {
         let group = Group {
             leases: leases.clone(),
@@ -302,8 +384,11 @@ where
         let _on_unwind = OnUnwind(progress.token());
         f(&group)
     });
+    drop(hooks);
+    let incomplete = progress.incomplete();
     let mut state = progress.lock();
-    if state.cut {
+    // Unless the group's own error says it.
+    if state.cut && incomplete.is_none() {
         context::tell_cut();
     }
     let panic = state.panic.take();
@@ -312,5 +397,9 @@ where
         resume_unwind(payload);
     }
     let errors = std::mem::take(&mut *shared.errors.lock());
-    (value, errors)
+    Done {
+        value,
+        errors,
+        incomplete,
+    }
 }

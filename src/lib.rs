@@ -55,7 +55,7 @@ pub use crate::fan_in::{Merge, SourceOptions, merge, merge_sorted_by_key, round_
 #[doc(inline)]
 pub use crate::fan_out::Reader;
 pub use crate::fanfold::Fanfold;
-pub use crate::group::{Group, Task, group, group_all};
+pub use crate::group::{Group, Task, group, group_all, group_with};
 #[doc(inline)]
 pub use crate::hedge::{HedgeError, HedgePolicy, replica};
 #[doc(inline)]

@@ -1920,9 +1920,9 @@ fn parallel_map_is_a_collect_into_a_result() {
 }
 
 /// An error that can be a cancellation.
-struct Gone(Option<Item>);
+struct Gone<T>(Option<T>);
 
-impl From<Cancelled> for Gone {
+impl<T> From<Cancelled> for Gone<T> {
     fn from(_: Cancelled) -> Self {
         Gone(None)
     }
@@ -1945,6 +1945,19 @@ quickcheck! {
                 let spawn = |number: &u16| g.spawn({ let number = *number; move || run(number) });
                 tasks.iter().map(spawn).collect::<Vec<_>>()
             });
+            let token = CancelToken::new();
+            let with = |token: &CancelToken| {
+                fanfold::group_with(token, limit, |g| {
+                    let spawn = |number: &u16| g.spawn({
+                        let number = *number;
+                        move || run(number).map_err(|number| Gone(Some(number)))
+                    });
+                    tasks.iter().map(spawn).collect::<Vec<_>>()
+                })
+            };
+            let until = with(&token).map_err(|gone| gone.0.expect("no cancellation"));
+            token.cancel();
+            let never = with(&token);
             let joined = std::cell::RefCell::new(Vec::new());
             let all = fanfold::group_all(limit, |g| {
                 let spawn = |number: &u16| g.spawn({ let number = *number; move || run(number) });
@@ -1953,10 +1966,17 @@ quickcheck! {
             });
             joined.into_inner() == values
                 && all == if errors.is_empty() { Ok(()) } else { Err(errors.clone()) }
-                && match first {
-                    Ok(handles) => errors.is_empty() && handles.into_iter().map(fanfold::Task::join).eq(values),
-                    Err(error) => errors.contains(&error),
+                && match never {
+                    Ok(handles) => handles.is_empty() && tasks.is_empty(),
+                    Err(gone) => gone.0.is_none() && !tasks.is_empty(),
                 }
+                && [first, until].into_iter().all(|end| match end {
+                    Ok(handles) => {
+                        let ends = handles.into_iter().map(fanfold::Task::join);
+                        errors.is_empty() && ends.eq(values.iter().copied())
+                    }
+                    Err(error) => errors.contains(&error),
+                })
         })
     }
 }

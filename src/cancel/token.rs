@@ -231,6 +231,11 @@ impl CancelToken {
         self.node.why().map_or(Ok(()), Err)
     }
 
+    /// When it is tripped at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.node.deadline
+    }
+
     /// Whether the two are the same token.
     pub(crate) fn is(&self, other: &CancelToken) -> bool {
         Arc::ptr_eq(&self.node, &other.node)

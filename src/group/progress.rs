@@ -1,4 +1,4 @@
-//! How far a group is, whatever its tasks return.
+//! How far a group is. It knows neither its tasks' types nor its errors', so a hook on a token can hold it.
 
 use crate::cancel::CancelToken;
 use crate::error::Cancelled;
@@ -9,6 +9,8 @@ use crate::unwind::{self, Payload};
 pub(super) struct Progress {
     limit: usize,
     token: CancelToken,
+    /// When one of these is tripped, no further task is started.
+    stops: Vec<CancelToken>,
     state: Mutex<ProgressState>,
     /// Notified when a task has ended, or none is to be started any more.
     room: Condvar,
@@ -19,6 +21,8 @@ pub(super) struct ProgressState {
     pub(super) spawned: usize,
     pub(super) running: usize,
     failed: bool,
+    /// A task was not run because of `stops`.
+    skipped: bool,
     /// Something in a task was cut short.
     pub(super) cut: bool,
     pub(super) panic: Option<Payload>,
@@ -35,10 +39,11 @@ pub(super) enum Start {
 }
 
 impl Progress {
-    pub(super) fn new(limit: usize, token: CancelToken) -> Self {
+    pub(super) fn new(limit: usize, token: CancelToken, stops: Vec<CancelToken>) -> Self {
         Progress {
             limit,
             token,
+            stops,
             state: Mutex::default(),
             room: Condvar::new(),
         }
@@ -52,20 +57,29 @@ impl Progress {
         &self.token
     }
 
+    pub(super) fn stops(&self) -> &[CancelToken] {
+        &self.stops
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, ProgressState> {
         self.state.lock()
+    }
+
+    fn is_over(&self, state: &ProgressState) -> bool {
+        state.failed || self.stops.iter().any(CancelToken::is_cancelled)
     }
 
     /// Starts a task, if there is room. `waits`: until there is.
     pub(super) fn start(&self, waits: bool) -> Start {
         let mut state = self.state.lock();
-        while state.running >= self.limit && !state.failed {
+        while state.running >= self.limit && !self.is_over(&state) {
             if !waits {
                 return Start::Full;
             }
             state = self.room.wait(state);
         }
-        if state.failed {
+        if self.is_over(&state) {
+            state.skipped |= !state.failed;
             return Start::Never;
         }
         state.running += 1;
@@ -105,5 +119,22 @@ impl Progress {
     /// Trips the group's token. A hook of the user may panic.
     fn trip(&self, why: Cancelled) {
         self.keep(self.token.trip(why));
+    }
+
+    /// One of `stops` has been tripped.
+    pub(super) fn stop(&self, why: Cancelled) {
+        self.trip(why);
+        // Taken and released: a thread that waits for room has not looked at the token yet, or is notified.
+        drop(self.state.lock());
+        self.room.notify_all();
+    }
+
+    /// Why not everything was done although no task has failed.
+    pub(super) fn incomplete(&self) -> Option<Cancelled> {
+        let state = self.state.lock();
+        if !state.skipped && !state.cut {
+            return None;
+        }
+        self.stops.iter().find_map(|stop| stop.check().err())
     }
 }

@@ -57,6 +57,8 @@ const WANTED: &[(&str, &str)] = &[
     ("join", "group"),
     ("try_join", "group"),
     ("JoinSet", "group"),
+    ("WithContext", "group_with"),
+    ("group_on", "group_with"),
     ("fan_in", "merge"),
     ("tee", "broadcast_into"),
     ("batch", "window"),

@@ -7,6 +7,7 @@ const PAGE: &str = include_str!("../../docs/operators.md");
 const TOLD_WITH: &[(&str, &str)] = &[
     ("broadcast_into", "broadcast"),
     ("group_all", "group"),
+    ("group_with", "group"),
     ("is_cut_short", "cancel_on"),
     ("par_map_by_key_init", "par_map_by_key"),
     ("parallel_map_with", "parallel_map"),

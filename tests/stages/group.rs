@@ -1,7 +1,8 @@
 //! `group` and `group_all`: heterogeneous tasks that may borrow, at most `limit` at once.
 
 use crate::support::{Counter, Gate, Ledger, Meter, SOON, bang, caught, dawdle, settle, within};
-use fanfold::{CancelToken, Cancelled, Fanfold, Task, group, group_all};
+use fanfold::{CancelToken, Cancelled, Fanfold, Task, group, group_all, group_with};
+use std::time::Duration;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Error {
@@ -572,5 +573,208 @@ fn a_handle_may_outlive_its_group() {
         });
         let thread = result.expect("no error");
         assert_eq!(thread.join().expect("no panic"), Some(vec![1, 2]));
+    });
+}
+
+// ---- group_with
+
+#[test]
+fn a_token_stops_a_group() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let (token, running, ran) = (CancelToken::new(), Counter::new(), Counter::new());
+            let result = group_with(&token, limit, |g| {
+                for _ in 0..limit {
+                    g.spawn(|| {
+                        running.add();
+                        CancelToken::current().wait();
+                        ran.add();
+                        Ok(())
+                    });
+                }
+                running.wait_for(limit);
+                let waits = std::thread::spawn({
+                    let token = token.clone();
+                    move || {
+                        settle(); // mostly, the spawn below waits by now
+                        token.cancel();
+                    }
+                });
+                let skipped = g.spawn(|| Ok(ran.add()));
+                assert_eq!(skipped.join(), None);
+                assert!(g.token().is_cancelled());
+                waits.join().expect("no panic");
+                assert_eq!(
+                    g.try_spawn(|| Ok(ran.add())).ok().map(Task::join),
+                    Some(None)
+                );
+                5
+            });
+            assert_eq!((result, ran.get()), (Err(Error::Stopped), limit));
+        });
+    }
+}
+
+#[test]
+fn a_token_that_is_tripped_already_runs_no_task() {
+    within(SOON, || {
+        let (token, ran) = (CancelToken::new(), Counter::new());
+        token.cancel();
+        let result: Result<(), Error> = group_with(&token, 2, |g| {
+            assert!(g.token().is_cancelled());
+            g.spawn(|| Ok(ran.add()));
+        });
+        assert_eq!((result, ran.get()), (Err(Error::Stopped), 0));
+        // nothing was left out
+        let result: Result<u8, Error> = group_with(&token, 2, |_| 3);
+        assert_eq!(result, Ok(3));
+    });
+}
+
+#[test]
+fn what_was_done_when_the_token_is_tripped_is_done() {
+    for limit in 1..=9 {
+        within(SOON, move || {
+            let token = CancelToken::new();
+            let result: Result<_, Error> = group_with(&token, limit, |g| {
+                let task = g.spawn(|| Ok(7));
+                let seven = task.join();
+                token.cancel();
+                seven
+            });
+            assert_eq!(result, Ok(Some(7)));
+            // a task that does not look at its token has run to its end, too
+            let token = CancelToken::new();
+            let result: Result<_, Error> = group_with(&token, limit, |g| {
+                g.spawn(|| {
+                    token.cancel();
+                    Ok(8)
+                })
+            });
+            assert_eq!(result.map(Task::join), Ok(Some(8)));
+        });
+    }
+}
+
+#[test]
+fn the_error_of_a_task_comes_before_that_of_the_token() {
+    within(SOON, || {
+        let token = CancelToken::new();
+        let result = group_with(&token, 2, |g| {
+            g.spawn(|| {
+                CancelToken::current().wait();
+                Err::<(), _>(Error::Bad(1))
+            });
+            token.cancel();
+            g.spawn(|| Ok(()));
+        });
+        assert_eq!(result, Err(Error::Bad(1)));
+    });
+}
+
+#[test]
+fn a_group_with_a_deadline() {
+    for limit in 1..=3 {
+        within(SOON, move || {
+            let token = CancelToken::new().with_timeout(Duration::from_millis(20));
+            let result: Result<(), Cancelled> = group_with(&token, limit, |g| {
+                for _ in 0..9 {
+                    g.spawn(|| CancelToken::current().sleep(Duration::from_secs(3_600)));
+                }
+            });
+            assert!(result.expect_err("the deadline").is_deadline());
+            // tasks that do not look at it: a spawn that waits hears of it
+            let token = CancelToken::new().with_timeout(Duration::from_millis(20));
+            let gate = Gate::new();
+            let result: Result<(), Cancelled> = group_with(&token, limit, |g| {
+                let _opener = gate.opener();
+                for _ in 0..limit {
+                    g.spawn(|| {
+                        gate.wait();
+                        Ok(())
+                    });
+                }
+                assert_eq!(g.spawn(|| Ok(())).join(), None);
+            });
+            assert!(result.expect_err("the deadline").is_deadline());
+        });
+    }
+}
+
+/// The task has returned `Ok`, but of a part.
+#[test]
+fn a_task_in_which_something_was_cut_short_is_not_done() {
+    within(SOON, || {
+        let (token, begun) = (CancelToken::new(), Counter::new());
+        let result: Result<_, Error> = group_with(&token, 2, |g| {
+            let count = g.spawn(|| {
+                let endless = (0_u64..).par_map_ordered(2, |i| {
+                    begun.add();
+                    i
+                });
+                Ok(endless.count())
+            });
+            begun.wait_for(10);
+            token.cancel();
+            count
+        });
+        assert_eq!(result.err(), Some(Error::Stopped));
+    });
+}
+
+/// In a closure of a stage, whether its own token is another one or that of the closure.
+#[test]
+fn a_group_in_a_closure_stops_with_the_stage() {
+    for own in [false, true] {
+        within(SOON, move || {
+            let (begun, seen) = (Counter::new(), Counter::new());
+            let all = fanfold::parallel_map(0..2, 2, |i| {
+                if i == 0 {
+                    begun.wait_for(1);
+                    return Err(Error::Bad(0));
+                }
+                let token = if own {
+                    CancelToken::new()
+                } else {
+                    CancelToken::current()
+                };
+                let result = group_with(&token, 1, |g| {
+                    for _ in 0..3 {
+                        g.spawn(|| {
+                            begun.add();
+                            CancelToken::current().wait();
+                            Ok(())
+                        });
+                    }
+                });
+                assert_eq!(result, Err(Error::Stopped));
+                seen.add();
+                result
+            });
+            assert_eq!(all, Err(Error::Bad(0)));
+            assert_eq!((begun.get(), seen.get()), (1, 1));
+        });
+    }
+}
+
+/// The caller learns of it by the error, so what it makes of that is a result like any other.
+#[test]
+fn a_group_that_was_stopped_spoils_nothing_around_it() {
+    within(SOON, || {
+        let outer = CancelToken::new();
+        let result: Result<_, Error> = group_with(&outer, 1, |g| {
+            g.spawn(|| {
+                let limit = CancelToken::new();
+                let inner: Result<usize, Error> = group_with(&limit, 1, |g| {
+                    let cut =
+                        g.spawn(|| Ok((0..).readahead(1).inspect(|_| limit.cancel()).count()));
+                    cut.join().unwrap_or(0)
+                });
+                assert_eq!(inner, Err(Error::Stopped));
+                outer.cancel(); // too late to matter
+                Ok(7)
+            })
+        });
+        assert_eq!(result.map(Task::join), Ok(Some(7)));
     });
 }

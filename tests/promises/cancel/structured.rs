@@ -6,8 +6,8 @@
 
 use crate::support::{Counter, Gate, SOON, bang, caught, eventually, within};
 use fanfold::{
-    CancelToken, Cancelled, Fanfold, Merge, Permits, SourceOptions, group, parallel_map,
-    parallel_map_with,
+    CancelToken, Cancelled, Fanfold, Merge, Permits, SourceOptions, group, group_with,
+    parallel_map, parallel_map_with,
 };
 use std::iter::from_fn;
 use std::sync::Arc;
@@ -101,6 +101,15 @@ const INNER: &[(&str, Run)] = &[
             });
         });
         assert_eq!(done, Err(()));
+    }),
+    ("group_with", |probe| {
+        let done: Result<(), Cancelled> = group_with(&CancelToken::new(), 2, |g| {
+            g.spawn(|| {
+                probe.wait();
+                Ok(())
+            });
+        });
+        assert_eq!(done, Ok(()));
     }),
     ("hedge", |probe| {
         let replicas = [|_| {
