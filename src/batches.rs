@@ -1,14 +1,16 @@
-//! Batches of items: by number, by age, and sliding windows.
+//! Batches of items: by number, by age, what is there, and sliding windows.
 //!
 //! ```text
 //! in               a  b  c  d  e |
 //! window(2)           ab    cd   e |
 //! .sliding(1)         ab bc cd de  |
 //! .max_age(1 s)    a batch also ends when its first item is 1 s old, full or not
+//! ready_chunks(9)  what has come since the last batch, at least one item
 //! ```
 //!
-//! [`window`](crate::Fanfold::window) makes all of them. Only [`max_age`](Window::max_age) needs a
-//! thread: it pulls ahead, so that it can watch the clock while the source is slow.
+//! [`window`](crate::Fanfold::window) makes all of them but
+//! [`ready_chunks`](crate::Fanfold::ready_chunks). Only that and [`max_age`](Window::max_age) need a
+//! thread: it pulls ahead, so that a slow source does not hold up what is there.
 //!
 //! # Examples
 //!
@@ -27,3 +29,4 @@ mod window;
 pub use crate::batches::sliding::{Sliding, SlidingAggregate};
 pub use crate::batches::window::{Aggregate, Window};
 pub use crate::fan_in::batches_by_age::{BatchesByAge, BatchesByAgePlan};
+pub use crate::fan_in::ready_chunks::{ReadyChunks, ReadyChunksPlan};

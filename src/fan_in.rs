@@ -31,6 +31,7 @@ mod merge_sorted;
 #[cfg(all(test, loom))]
 mod models;
 mod readahead;
+pub(crate) mod ready_chunks;
 mod round_robin;
 mod turns;
 mod worker;

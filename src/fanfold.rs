@@ -1,6 +1,6 @@
 //! The extension trait: documents every adaptor; each body is one line.
 
-use crate::batches::Window;
+use crate::batches::{ReadyChunks, Window};
 use crate::config::Workers;
 use crate::fan_in::Readahead;
 use crate::fan_out::Reader;
@@ -1005,6 +1005,52 @@ pub trait Fanfold: Sized {
         Self::Item: Send,
     {
         Readahead::ahead(self, k)
+    }
+
+    /// Groups what is there: the items that the source has given since the last group, at least one
+    /// and at most `max`.
+    ///
+    /// Waits for the first item of a group, and never for another: a consumer that is slow gets large
+    /// groups, one that is quick gets each item at once. For work that costs about the same for many
+    /// items as for one: a write, a request, a lock. Behind a stage or a merge, a group is the results
+    /// that have come. Keeps the order. Lazy: nothing is pulled before the first `next()`. From then on
+    /// a separate thread pulls the source, and everything upstream of it, at most `max` items ahead.
+    /// Takes the options of [`Stage`]. For groups of a fixed size, or with a time limit, see
+    /// [`window`](Self::window). The drop waits for a source that is in its `next()`; a source that
+    /// watches [`CancelToken::current`](crate::CancelToken::current) returns at once.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0. A panic of the source is raised after the items before it.
+    ///
+    /// # Complexity
+    ///
+    /// That of [`readahead`](Self::readahead). If no thread can be leased, the consumer pulls the source
+    /// itself, and each item is a group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let (send, rows) = std::sync::mpsc::channel();
+    /// let mut chunks = rows.into_iter().ready_chunks(100);
+    /// send.send(1).unwrap();
+    /// assert_eq!(chunks.next(), Some(vec![1])); // although no other has come
+    /// send.send(2).unwrap();
+    /// send.send(3).unwrap();
+    /// drop(send);
+    /// let rest: Vec<Vec<i32>> = chunks.collect(); // [2, 3], or each by itself
+    /// assert_eq!(rest.concat(), [2, 3]);
+    /// ```
+    #[doc(alias("chunks", "batch", "drain_ready", "recv_many", "try_recv_many"))]
+    #[track_caller]
+    fn ready_chunks(self, max: usize) -> ReadyChunks<Self>
+    where
+        Self: Iterator + Send,
+        Self::Item: Send,
+    {
+        ReadyChunks::of_at_most(self, max)
     }
 
     /// Gives every item to each of `k` sinks, which run at the same time; returns their results.

@@ -561,6 +561,9 @@ const OTHERS: &[Kind] = &[
             plain(run.with(run.source().window(run.0.n).max_age(LONG)))
         })
     },
+    kind("ready_chunks", |run| {
+        plain(run.with(run.source().ready_chunks(run.0.n)).flatten())
+    }),
 ];
 
 /// One output, of a call that does everything.

@@ -452,6 +452,15 @@ fn others() -> Vec<Row> {
             assert_eq!(ahead.by_ref().take(500).count(), 500);
             hold.block();
         }),
+        row("ready_chunks, blocked in its source", |hold| {
+            let chunks = (0..500).chain(hold.blocks()).ready_chunks(9);
+            assert_eq!(chunks.on(&hold.pool).flatten().count(), 500);
+        }),
+        row("ready_chunks, blocked in its consumer", |hold| {
+            let mut chunks = (0..).ready_chunks(9).on(&hold.pool);
+            assert_eq!(chunks.by_ref().take(50).count(), 50);
+            hold.block();
+        }),
         row("max_age, blocked in its source", |hold| {
             let windows = (0..95).chain(hold.blocks()).window(10).max_age(TICK);
             assert!(windows.on(&hold.pool).count() >= 10);

@@ -1506,6 +1506,25 @@ fn reading_ahead_changes_nothing() {
     });
 }
 
+#[test]
+fn chunks_of_what_is_ready_are_the_items() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let k = case.bound.unwrap_or(case.size);
+            let ours = |world: &World, source: Origin| {
+                let chunks = with_common(source.ready_chunks(k), case, world);
+                chunks.flat_map(move |chunk| {
+                    assert!((1..=k).contains(&chunk.len()));
+                    chunk
+                })
+            };
+            let twin = |_: &World, source| source;
+            laws(case, Kind::fed(case), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
 // ---- several sources
 
 /// The outputs of several sources, including those after a panic of one of them, as the others go on.

@@ -170,14 +170,8 @@ where
     ) -> Got<I::Item> {
         self.look_at_clock();
         while !self.session.is_over() {
-            while let Some(index) = steal(&self.shared.arrivals) {
-                self.ready.add(index);
-            }
-            if let Some(index) = self.ready.pop() {
-                if let Some(event) = self.take(index, true) {
-                    return Got::Message(index, event);
-                }
-                continue;
+            if let Some((index, event)) = self.take_listed() {
+                return Got::Message(index, event);
             }
             if more() {
                 return Got::Late;
@@ -197,6 +191,25 @@ where
         }
         self.end();
         Got::Over
+    }
+
+    /// The next message that is there, of any lane, by the rule.
+    fn take_listed(&mut self) -> Option<(usize, Message<I::Item>)> {
+        loop {
+            while let Some(index) = steal(&self.shared.arrivals) {
+                self.ready.add(index);
+            }
+            // A lane that is listed may have become empty.
+            let index = self.ready.pop()?;
+            if let Some(event) = self.take(index, true) {
+                return Some((index, event));
+            }
+        }
+    }
+
+    /// The same, after a message of [`next`](Self::next): never waits, and never pulls a source itself.
+    pub(super) fn take_ready(&mut self) -> Option<Message<I::Item>> {
+        self.take_listed().map(|(_, event)| event)
     }
 
     /// The next message of this lane. `Over`: the lane was stopped and gives nothing more; others may.

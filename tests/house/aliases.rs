@@ -46,6 +46,8 @@ const WANTED: &[(&str, &str)] = &[
     ("select_all", "merge"),
     ("flatten_unordered", "merge"),
     ("chunks", "window"),
+    ("recv_many", "ready_chunks"),
+    ("chunks", "ready_chunks"),
     ("select_ok", "hedge"),
     ("race", "hedge"),
     // Go, conc, rill

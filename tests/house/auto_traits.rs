@@ -413,6 +413,7 @@ mod pinned {
         let types = pinned! {
             BatchesByAgePlan<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Aggregate<Far, u8, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ReadyChunksPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ReadaheadPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             BudgetedWorklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
             CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",

@@ -124,6 +124,11 @@ impl Kind {
         (self.build)(source, &with)
     }
 
+    /// Whether its items are taken out of `Vec`s.
+    pub(crate) fn comes_in_vecs(&self) -> bool {
+        ["write 1 for windows", "write 1 for chunks"].contains(&self.least)
+    }
+
     /// Whether `n` closures run at once, whatever `n` and the items.
     pub(crate) fn is_wide(&self) -> bool {
         let of_its_own = |i| (self.lane)(i) == i;
@@ -461,6 +466,22 @@ pub(crate) const KINDS: &[Kind] = &[
         fills: |_, _| 0,
         exact: false,
         least: "write 1 for windows",
+        ..MERGE
+    },
+    Kind {
+        name: "ready_chunks",
+        build: |source, with| {
+            let mut chunks = source.ready_chunks(with.bound.unwrap_or(4));
+            if with.late {
+                assert!(chunks.next().is_some());
+            }
+            Box::new(built!(chunks, with).flatten())
+        },
+        // One that is taken apart, and what is there for the next one.
+        holds: |k| 2 * k - 1,
+        fills: |_, _| 0,
+        exact: false,
+        least: "write 1 for chunks",
         ..MERGE
     },
     READER,

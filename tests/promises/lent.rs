@@ -30,6 +30,9 @@ const KINDS: &[(&str, Make)] = &[
         Box::new(source.par_map_by_key(2, |_| (), |i| i))
     }),
     ("readahead", |source| Box::new(source.readahead(4))),
+    ("ready_chunks", |source| {
+        Box::new(source.ready_chunks(1).map(|chunk| chunk[0]))
+    }),
     ("merge", |source| Box::new(fanfold::merge([source]))),
     ("merge_sorted", |source| {
         Box::new(fanfold::merge_sorted_by_key([source], |i| *i).assume_sorted())

@@ -638,9 +638,9 @@ fn a_closure_panic_comes_at_its_place_in_every_kind() {
     );
 }
 
-/// A window's items are in a `Vec`, the drop of which aborts when two items panic.
+/// The items of a window, or of a chunk, are in a `Vec`, the drop of which aborts when two items panic.
 fn without_windows() -> impl Iterator<Item = &'static Kind> {
-    ahead().filter(|kind| kind.least != "write 1 for windows")
+    ahead().filter(|kind| !kind.comes_in_vecs())
 }
 
 /// Of eight items one is yielded, the others are held: as finished results, or else some run and others wait. Each

@@ -40,6 +40,7 @@ fn a_width_of_zero_panics_at_the_call() {
 #[test]
 fn a_window_of_size_zero_panics_at_the_call() {
     assert_names_the_fix(|| (0..3).window(0));
+    assert_names_the_fix(|| (0..3).ready_chunks(0));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod support;
 
 mod batches {
+    mod ready_chunks;
     mod sliding;
     mod window;
 }

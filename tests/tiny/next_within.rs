@@ -300,6 +300,13 @@ const KINDS: &[Kind] = &[
         calls(items.par_map_by_key(2, |i| i % 2, |i| i))
     }),
     ("readahead", |items| calls(items.readahead(2))),
+    ("ready_chunks", |items| {
+        let mut chunks = items.ready_chunks(1);
+        Box::new(move |time| {
+            let chunk = chunks.next_within(time)?;
+            Ok(chunk.map(|chunk| chunk[0]))
+        })
+    }),
     ("merge", |items| {
         calls(fanfold::merge([items, Box::new(std::iter::empty())]))
     }),

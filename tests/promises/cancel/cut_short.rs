@@ -417,6 +417,9 @@ const DRAINING: &[(
     ("readahead", |source, n, token| {
         Box::new(source.readahead(n).drain_on(token))
     }),
+    ("ready_chunks", |source, n, token| {
+        Box::new(source.ready_chunks(n).drain_on(token).flatten())
+    }),
     ("merge", |source, n, token| {
         let merge = Merge::new().buffer(n).source(source);
         Box::new(merge.drain_on(token))

@@ -153,6 +153,9 @@ const INNER: &[(&str, Run)] = &[
             .source()
             .broadcast_into(2, |_, reader| reader.for_each(drop));
     }),
+    ("ready_chunks", |probe| {
+        probe.source().ready_chunks(2).for_each(drop);
+    }),
     ("source", |probe| {
         probe.source().par_map_ordered(1, |x| x).for_each(drop);
     }),
