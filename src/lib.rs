@@ -41,6 +41,8 @@ mod ordered;
 mod overflow;
 mod par;
 mod parallel_map;
+#[cfg(feature = "crossbeam-channel")]
+mod recv;
 mod runtime;
 mod size_hint;
 mod sync;
@@ -63,6 +65,8 @@ pub use crate::hedge::{HedgeError, HedgePolicy, replica};
 pub use crate::limiter::{Limiter, Rate};
 pub use crate::overflow::{DropCount, Overflow};
 pub use crate::parallel_map::{parallel_map, parallel_map_with};
+#[cfg(feature = "crossbeam-channel")]
+pub use crate::recv::{Recv, recv};
 pub use crate::runtime::permits::{Permit, Permits};
 pub use crate::runtime::pool::{Pool, PoolBuilder};
 #[doc(inline)]

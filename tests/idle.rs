@@ -443,6 +443,21 @@ fn others() -> Vec<Row> {
             let keyed = (0_u64..500).par_map_by_key(2, |i| i % 7, f);
             assert_eq!(keyed.on(&hold.pool).count(), 500);
         }),
+        #[cfg(feature = "crossbeam-channel")]
+        row("recv, whose sender is silent", |hold| {
+            let (send, items) = crossbeam_channel::unbounded::<u64>();
+            let sender = std::thread::spawn({
+                let hold = hold.clone();
+                move || {
+                    (0..50).for_each(|i| send.send(i).expect("it is received"));
+                    hold.block();
+                    drop(send);
+                }
+            });
+            let merged = merge([fanfold::recv(items.clone()), fanfold::recv(items)]);
+            assert_eq!(merged.on(&hold.pool).count(), 50);
+            sender.join().expect("no panic");
+        }),
         row("readahead, blocked in its source", |hold| {
             let ahead = (0..500).chain(hold.blocks()).readahead(9);
             assert_eq!(ahead.on(&hold.pool).count(), 500);

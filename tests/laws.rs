@@ -1506,6 +1506,47 @@ fn reading_ahead_changes_nothing() {
     });
 }
 
+/// Outside of everything, and pulled by threads.
+#[cfg(feature = "crossbeam-channel")]
+#[test]
+fn a_channel_as_a_source_yields_what_its_receiver_would() {
+    fn yields(items: Vec<u16>, bound: u8, n: u8, stop: usize) -> bool {
+        within(SOON, move || {
+            let n = 1 + usize::from(n % 9);
+            let fill = || {
+                let (send, receiver) = match bound % 5 {
+                    4 => crossbeam_channel::unbounded(),
+                    bound => crossbeam_channel::bounded(bound.into()),
+                };
+                let items = items.clone();
+                std::thread::spawn(move || {
+                    for item in items {
+                        dawdle(item.into());
+                        if send.send(item).is_err() {
+                            return; // the receiver is gone
+                        }
+                    }
+                });
+                receiver
+            };
+            let twin = || fill().into_iter();
+            let ours = || fanfold::recv(fill());
+            let stage = || ours().par_map_ordered(n, |item| item);
+            ours().eq(twin())
+                && ours()
+                    .skip(stop % 9)
+                    .step_by(n)
+                    .eq(twin().skip(stop % 9).step_by(n))
+                && ours().readahead(n).eq(twin())
+                && stage().eq(twin())
+                && stage().take(stop % 9).eq(twin().take(stop % 9))
+                && ours().par_map_by_key(n, |_| 0, |item| item).eq(twin())
+        })
+    }
+    let mut check = QuickCheck::new().tests(60);
+    check.quickcheck(yields as fn(Vec<u16>, u8, u8, usize) -> bool);
+}
+
 #[test]
 fn chunks_of_what_is_ready_are_the_items() {
     law(|raw| {

@@ -39,8 +39,8 @@ const BUFFER: usize = 64;
 /// before the first `next()`. At most [`buffer`](Merge::buffer) items of each source are pulled and
 /// not yet taken. Ends when all sources have ended. For sources of different types and for options
 /// of a single source see [`Merge::new`]. The drop waits for every source that is in its `next()`:
-/// one that checks [`CancelToken::current`](crate::CancelToken::current) returns at once, an
-/// [`mpsc::Receiver`](std::sync::mpsc::Receiver) when its sender sends or hangs up.
+/// one that checks [`CancelToken::current`](crate::CancelToken::current), as `recv` does, returns at
+/// once, an [`mpsc::Receiver`](std::sync::mpsc::Receiver) when its sender sends or hangs up.
 ///
 /// # Panics
 ///

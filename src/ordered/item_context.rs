@@ -70,6 +70,13 @@ impl ItemContext {
         self.deadline.set(at);
     }
 
+    /// Whether the item, or the source, is no longer wanted.
+    fn is_in_vain(&self) -> bool {
+        let (seq, signals) = (self.seq.get(), &self.signals);
+        let ends_source = || signals.is_cut() || signals.is_draining();
+        signals.cut() <= seq || seq == SOURCE && ends_source()
+    }
+
     /// The item has run, and its token, if it asked for one, is of no more interest. Returns whether its
     /// result must not count, because something that it was made of was cut short.
     #[inline]
@@ -114,13 +121,10 @@ impl Current for ItemContext {
             (None, Some(at)) => self.signals.token().with_deadline(at),
             (None, None) => self.signals.token().child(),
         };
-        let seq = self.seq.get();
-        self.signals.add_token_of_item(seq, &token);
+        self.signals.add_token_of_item(self.seq.get(), &token);
         // First listed, then checked. A failure stores the cut before it looks through the list, so either it
         // finds this token, or the cut is seen here.
-        let in_vain = seq == SOURCE && (self.signals.is_cut() || self.signals.is_draining());
-        if self.signals.cut() <= seq || in_vain {
-            // Too late: what it is for is no longer wanted.
+        if self.is_in_vain() {
             self.signals
                 .stray(token.trip(self.signals.why().unwrap_or_default()));
         }
@@ -128,6 +132,17 @@ impl Current for ItemContext {
         // Read by `item_over`: from now on there is something to forget.
         self.asked.set(true);
         token
+    }
+
+    fn is_tripped(&self) -> bool {
+        if let Some(token) = &*self.token.borrow() {
+            return token.is_cancelled();
+        }
+        if self.rivals.borrow().is_some() {
+            return self.token().is_cancelled();
+        }
+        let is_late = self.deadline.get().is_some_and(|at| at <= Instant::now());
+        self.is_in_vain() || is_late || self.signals.token().is_cancelled()
     }
 
     fn started(&self) -> &Started {

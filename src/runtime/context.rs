@@ -57,6 +57,12 @@ use std::rc::Rc;
 pub(crate) trait Current {
     fn token(&self) -> CancelToken;
 
+    /// Whether that is tripped; without making it, where it has not been asked for.
+    #[cfg_attr(not(feature = "crossbeam-channel"), allow(dead_code))] // `recv` asks
+    fn is_tripped(&self) -> bool {
+        self.token().is_cancelled()
+    }
+
     /// What was started in the frame.
     fn started(&self) -> &Started;
 }
@@ -115,6 +121,10 @@ impl Current for Plain {
         self.token.clone()
     }
 
+    fn is_tripped(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
     fn started(&self) -> &Started {
         &self.started
     }
@@ -153,6 +163,11 @@ impl Current for PerCall {
     fn token(&self) -> CancelToken {
         let mut call = self.call.borrow_mut();
         call.get_or_insert_with(|| self.stage.child()).clone()
+    }
+
+    fn is_tripped(&self) -> bool {
+        let call = self.call.borrow();
+        call.as_ref().unwrap_or(&self.stage).is_cancelled()
     }
 
     fn started(&self) -> &Started {
@@ -241,8 +256,17 @@ pub(crate) fn is_inside() -> bool {
     frames.unwrap_or(false) || inline_token().is_some()
 }
 
+/// Whether the token of the innermost frame is tripped. For each item of a source, so it makes no token.
+#[cfg(feature = "crossbeam-channel")]
+pub(crate) fn is_tripped() -> bool {
+    let is_tripped = |frame: &Frame| frame.current.is_tripped();
+    FRAMES
+        .try_with(|frames| frames.borrow().last().is_some_and(is_tripped))
+        .unwrap_or(false)
+}
+
 /// Whether the innermost frame is a source, not a closure.
-fn is_in_source() -> bool {
+pub(crate) fn is_in_source() -> bool {
     let is_source = |frame: &Frame| frame.source.is_some();
     FRAMES
         .try_with(|frames| frames.borrow().last().is_some_and(is_source))

@@ -64,6 +64,10 @@ const WANTED: &[(&str, &str)] = &[
     ("fan_in", "merge"),
     ("tee", "broadcast_into"),
     ("batch", "window"),
+    ("channel", "recv"),
+    ("receiver", "recv"),
+    ("select", "recv"),
+    ("par_bridge", "recv"),
     // others
     ("prefetch", "readahead"),
     ("imap", "par_map_ordered"),

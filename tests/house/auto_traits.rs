@@ -332,7 +332,11 @@ fn every_type_that_users_hold_is_debug() {
     });
 }
 
-#[cfg(all(feature = "throttle", feature = "percentile"))]
+#[cfg(all(
+    feature = "throttle",
+    feature = "percentile",
+    feature = "crossbeam-channel"
+))]
 mod pinned {
     use fanfold::batches::*;
     use fanfold::cancel::CancelHook;
@@ -345,7 +349,7 @@ mod pinned {
     use fanfold::worklist::*;
     use fanfold::{
         CancelToken, Cancelled, DropCount, Group, ItemError, NotReady, Overflow, Permit, Permits,
-        Pool, PoolBuilder, Task, Workers,
+        Pool, PoolBuilder, Recv, Task, Workers,
     };
     use std::collections::BTreeSet;
     use std::marker::PhantomData;
@@ -416,6 +420,7 @@ mod pinned {
             ReadyChunksPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ReadaheadPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             BudgetedWorklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
+            Recv<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Chained<Par<Far, Map<Next>>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",

@@ -37,6 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("ordered", &["cancel", "config", "hedge", "par", "runtime"]),
     ("fan_out", &["cancel", "overflow", "runtime"]),
     ("worklist", &["runtime"]),
+    ("recv", &["cancel", "runtime"]),
     ("group", &["cancel", "config", "runtime"]),
     ("hedge", &["cancel", "runtime"]),
     ("limiter", &["cancel", "runtime"]),
@@ -71,6 +72,7 @@ const FENCED: &[(&str, &str)] = &[
     ("std::thread", "sync"),
     ("loom", "sync"),
     ("libc", "runtime::barrier"),
+    ("crossbeam_channel", "recv"),
 ];
 
 /// Names that every module may use all the same: they share nothing between threads and start none.

@@ -23,4 +23,5 @@ mod fan_out {
 mod limiter {
     mod throttle;
 }
+mod recv;
 mod worklist;

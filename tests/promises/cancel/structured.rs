@@ -111,6 +111,13 @@ const INNER: &[(&str, Run)] = &[
         });
         assert_eq!(done, Ok(()));
     }),
+    #[cfg(feature = "crossbeam-channel")]
+    ("recv", |probe| {
+        let (_silent, items) = crossbeam_channel::unbounded::<u32>();
+        probe.waits.open();
+        assert_eq!(fanfold::recv(items).next(), None);
+        probe.heard.add();
+    }),
     ("hedge", |probe| {
         let replicas = [|_| {
             probe.wait();
