@@ -1102,6 +1102,63 @@ pub trait Fanfold: Sized {
         Broadcast::among(self, k).into_sinks(sink)
     }
 
+    /// Gives every item to each of two sinks, which run at the same time; returns both results.
+    ///
+    /// ```text
+    ///                 +--> a(1 2 3)
+    ///     1 2 3 ------+
+    ///                 +--> b(1 2 3)
+    /// ```
+    ///
+    /// As [`broadcast_into`](Self::broadcast_into) with two sinks, but each is a closure of its own,
+    /// called once: it may own what it needs, change what it borrows, and return a type of its own. A
+    /// sink gets a [`Reader`], an iterator. `a` runs on the calling thread, `b` on a leased one. They may
+    /// borrow anything that outlives the call, which ends when both have ended. Each sink gets all items
+    /// in order: one of them gets clones. Put items that are large or not `Clone` into an
+    /// [`Arc`](std::sync::Arc) first. At most 16 items wait per sink, plus one that is pulled but not yet
+    /// delivered: the slower sink sets the pace. A sink that returns early no longer counts. For another
+    /// bound or policy see [`Broadcast::tee_into`].
+    ///
+    /// If no thread can be started, `b` runs after `a`. The items pulled for it until then are kept
+    /// without a bound or, with [`Overflow::Grow`](crate::Overflow::Grow), up to its cap. Sinks that wait
+    /// for one another would then wait forever.
+    ///
+    /// # Panics
+    ///
+    /// A panic of a sink, of the source or of `clone` is raised when both sinks have ended; see
+    /// [`Reader`] for what the other sink sees.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    /// use std::sync::Arc;
+    ///
+    /// struct Row(u32); // not `Clone`
+    ///
+    /// let mut file = Vec::new(); // think of an open file
+    /// let rows = (1..=4).par_map_ordered(2, Row).map(Arc::new);
+    /// let (written, sum) = rows.tee_into(
+    ///     |rows| {
+    ///         rows.for_each(|row| file.push(row.0));
+    ///         file.len()
+    ///     },
+    ///     |rows| rows.map(|row| f64::from(row.0)).sum::<f64>(),
+    /// );
+    /// assert_eq!((written, sum), (4, 10.0));
+    /// ```
+    #[doc(alias("tee", "fork"))]
+    fn tee_into<A, B, F, G>(self, a: F, b: G) -> (A, B)
+    where
+        Self: Iterator + Send,
+        Self::Item: Clone + Send,
+        F: FnOnce(Reader<Self, ToAll>) -> A,
+        G: FnOnce(Reader<Self, ToAll>) -> B + Send,
+        B: Send,
+    {
+        Broadcast::among(self, 2).tee_into(a, b)
+    }
+
     /// Gives the items that `pred` accepts to one sink and the rest to another; returns both
     /// results.
     ///

@@ -691,6 +691,18 @@ const CALLS: &[Kind] = &[
     },
     Kind {
         ordered: false,
+        ..kind("tee_into", |run| {
+            let run = run.clone();
+            once(move || {
+                let all = |reader: Reader<_, _>| reader.collect::<Vec<Thing>>();
+                let (mut all, rest) = run.source().tee_into(all, all);
+                all.extend(rest);
+                all
+            })
+        })
+    },
+    Kind {
+        ordered: false,
         ..kind("partition_readers", |run| {
             let run = run.clone();
             once(move || {

@@ -1506,6 +1506,21 @@ fn reading_ahead_changes_nothing() {
     });
 }
 
+quickcheck! {
+    fn two_sinks_get_what_a_clone_of_the_source_would(items: Vec<u16>, buffer: u8, stop: usize) -> bool {
+        within(SOON, move || {
+            let source = || items.iter().inspect(|item| dawdle(u64::from(**item)));
+            let twice = || source().broadcast(2).buffer(1 + usize::from(buffer % 9));
+            let (a, b) = twice().tee_into(|a| a.collect::<Vec<_>>(), |b| b.map(|i| u64::from(*i)).sum::<u64>());
+            let (c, d) = twice().tee_into(|c| c.take(stop % 9).count(), |d| d.max());
+            a == items.iter().collect::<Vec<_>>()
+                && b == items.iter().map(|i| u64::from(*i)).sum::<u64>()
+                && c == items.iter().take(stop % 9).count()
+                && d == items.iter().max()
+        })
+    }
+}
+
 /// Outside of everything, and pulled by threads.
 #[cfg(feature = "crossbeam-channel")]
 #[test]

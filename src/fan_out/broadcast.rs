@@ -64,6 +64,41 @@ impl<I: Iterator<Item: Clone>> Broadcast<I> {
         self.run_all(&sink)
     }
 
+    /// Runs two sinks at the same time, and returns their results. This is
+    /// [`tee_into`](crate::Fanfold::tee_into) with options.
+    ///
+    /// # Panics
+    ///
+    /// If it has not two readers. The panic of a sink is raised when both sinks have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let twice = (1..=4).broadcast(2).buffer(1);
+    /// let (sum, all) = twice.tee_into(|reader| reader.sum::<i32>(), |reader| reader.collect::<Vec<_>>());
+    /// assert_eq!((sum, all), (10, vec![1, 2, 3, 4]));
+    /// ```
+    #[doc(alias = "tee")]
+    #[track_caller]
+    pub fn tee_into<A, B, F, G>(self, a: F, b: G) -> (A, B)
+    where
+        I: Send,
+        I::Item: Send,
+        F: FnOnce(Reader<I, ToAll>) -> A,
+        G: FnOnce(Reader<I, ToAll>) -> B + Send,
+        B: Send,
+    {
+        let readers = self.count();
+        assert!(
+            readers == 2,
+            "tee_into is for two sinks, and this broadcast has {readers}: write broadcast(2), or into_sinks"
+        );
+        let (a, mut b) = self.run(a, vec![Box::new(b)]);
+        (a, b.pop().expect("the result of each sink"))
+    }
+
     /// The readers, which must be read at the same time.
     ///
     /// **Two readers that are read one after the other on one thread wait forever**, unless the items by

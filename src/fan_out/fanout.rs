@@ -60,6 +60,11 @@ impl<I, D> Fanout<I, D> {
         }
     }
 
+    /// How many readers there will be.
+    pub(crate) fn count(&self) -> usize {
+        self.readers
+    }
+
     /// How many items may be pulled for each reader and not yet taken; 16 by default. With
     /// [`Overflow::Block`] one further item may be held: the one that found the buffer full.
     ///

@@ -63,6 +63,7 @@ const WANTED: &[(&str, &str)] = &[
     ("group_on", "group_with"),
     ("fan_in", "merge"),
     ("tee", "broadcast_into"),
+    ("tee", "tee_into"),
     ("batch", "window"),
     ("channel", "recv"),
     ("receiver", "recv"),

@@ -14,6 +14,7 @@ const TOLD_WITH: &[(&str, &str)] = &[
     ("replica", "hedge"),
     ("route_into", "route"),
     ("scope", "within"),
+    ("tee_into", "broadcast"),
     ("partition_into", "partition_readers"),
     ("try_par_filter_map", "try_par_filter"),
     ("try_par_for_each", "par_for_each"),

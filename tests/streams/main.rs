@@ -19,6 +19,7 @@ mod fan_out {
     mod broadcast;
     mod partition_readers;
     mod route;
+    mod tee_into;
 }
 mod limiter {
     mod throttle;

@@ -160,6 +160,10 @@ const INNER: &[(&str, Run)] = &[
             .source()
             .broadcast_into(2, |_, reader| reader.for_each(drop));
     }),
+    ("tee_into", |probe| {
+        let source = probe.source();
+        source.tee_into(|reader| reader.for_each(drop), |reader| reader.count());
+    }),
     ("ready_chunks", |probe| {
         probe.source().ready_chunks(2).for_each(drop);
     }),
