@@ -42,13 +42,16 @@ good! {
     scope_spawned
     scoped_in_a_longer_scope
     scoped_left
+    sinks_of_what_is_not_clone
     source_behind_a_local_one
     source_forged
     source_in_a_box
     source_is_a_collection
+    source_local_in_a_loop
     source_local_mapped
     source_of_stdin
     source_with_an_rc
+    task_without_a_type
     terminal_call_twice
     width_below_zero
     width_of_i32

@@ -1,0 +1,13 @@
+use fanfold::Fanfold;
+use std::sync::Arc;
+
+struct Image(Vec<u8>);
+
+fn main() {
+    let images = (1..=3).map(|i| Image(vec![0; i])).map(Arc::new);
+    let (bytes, count) = images.tee_into(
+        |images| images.map(|image| image.0.len()).sum::<usize>(),
+        |images| images.count(),
+    );
+    assert_eq!((bytes, count), (6, 3));
+}
