@@ -177,6 +177,12 @@ impl<I, B> Sched<I, B> {
             (false, false) => hedge.policy.spare(),
         }
         hedge.copies.fetch_sub(1, Ordering::Relaxed);
+        if !self.pulls {
+            // It is the consumer that pulls, and it may have fallen asleep for want of the room that this copy has
+            // taken. Taken and released, so that it has either announced its sleep, and is woken, or looks afterwards.
+            drop(self.core.lock());
+            self.signals.wake_consumer();
+        }
     }
 
     /// The copy has a result for the item's place. `won`: it is the copy's own, and this is the racer that it

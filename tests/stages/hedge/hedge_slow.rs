@@ -883,6 +883,41 @@ fn random_delays_and_failures_give_the_sequential_answer() {
     });
 }
 
+/// An item has won, and its copy runs on: it takes the place of the next item until it ends. There the consumer pulls.
+#[test]
+fn a_consumer_that_pulls_is_woken_when_a_copy_ends() {
+    for n in 2..=9 {
+        within(SOON, move || {
+            let (copy, first, runs) = (Gate::new(), Gate::new(), Runs::new(3));
+            let f = {
+                let (copy, first, runs) = (copy.clone(), first.clone(), runs.clone());
+                move |i| {
+                    if i == 0 && runs.run(i) == 1 {
+                        first.wait();
+                    } else if i == 0 {
+                        first.open();
+                        copy.wait();
+                    }
+                    i
+                }
+            };
+            let stage = (0..3).local().par_map_ordered(n, f).in_flight(1);
+            let mut stage = stage.hedge_slow(&free());
+            let _opener = copy.opener();
+            assert_eq!(stage.next(), Some(0));
+            let opening = std::thread::spawn({
+                let copy = copy.clone();
+                move || {
+                    settle();
+                    copy.open();
+                }
+            });
+            assert!(stage.eq(1..3));
+            opening.join().expect("no panic");
+        });
+    }
+}
+
 #[cfg(feature = "percentile")]
 #[test]
 fn a_percentile_warms_up_while_the_first_item_is_stuck() {
