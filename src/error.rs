@@ -75,6 +75,19 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
+/// Of the kind `TimedOut` if a deadline has passed, and `Other` otherwise: not `Interrupted`, which means "try again".
+impl From<Cancelled> for std::io::Error {
+    fn from(why: Cancelled) -> Self {
+        use std::io::ErrorKind;
+        let kind = if why.deadline {
+            ErrorKind::TimedOut
+        } else {
+            ErrorKind::Other
+        };
+        Self::new(kind, why)
+    }
+}
+
 /// Why an item of an [isolated](crate::Stage::isolate) stage has no result: its closure panicked,
 /// or ran for [too long](crate::Stage::item_timeout); or why the stage [ended
 /// early](crate::Stage::fail_on).

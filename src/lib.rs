@@ -41,6 +41,7 @@ mod ordered;
 mod overflow;
 mod par;
 mod parallel_map;
+mod push_map_ordered;
 #[cfg(feature = "crossbeam-channel")]
 mod recv;
 mod runtime;
@@ -65,6 +66,9 @@ pub use crate::hedge::{HedgeError, HedgePolicy, replica};
 pub use crate::limiter::{Limiter, Rate};
 pub use crate::overflow::{DropCount, Overflow};
 pub use crate::parallel_map::{parallel_map, parallel_map_with};
+pub use crate::push_map_ordered::{
+    PushMapOrdered, TryPushMapOrdered, push_map_ordered, try_push_map_ordered,
+};
 #[cfg(feature = "crossbeam-channel")]
 pub use crate::recv::{Recv, recv};
 pub use crate::runtime::permits::{Permit, Permits};

@@ -6,7 +6,8 @@
 //!   threads do with it is in `find`, `idle`, `execute` and `pull`.
 //! - `runner` is the side of the job and `puller` that of the source; `shared` puts the three together.
 //! - `consumer` is the side of `next()`, and `cursor` the part of it that is the same for every job and
-//!   source. `near` is for a source that stays on the consumer's thread, and `inline` for tiny items.
+//!   source. `near` is for a source that stays on the consumer's thread, `pushed` for one that is pushed into, and
+//!   `inline` for tiny items.
 //! - Below them, `core` is the state under the scheduler's lock, `signals` what threads signal to one another
 //!   without it, `chunk` the items and results, and `reorder` their order. `timed` and `timing` are for time
 //!   limits, `copies` and `attempts` for second runs, `limited` for permits of the user's, `item_context` for
@@ -38,6 +39,7 @@ mod own;
 mod permits;
 pub(crate) mod pull;
 pub(crate) mod puller;
+pub(crate) mod pushed;
 pub(crate) mod reorder;
 pub(crate) mod runner;
 pub(crate) mod sched;

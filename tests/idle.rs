@@ -10,13 +10,13 @@ mod support;
 
 use fanfold::{
     Fanfold, HedgePolicy, Merge, Permits, Pool, SourceOptions, group, merge, merge_sorted_by_key,
-    parallel_map, replica, round_robin, worklist,
+    parallel_map, push_map_ordered, replica, round_robin, worklist,
 };
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::time::Duration;
-use support::{Counter, Gate, spin};
+use support::{Counter, Gate, pushing, spin};
 
 /// How long to count for.
 const WINDOW: Duration = Duration::from_millis(300);
@@ -69,7 +69,7 @@ type Output = Box<dyn Iterator<Item = u64>>;
 type Kind = fn(Source, Closure, &Pool) -> Output;
 
 /// Every form of a stage, on the row's own pool.
-const KINDS: [(&str, Kind); 19] = [
+const KINDS: [(&str, Kind); 20] = [
     ("ordered", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).on(pool))
     }),
@@ -84,6 +84,9 @@ const KINDS: [(&str, Kind); 19] = [
     }),
     ("local", |s, f, pool| {
         Box::new(s.local().par_map_ordered(2, f).on(pool))
+    }),
+    ("pushed", |s, f, pool| {
+        Box::new(pushing(s, push_map_ordered(2, f).on(pool)))
     }),
     ("init", |s, f, pool| {
         Box::new(s.par_map_ordered_init(2, || (), move |(), i| f(i)).on(pool))

@@ -17,7 +17,7 @@ mod support;
 
 use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Merge, Parallel, Permits, Plan, Pool,
-    SourceOptions, Stage, testing,
+    SourceOptions, Stage, push_map_ordered, testing,
 };
 use quickcheck::{QuickCheck, quickcheck};
 use std::cell::Cell;
@@ -30,7 +30,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
-use support::{Counter, Ledger, SOON, Tracked, bang, caught, dawdle, mix, payload, within};
+use support::{
+    Counter, Ledger, SOON, Tracked, bang, caught, dawdle, mix, payload, pushing, within,
+};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -1260,6 +1262,63 @@ fn a_local_source_is_as_good() {
             let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
             laws(case, Kind::stage(case).exact(), ours, twin);
             bombs(case, ours);
+        })
+    });
+}
+
+/// The loop that pushes is the user's, so a panic of the source ends it where it is.
+#[test]
+fn a_pushed_stage_maps_what_is_pushed() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let twin = World::default();
+            let want = Seen::all(&mut twin.source(case).fuse().map(twin.map(case)));
+            twin.assert_over();
+            let (world, mut got) = (World::of(case), Seen::default());
+            let run = || {
+                let mut stage = with(push_map_ordered(case.n, world.map(case)), case, &world);
+                let mut source = world.source(case).fuse();
+                for (place, item) in source.by_ref().enumerate() {
+                    // Often all of them, or only some.
+                    let most = match (case.seed >> 2) as usize + place {
+                        x if x % 3 == 0 => x % 4,
+                        _ => usize::MAX,
+                    };
+                    got.values
+                        .extend(stage.push(item).take(most).map(|item| item.value));
+                }
+                for item in stage.finish() {
+                    got.values.push(item.value);
+                }
+            };
+            got.panic = caught(run).err();
+            world.assert_over();
+            match case.fault {
+                Fault::Source(at) if at <= case.len => {
+                    assert_eq!(got.panic, want.panic);
+                    assert!(want.values.starts_with(&got.values));
+                }
+                _ => assert_eq!((got.values, got.panic), (want.values, want.panic)),
+            }
+        })
+    });
+}
+
+/// Driven like a source, it obeys the laws of an iterator.
+#[test]
+fn a_pushed_stage_is_as_good() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let ours = |world: &World, source: Origin| {
+                let stage = push_map_ordered(case.n, world.map(case));
+                pushing(source, with(stage, case, world))
+            };
+            let world = World::of(case);
+            let got = Seen::all(&mut ours(&world, world.source(case)));
+            world.assert_over();
+            let twin = World::default();
+            let want = Seen::all(&mut twin.source(case).fuse().map(twin.map(case)));
+            assert_eq!((got.values, got.panic), (want.values, want.panic));
         })
     });
 }

@@ -168,6 +168,21 @@ where
         Ready::Head
     }
 
+    /// Takes a result that a look has found.
+    pub(super) fn take_ready(&mut self, shared: &Arc<OrderedStage<S, J>>) -> Option<J::Output> {
+        // Does not wait, as it is ready.
+        let Ready::Head = self.advance() else {
+            return None;
+        };
+        let head = self.cursor.head.as_mut()?;
+        if head.may_be_special() {
+            self.cursor.take_special(shared)
+        } else {
+            let batch = head.take();
+            self.cursor.open(batch)
+        }
+    }
+
     /// Takes all results that are ready at once, as they have no outputs.
     fn skip_ready(&mut self) {
         let (Some(head), Some(shared)) = (&mut self.cursor.head, &self.shared) else {
@@ -235,6 +250,10 @@ where
             if self.work(&shared) || S::LOCAL && self.pull_near(&shared) {
                 continue;
             }
+            // A `None` that is no end: there is nothing to wait for. Never announced, as only this thread pulls.
+            if S::LOCAL && self.is_dry() {
+                return Ready::Late;
+            }
             // Timed stages, and after an announcement too: a start that comes later finds the consumer
             // `untimed`, and wakes it.
             if self.cursor.look_at_clocks(&shared, &shared) {
@@ -288,7 +307,7 @@ where
 
     /// Runs something on this thread, if it takes part or if no other thread can be started. No state is kept
     /// between two calls, because the consumer may move to another thread in between.
-    fn work(&mut self, shared: &Arc<OrderedStage<S, J>>) -> bool {
+    pub(super) fn work(&mut self, shared: &Arc<OrderedStage<S, J>>) -> bool {
         let thread = match self.cursor.part {
             Some(thread) => thread,
             // No thread exists, so nothing can steal from this one: it is not on the roster, and its chunk is

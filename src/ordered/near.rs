@@ -37,7 +37,8 @@ where
         let mut want = shared
             .cost
             .len_at(self.pulled)
-            .min(shared.room(self.pulled));
+            .min(shared.room(self.pulled))
+            .min(S::at_hand(near));
         if want == 0 {
             return false;
         }
@@ -103,5 +104,11 @@ where
             shared.signals.fail(seq);
         }
         true
+    }
+
+    /// Whether the source has nothing now, and everything that was pulled from it has been yielded.
+    pub(super) fn is_dry(&self) -> bool {
+        let dry = |near| S::at_hand(near) == 0;
+        self.near.as_ref().is_some_and(dry) && self.pulled == self.cursor.taken
     }
 }

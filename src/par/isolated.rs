@@ -1,6 +1,6 @@
 //! `.isolate()`: a panic becomes a value at its item's position.
 
-use crate::error::ItemError;
+use crate::error::{Cancelled, ItemError};
 use crate::par::job::{Job, OneToOne, sealed::Sealed};
 
 /// The job of an [isolated](crate::Stage::isolate) stage.
@@ -42,6 +42,10 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
 
     fn failed(&self, why: ItemError) -> Result<IsolatedBatch<J::Batch>, ItemError> {
         Ok(IsolatedBatch::Bad(why))
+    }
+
+    fn refused(why: Cancelled) -> Option<Self::Output> {
+        Some(Err(why.into()))
     }
 
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {

@@ -1,6 +1,6 @@
 //! What a worker does with an item: the only difference between the adaptors.
 
-use crate::error::ItemError;
+use crate::error::{Cancelled, ItemError};
 
 /// A parallel adaptor's work. Sealed: only the crate implements it.
 #[diagnostic::on_unimplemented(
@@ -49,6 +49,12 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
     #[doc(hidden)]
     fn failed(&self, why: ItemError) -> Result<Self::Batch, ItemError> {
         Err(why)
+    }
+
+    /// What a stage that has ended gives for an item that is pushed into it.
+    #[doc(hidden)]
+    fn refused(_: Cancelled) -> Option<Self::Output> {
+        None
     }
 
     /// How many outputs the remaining `items` can give.

@@ -34,6 +34,12 @@ pub trait Source: Sized {
     /// The hint before anything is pulled.
     #[doc(hidden)]
     fn hint(&self) -> (usize, Option<usize>);
+
+    /// How many items may be pulled now. 0: there is nothing now, and that is not the end.
+    #[doc(hidden)]
+    fn at_hand(_: &Self::Near) -> usize {
+        usize::MAX
+    }
 }
 
 /// The iterator of the kind that a source is not: workers pull it, or the consumer does.

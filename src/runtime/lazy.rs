@@ -173,6 +173,34 @@ impl<P: Plan> Lazy<P> {
         }
     }
 
+    /// Starts a stage that borrows nothing.
+    pub(crate) fn start_owned(&mut self)
+    where
+        P: 'static,
+    {
+        // SAFETY: as in `next_owned`.
+        unsafe { self.start(&ScopeContext::NONE, false) };
+    }
+
+    /// What runs, if it was started.
+    pub(crate) fn running(&mut self) -> Option<&mut P::Running> {
+        match self.phase.get_mut() {
+            Phase::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    /// What `ask` gets from the stage, or the last word.
+    pub(crate) fn ask(
+        &mut self,
+        ask: impl FnOnce(&mut P::Running) -> Option<P::Output>,
+    ) -> Option<P::Output> {
+        match ask(self.running()?) {
+            None => self.last_word(),
+            some => some,
+        }
+    }
+
     /// The next output of a stage that borrows nothing.
     #[inline]
     pub(crate) fn next_owned(&mut self) -> Option<P::Output>
@@ -195,8 +223,7 @@ impl<P: Plan> Lazy<P> {
     where
         P: 'static,
     {
-        // SAFETY: as in `next_owned`.
-        unsafe { self.start(&ScopeContext::NONE, false) };
+        self.start_owned();
         self.next_of_running_within(time)
     }
 
@@ -215,6 +242,15 @@ impl<P: Plan> Lazy<P> {
         // return it would be leaked.
         drop(self);
         result
+    }
+
+    /// Starts a stage within a scope.
+    pub(crate) fn start_scoped<'scope>(&mut self, scope: &InScope<'scope>)
+    where
+        P: 'scope,
+    {
+        // SAFETY: as in `next_scoped`.
+        unsafe { self.start(scope.cx(), false) };
     }
 
     /// The next output of a stage within a scope.
@@ -240,8 +276,7 @@ impl<P: Plan> Lazy<P> {
     where
         P: 'scope,
     {
-        // SAFETY: as in `next_scoped`.
-        unsafe { self.start(scope.cx(), false) };
+        self.start_scoped(scope);
         self.next_of_running_within(time)
     }
 

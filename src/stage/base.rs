@@ -283,13 +283,22 @@ impl<P: Plan> Stage<P> {
     /// println!("{why}"); // the deadline has passed before item 51234 was done
     /// ```
     #[track_caller]
-    pub fn fail_on<T, E>(mut self, token: &CancelToken) -> Self
+    pub fn fail_on<T, E>(self, token: &CancelToken) -> Self
+    where
+        P: Plan<Output = Result<T, E>>,
+        E: From<Cancelled>,
+    {
+        self.failing_when_cut().cancel_on(token)
+    }
+
+    /// If the stage is cut short, by whatever token, it ends with an error.
+    pub(crate) fn failing_when_cut<T, E>(mut self) -> Self
     where
         P: Plan<Output = Result<T, E>>,
         E: From<Cancelled>,
     {
         self.lazy.set_last(|why| Err(why.into()));
-        self.cancel_on(token)
+        self
     }
 
     /// Stops pulling the source when `token` is tripped; everything that was pulled is run and yielded.

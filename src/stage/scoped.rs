@@ -40,8 +40,8 @@ where
 /// A stage within a [`scope`]: an iterator that may borrow; made by [`Stage::within`].
 #[must_use = "a stage is lazy: nothing runs before the first `next()`"]
 pub struct Scoped<'scope, P: Plan> {
-    stage: Stage<P>,
-    scope: InScope<'scope>,
+    pub(super) stage: Stage<P>,
+    pub(super) scope: InScope<'scope>,
 }
 
 impl<P: Plan> Scoped<'_, P> {

@@ -5,16 +5,20 @@
 use crate::support::{SOON, within};
 use fanfold::{
     CancelToken, Cancelled, DropCount, Fanfold, Group, ItemError, NotReady, Overflow, Permit,
-    Permits, Plan, Pool, PoolBuilder, Reader, Scope, Stage, Workers,
+    Permits, Plan, Pool, PoolBuilder, PushMapOrdered, Reader, Scope, Stage, TryPushMapOrdered,
+    Workers,
     batches::{Aggregate, Sliding, SlidingAggregate, Window},
     cancel::CancelHook,
     fan_out::{Broadcast, ByPredicate, ByRoute, PartitionReaders, Route, ToAll},
+    push_map_ordered,
     stage::{Filter, Keyed, Local, Map, Par},
+    try_push_map_ordered,
 };
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::io;
 use std::iter::FusedIterator;
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -153,6 +157,40 @@ fn a_stage_can_be_named_and_stored() {
         is_send(&plain.stage);
         is_unpin(&plain.local);
         assert_eq!(plain.stage.count() + plain.local.count(), 4);
+    });
+}
+
+type Size = fn(Vec<u8>) -> usize;
+
+/// As a field of a writer: with a function, or with a closure that captures.
+struct Writer {
+    sizes: PushMapOrdered<Vec<u8>, Size>,
+    boxed: PushMapOrdered<u8, Box<dyn Fn(u8) -> u8 + Send + Sync>>,
+    fallible: TryPushMapOrdered<u8, fn(u8) -> io::Result<u8>>,
+}
+
+#[test]
+fn a_stage_that_is_pushed_into_can_be_named_and_stored() {
+    within(SOON, || {
+        let more = 2;
+        let mut writer = Writer {
+            sizes: push_map_ordered(2, |block| block.len()),
+            boxed: push_map_ordered(2, Box::new(move |x| x + more)),
+            fallible: try_push_map_ordered(2, Ok),
+        };
+        is_send(&writer.sizes);
+        is_static(&writer.sizes);
+        is_unpin(&writer.boxed);
+        is_debug(&writer.fallible);
+        is_debug(&writer.sizes.push(vec![0]));
+        let shared = &writer.sizes;
+        std::thread::scope(|s| _ = s.spawn(move || shared.size_hint()));
+        assert_eq!(writer.sizes.finish().sum::<usize>(), 1);
+        assert_eq!(
+            writer.boxed.push(1).chain(None).count() + writer.boxed.count(),
+            1
+        );
+        assert!(writer.fallible.finish().next().is_none());
     });
 }
 

@@ -23,6 +23,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("parallel_map", &["cancel", "config", "fanfold"]),
+    ("push_map_ordered", &["config", "ordered", "par", "stage"]),
     ("testing", &["limiter", "runtime"]),
     // The schedulers: what threads pull, or run.
     ("batches", &["fan_in", "runtime"]),

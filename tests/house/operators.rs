@@ -8,9 +8,11 @@ const TOLD_WITH: &[(&str, &str)] = &[
     ("broadcast_into", "broadcast"),
     ("group_all", "group"),
     ("group_with", "group"),
+    ("finish", "push_map_ordered"),
     ("is_cut_short", "cancel_on"),
     ("par_map_by_key_init", "par_map_by_key"),
     ("parallel_map_with", "parallel_map"),
+    ("push", "push_map_ordered"),
     ("replica", "hedge"),
     ("route_into", "route"),
     ("scope", "within"),
@@ -20,6 +22,9 @@ const TOLD_WITH: &[(&str, &str)] = &[
     ("try_par_for_each", "par_for_each"),
     ("try_par_map_by_key", "par_map_by_key"),
     ("try_par_map_unordered", "try_par_map_ordered"),
+    ("try_next", "push_map_ordered"),
+    ("try_push", "push_map_ordered"),
+    ("try_push_map_ordered", "push_map_ordered"),
 ];
 
 /// The pieces between fences, with their language, and the text between those.
@@ -70,6 +75,7 @@ fn operators() -> Vec<&'static str> {
     let stage = [
         include_str!("../../src/stage/base.rs"),
         include_str!("../../src/stage/options.rs"),
+        include_str!("../../src/stage/push.rs"),
         include_str!("../../src/stage/scoped.rs"),
     ];
     let options = stage.into_iter().flat_map(str::lines);

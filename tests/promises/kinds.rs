@@ -1,8 +1,10 @@
 //! What keeps the promises: each kind of stage is a row of [`KINDS`], and a test of a promise goes through the rows
 //! that it is about. The order (P1) is checked by most of them.
 
-use crate::support::{Bang, Ledger, SOON, Tracked, WIDTHS, mix, payload, slow};
-use fanfold::{CancelToken, Fanfold, Permits, Pool, merge, merge_sorted_by_key, round_robin};
+use crate::support::{Bang, Ledger, SOON, Tracked, WIDTHS, mix, payload, pushing, slow};
+use fanfold::{
+    CancelToken, Fanfold, Permits, Pool, merge, merge_sorted_by_key, push_map_ordered, round_robin,
+};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -392,6 +394,25 @@ pub(crate) const KINDS: &[Kind] = &[
     row!(STAGE, "par_map_ordered, local", in_flight, ahead: false, |source, with| {
         source.local().par_map_ordered(with.n, with.f())
     }),
+    Kind {
+        name: "push_map_ordered",
+        build: |mut source, with| {
+            let mut stage = push_map_ordered(with.n, with.f());
+            if with.late {
+                drop(stage.push(source.next().expect("an item")));
+            }
+            let now = With {
+                late: false,
+                ..with.clone()
+            };
+            Box::new(pushing(source, built!(stage, now, in_flight)))
+        },
+        // One more waits in front of the stage.
+        holds: |k| k + 1,
+        ahead: false,
+        exact: false,
+        ..STAGE
+    },
     KEYED,
     keyed("par_map_by_key, a key for each", |i| i),
     keyed("par_map_by_key, three keys", |i| i % 3),

@@ -21,6 +21,7 @@ mod par {
     mod for_each;
     mod init;
     mod local;
+    mod push;
     mod try_init;
 }
 mod parallel_map;

@@ -5,7 +5,7 @@
 
 #![allow(dead_code)] // each test file uses a part
 
-use fanfold::CancelToken;
+use fanfold::{CancelToken, PushMapOrdered};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -564,6 +564,77 @@ impl<I: Iterator> Iterator for Lying<I> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.hint
+    }
+}
+
+/// Pushes what a source gives into a stage, as a loop of the user's would, and yields the outputs: first what is ready,
+/// and items only as long as there is room. A panic of the source comes behind all outputs.
+pub(crate) fn pushing<I, O, F>(
+    mut source: I,
+    stage: PushMapOrdered<I::Item, F>,
+) -> impl Iterator<Item = O>
+where
+    I: Iterator<Item: Send + 'static>,
+    O: Send,
+    F: Fn(I::Item) -> O + Send + Sync + 'static,
+{
+    let (mut stage, mut waiting, mut raised) = (Some(stage), None, None);
+    let mut is_over = false;
+    let outputs = std::iter::from_fn(move || {
+        loop {
+            let pushed = stage.as_mut()?;
+            if let Some(output) = pushed.try_next() {
+                return Some(output);
+            }
+            if is_over {
+                let output = pushed.next();
+                if let Some(raised) = raised.take_if(|_| output.is_none()) {
+                    resume_unwind(raised);
+                }
+                return output;
+            }
+            let pulled = match waiting.take() {
+                None => payload(|| source.next()),
+                item => Ok(item),
+            };
+            match pulled {
+                Ok(Some(item)) => {
+                    waiting = pushed.try_push(item).err();
+                    if waiting.is_some() {
+                        return pushed.next();
+                    }
+                }
+                over => {
+                    is_over = true;
+                    raised = over.err();
+                    stage = stage.take().map(|stage| stage.finish());
+                }
+            }
+        }
+    });
+    Ending {
+        inner: outputs,
+        is_over: false,
+    }
+}
+
+/// An iterator that knows its length when it has ended.
+struct Ending<I> {
+    inner: I,
+    is_over: bool,
+}
+
+impl<I: Iterator> Iterator for Ending<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        let item = self.inner.next();
+        self.is_over = item.is_none();
+        item
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, self.is_over.then_some(0))
     }
 }
 
