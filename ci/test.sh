@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All tests: by the command that the README gives (debug, with doctests), and then the programs that it leaves out, as they are
-# long or need a process to themselves. In release what is about work of some nanoseconds: nothing is as fast in debug.
+# long or need a process to themselves. In release what is about work of some nanoseconds, and the example that compresses: nothing
+# is as fast in debug.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ci/programs.bash
@@ -19,4 +20,4 @@ mapfile -t others < <(programs left-out)
 }
 cargo test --all-features "${others[@]}"
 cargo test --all-features --lib litmus -- --ignored --test-threads=1
-cargo test --all-features --release --test tiny --test idle
+cargo test --all-features --release --test tiny --test idle --example gzip
