@@ -10,7 +10,7 @@ mod support;
 
 use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, NotReady, Permits, Plan, Pool, Reader,
-    Stage, testing,
+    Stage, push_map_ordered, testing,
 };
 use std::any::Any;
 use std::panic::resume_unwind;
@@ -19,7 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::ThreadId;
 use std::time::Duration;
-use support::{Bang, Counter, Gate, Ledger, Meter, SOON, Tracked, bang, caught, payload, within};
+use support::{
+    Bang, Counter, Gate, Ledger, Meter, SOON, Tracked, bang, caught, payload, pushing, within,
+};
 
 const LONG: Duration = Duration::from_secs(3_600);
 const LEN: u64 = 6;
@@ -486,6 +488,10 @@ const STAGES: &[Kind] = &[
 ];
 
 const OTHERS: &[Kind] = &[
+    kind("pushed", |run| {
+        let line = push_map_ordered(run.0.n, run.map());
+        plain(pushing(run.source(), run.with(line)))
+    }),
     kind("readahead", |run| {
         plain(run.with(run.source().readahead(run.0.n)))
     }),
