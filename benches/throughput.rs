@@ -5,12 +5,14 @@
 //! `cargo bench --bench throughput` prints criterion's figures (items per second), and then the
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
 //! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
-//! alone, `-- pauses` that of a consumer that pauses; `ROUNDS` (7) sets how many rounds they take.
+//! alone, `-- pauses` that of a consumer that pauses, `-- blocks` blocks that are pulled and pushed; `ROUNDS` (7) sets
+//! how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfold::Fanfold;
 use std::collections::BinaryHeap;
 use std::hint::black_box;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 const WIDTH: usize = 2;
@@ -287,6 +289,7 @@ fn others(per_nano: f64) {
     feeds(rounds, micro);
     widths(rounds.min(5), micro);
     keys(rounds, per_nano);
+    blocks(rounds.min(3));
 }
 
 /// What an item costs on its way from a thread of its own, beside a bounded channel of crossbeam
@@ -431,6 +434,62 @@ fn widths(rounds: usize, micro: u64) {
     }
 }
 
+/// Blocks of 64 KiB that are compressed, pulled and pushed: the same work, the same bound, in order.
+fn blocks(rounds: usize) {
+    const BLOCKS: usize = 200;
+    let text: Vec<u8> = (0..64 << 10)
+        .map(|i| b"to be or not"[(work(3, i) % 12) as usize])
+        .collect();
+    let deflate = |block: Vec<u8>| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(&block).expect("a Vec takes all");
+        encoder.finish().expect("a Vec takes all")
+    };
+    let blocks = || (0..BLOCKS).map(|_| text.clone());
+    let len = |sum: usize, block: Vec<u8>| sum + block.len();
+    let want = blocks().map(deflate).fold(0, len);
+    for n in [1, 2, 4] {
+        let [looped, pulled, pushed] = medians(rounds, || {
+            let looped = || blocks().map(deflate).fold(0, len);
+            // Borrows, and is pulled item by item like the one below.
+            let pulled = || {
+                let mut sum = 0;
+                let stage = blocks().par_map_ordered(n, deflate);
+                stage.scoped(|outputs| outputs.for_each(|block| sum = len(sum, block)));
+                sum
+            };
+            let pushed = || {
+                let mut sum = 0;
+                fanfold::scope(|s| {
+                    let mut stage = fanfold::push_map_ordered(n, deflate).within(s);
+                    for block in blocks() {
+                        for output in stage.push(block) {
+                            sum = len(sum, output);
+                        }
+                    }
+                    for output in stage.finish() {
+                        sum = len(sum, output);
+                    }
+                });
+                sum
+            };
+            let checked = |run: &dyn Fn() -> usize| {
+                let mut sum = 0;
+                let time = timed(|| sum = run());
+                assert_eq!(sum, want);
+                time
+            };
+            [checked(&looped), checked(&pulled), checked(&pushed)]
+        });
+        println!(
+            "blocks of 64 KiB at n = {n}: pulled {:.3} of the loop, pushed {:.3}; pushed to pulled {:.3}",
+            looped / pulled,
+            looped / pushed,
+            pulled / pushed
+        );
+    }
+}
+
 fn rounds() -> usize {
     std::env::var("ROUNDS").map_or(7, |n| n.parse().expect("ROUNDS is a number"))
 }
@@ -483,6 +542,9 @@ fn main() {
         return feeds(rounds(), (1e3 * steps_per_nano()) as u64);
     }
     let per_nano = steps_per_nano();
+    if std::env::args().any(|arg| arg == "blocks") {
+        return blocks(rounds());
+    }
     if std::env::args().any(|arg| arg == "by_key") {
         return keys(rounds(), per_nano);
     }
