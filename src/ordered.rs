@@ -10,8 +10,8 @@
 //!   `inline` for tiny items.
 //! - Below them, `core` is the state under the scheduler's lock, `signals` what threads signal to one another
 //!   without it, `chunk` the items and results, and `reorder` their order. `timed` and `timing` are for time
-//!   limits, `copies` and `attempts` for second runs, `limited` for permits of the user's, `item_context` for
-//!   tokens, and `worker` is one thread.
+//!   limits, `copies` and `attempts` for second runs, `limited` for permits of the user's, `weight` for bounds in
+//!   bytes, `item_context` for tokens, and `worker` is one thread.
 
 pub(crate) mod attempts;
 pub(crate) mod chunk;
@@ -48,4 +48,5 @@ pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod timed;
 pub(crate) mod timing;
+mod weight;
 pub(crate) mod worker;

@@ -6,6 +6,7 @@ pub(crate) mod filter_map;
 pub(crate) mod flat_map;
 pub(crate) mod fold;
 pub(crate) mod for_each;
+pub(crate) mod in_flight_weight;
 pub(crate) mod init;
 pub(crate) mod isolated;
 pub(crate) mod job;

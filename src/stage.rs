@@ -36,6 +36,7 @@ pub use crate::ordered::start::Par;
 pub use crate::par::filter::Filter;
 pub use crate::par::filter_map::FilterMap;
 pub use crate::par::flat_map::FlatMap;
+pub use crate::par::in_flight_weight::InFlightWeight;
 pub use crate::par::init::Init;
 pub use crate::par::isolated::Isolated;
 pub use crate::par::job::{Job, OneToOne};

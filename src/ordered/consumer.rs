@@ -160,6 +160,9 @@ where
         // Counted before it is taken out, which the caller does at once: a puller may use the room already.
         self.cursor.taken += 1;
         if let Some(shared) = &self.shared {
+            if shared.tells {
+                self.cursor.tell(shared);
+            }
             // Yield / room: the store of `yielded`, the light barrier and the load of `wake_at` are in there.
             if shared.signals.set_yielded(self.cursor.taken, Light::new()) {
                 room_made(shared);
@@ -491,6 +494,9 @@ where
             let (Some(head), Some(shared)) = (&mut self.cursor.head, &self.shared) else {
                 continue;
             };
+            if shared.tells {
+                continue;
+            }
             // In local variables: each barrier would otherwise have them loaded again.
             let (signals, light) = (&*shared.signals, Light::new());
             // Its drop brings the counts home, also if `f` panics.

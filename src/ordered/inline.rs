@@ -83,7 +83,8 @@ pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> bool {
     let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     // Where no two items run at once, none can be done while the consumer runs one: there without an order too.
     let one_by_one = opts.width == 1 || opts.in_flight == Some(1);
-    let plain = (opts.ordered || one_by_one) && !is_timed && opts.limit.is_none();
+    let plain =
+        (opts.ordered || one_by_one) && !is_timed && opts.limit.is_none() && !opts.is_weighed();
     let untold = common.tokens.is_empty() && common.drains.is_empty();
     plain && untold && !asked_for_threads && Light::new().free().is_some()
 }

@@ -5,11 +5,11 @@ use crate::ordered::consumer::Consumer;
 use crate::ordered::item_context::ItemContext;
 use crate::ordered::pull;
 use crate::ordered::shared::OrderedStage;
+use crate::ordered::weight::Hand;
 use crate::par::job::Job;
 use crate::par::source::Source;
 use crate::runtime::context;
 use crate::sync::Arc;
-use crate::unwind::catch;
 use std::rc::Rc;
 
 impl<S: Source, J: Job<S::Item>> Consumer<S, J>
@@ -28,7 +28,7 @@ where
             return false;
         }
         // The stop of a drain is noted here, as no worker comes to pull.
-        if shared.signals.is_draining() {
+        if shared.signals.is_draining() && !shared.is_holding() {
             // Nothing was pulled past this item, as only this thread pulls.
             shared.drained(&mut shared.core.lock(), self.pulled);
             return true;
@@ -54,15 +54,13 @@ where
         let mut filling = None;
         let mut over = None;
         let first = self.pulled;
+        let mut hand = shared.hand(first);
         loop {
-            let item = match catch(|| near.next()) {
-                Ok(Some(item)) => item,
-                Ok(None) => {
-                    over = Some(pull::Pulled::End);
-                    break;
-                }
-                Err(payload) => {
-                    over = Some(pull::Pulled::Panicked(payload));
+            let item = match shared.next(&mut hand, || near.next()) {
+                pull::Pulled::Item(item) => item,
+                pull::Pulled::Held => break,
+                last => {
+                    over = Some(last);
                     break;
                 }
             };
@@ -77,7 +75,8 @@ where
             }
             // The consumer is here to take results, so it does not pull on when one is ready.
             let ready = self.cursor.is_ready();
-            if ready || shared.signals.is_cut() || shared.signals.is_draining() {
+            let full = hand.as_ref().is_some_and(Hand::is_full);
+            if full || ready || shared.signals.is_cut() || shared.signals.is_draining() {
                 break;
             }
             // No thread watches over the items while this one is in the source, so one is called.
@@ -85,6 +84,7 @@ where
                 shared.get_watched(shared);
             }
         }
+        drop(hand);
         // First outside of the source, as `is_interrupted` must be asked there.
         drop(in_source);
         over.take_if(|over| over.is_interrupted());

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(crate) struct OrderedOpts {
     pub(crate) width: usize,
     pub(crate) in_flight: Option<usize>,
+    /// What the items in flight may weigh together.
+    pub(crate) in_flight_weight: Option<usize>,
     pub(crate) ordered: bool,
     pub(crate) eager: bool,
     /// The consumer's thread is one of the `n`. Only for calls that need no result before all are there: the
@@ -21,4 +23,11 @@ pub(crate) struct OrderedOpts {
     /// If what the stage is started in ends, its closures are notified, and nothing is left out: the caller
     /// could not learn that something is missing.
     pub(crate) runs_all: bool,
+}
+
+impl OrderedOpts {
+    /// Whether there is a bound on weights.
+    pub(crate) fn is_weighed(&self) -> bool {
+        self.in_flight_weight.is_some()
+    }
 }

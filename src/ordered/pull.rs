@@ -4,6 +4,7 @@
 use crate::ordered::chunk::{ChunkExecutor, ChunkWriter};
 use crate::ordered::core::{Core, OpenChunk};
 use crate::ordered::sched::{Host, Sched, SchedGuard};
+use crate::ordered::weight::{Hand, Weights};
 use crate::ordered::worker::{PullRefusal, Worker};
 use crate::runtime::context;
 use crate::runtime::roster::Wake;
@@ -13,6 +14,8 @@ use crate::unwind::Payload;
 /// What a source answers.
 pub(super) enum Pulled<I> {
     Item(I),
+    /// An item that does not fit, and is kept in hand.
+    Held,
     End,
     Panicked(Payload),
 }
@@ -155,6 +158,17 @@ impl<I, B> Sched<I, B> {
         self.signals.set_drained();
     }
 
+    /// Puller: begins a chunk at `seq`. `None`: items have no weights here.
+    pub(super) fn hand(&self, seq: u64) -> Option<Hand<'_, I>> {
+        let weights = self.weights.as_ref()?;
+        Some(weights.hand(&self.signals, seq))
+    }
+
+    /// Puller: whether an item was pulled that has no place yet.
+    pub(super) fn is_holding(&self) -> bool {
+        (self.weights.as_ref()).is_some_and(Weights::is_holding)
+    }
+
     /// How many items to pull at once, the first of which is `seq`. `None`: there is no room, and the
     /// consumer wakes a worker when there is.
     pub(super) fn want(&self, worker: &mut Worker, seq: u64) -> Option<usize> {
@@ -233,7 +247,15 @@ impl<I, B> Sched<I, B> {
     /// item.
     fn ask_for_room(&self, seq: u64) -> u64 {
         let bound = self.bound();
-        let wake_at = (seq + self.cost.worth_waking()).saturating_sub(bound);
+        let by_count = (seq + self.cost.worth_waking()).saturating_sub(bound);
+        let weights = self.weights.as_ref();
+        let by_weight = weights.map(|weights| weights.room_at(&self.signals, self.cost.len()));
+        let wake_at = match by_weight {
+            None => by_count,
+            // There is room for more items, and not for their weight.
+            Some(by_weight) if seq - self.signals.yielded() < bound => by_weight,
+            Some(by_weight) => by_weight.max(by_count),
+        };
         self.signals.wait_for_room(wake_at);
         wake_at
     }

@@ -4,6 +4,7 @@
 use crate::ordered::chunk::ChunkWriter;
 use crate::ordered::pull::Pulled;
 use crate::ordered::shared::{GuardOf, OrderedStage, OwningOf, SourceSlot};
+use crate::ordered::weight::Hand;
 use crate::ordered::worker::{PullRefusal, Worker};
 use crate::par::job::Job;
 use crate::par::source::Source;
@@ -17,25 +18,6 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_micros(30);
 /// After this many attempts it offers its core once.
 const TURNS: usize = 50;
-
-/// Pulls one item. Its panic is caught here, under the source's lock, so that the lock and the `seq` stay
-/// whole.
-fn next<F: Iterator>(origin: &mut SourceSlot<F>) -> Pulled<F::Item> {
-    match catch(|| origin.iter.as_mut()?.next()) {
-        Ok(Some(item)) => {
-            origin.seq += 1;
-            Pulled::Item(item)
-        }
-        Ok(None) => {
-            origin.ended = true;
-            Pulled::End
-        }
-        Err(payload) => {
-            origin.ended = true;
-            Pulled::Panicked(payload)
-        }
-    }
-}
 
 /// A larger source is not moved out of its slot.
 const MOVABLE: usize = 256;
@@ -91,81 +73,117 @@ where
         self.pull(worker, origin)
     }
 
+    /// The next item: the one in hand, or one that `pull` gives. Its panic is caught here, under the source's lock, so
+    /// that the lock and the `seq` stay whole; and so is that of the closure that weighs it.
+    pub(super) fn next(
+        &self,
+        hand: &mut Option<Hand<'_, S::Item>>,
+        pull: impl FnOnce() -> Option<S::Item>,
+    ) -> Pulled<S::Item> {
+        let Some(hand) = hand else {
+            return match catch(pull) {
+                Ok(item) => item.map_or(Pulled::End, Pulled::Item),
+                Err(payload) => Pulled::Panicked(payload),
+            };
+        };
+        let weighed = |item| {
+            let weight = self.job.item_weight(&item);
+            (item, weight as u64)
+        };
+        match catch(|| hand.take_held().or_else(|| pull().map(weighed))) {
+            Ok(Some((item, weight))) => hand.add(item, weight).map_or(Pulled::Held, Pulled::Item),
+            Ok(None) => Pulled::End,
+            Err(payload) => Pulled::Panicked(payload),
+        }
+    }
+
     /// Pulls a chunk. Comes here with the source's lock, and leaves with neither lock.
     fn pull<'a>(
         self: &'a Arc<Self>,
         worker: &mut Worker,
         mut origin: MutexGuard<'a, SourceSlot<S::Far>>,
     ) -> Option<OwningOf<S, J>> {
-        // If it gives nothing, then not because another thread was faster.
-        worker.refused = PullRefusal::No;
-        // A chunk without an owner may have come since this thread looked for one: a puller without a permit
-        // leaves it there *before* it releases the source. If this thread went in and blocked now, perhaps no
-        // thread would be left to run that chunk; a consumer that takes part may have left it and sleep.
-        if origin.ended || self.signals.is_cut() {
-            return None;
-        }
-        if !self.waiting.is_empty() {
-            worker.refused = PullRefusal::WorkFirst;
-            return None;
-        }
-        if self.signals.is_draining() {
-            origin.ended = true;
-            // The source's lock is held, so no item is pulled after this `seq`.
-            let seq = origin.seq;
-            let mut core = self.core.lock();
-            self.drained(&mut core, seq);
-            drop(origin); // The order is that of `leave_source`.
-            drop(core);
-            // It may wait for exactly the item that will not come.
-            self.signals.wake_consumer();
-            return None;
-        }
-        let mut want = self.want(worker, origin.seq)?;
-        if want > 1 && !self.company.is_here() {
-            self.ask_for_company(self);
-            want = 1;
-        }
-        // From here on this thread may be stuck in user code, for any time. It holds the source's lock and no
-        // other.
-        let began = Instant::now();
-        worker.here.set_in_source();
-        // A closure that the source calls sees the source's token, and a wait in there ends when the stage
-        // does.
-        let in_source = context::in_source(Rc::clone(&worker.here) as _, self.signals.inside());
-        let first = origin.seq;
-        // A chunk of one item is not shown to other threads while it is filled: it is full at once, and
-        // nothing of it can get stuck in the source.
-        let (chunk, failed, core) = match next(&mut origin) {
-            Pulled::Item(item) if want == 1 => {
-                drop(in_source);
-                let mut core = self.core.lock();
-                let chunk = self.single(&mut core, first, item);
-                (Some(chunk), None, core)
+        loop {
+            // If it gives nothing, then not because another thread was faster.
+            worker.refused = PullRefusal::No;
+            // A chunk without an owner may have come since this thread looked for one: a puller without a permit
+            // leaves it there *before* it releases the source. If this thread went in and blocked now, perhaps no
+            // thread would be left to run that chunk; a consumer that takes part may have left it and sleep.
+            if origin.ended || self.signals.is_cut() {
+                return None;
             }
-            Pulled::Item(item) => self.fill(&mut origin, in_source, first, item, want),
-            over => {
-                drop(in_source);
-                // An interrupted source has not ended: it is asked again later.
-                origin.ended = !over.is_interrupted();
-                let mut core = self.core.lock();
-                let failed = (origin.ended)
-                    .then(|| self.source_over(&mut core, first, over))
-                    .flatten();
-                (None, failed, core)
+            if !self.waiting.is_empty() {
+                worker.refused = PullRefusal::WorkFirst;
+                return None;
             }
-        };
-        // The source's token, if it has asked for one, is of no more interest.
-        worker.here.forget_token();
-        let len = (origin.seq - first).max(1);
-        // An average over the chunk, for the cost model. It includes the time in which the source blocked.
-        worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);
-        let pulled = self.leave_source(worker, origin, core, chunk);
-        // Without any lock, because it runs hooks of the user's tokens.
-        if let Some(seq) = failed {
-            self.signals.fail(seq);
+            // What is in hand was pulled, so it is run.
+            if self.signals.is_draining() && !self.is_holding() {
+                origin.ended = true;
+                // The source's lock is held, so no item is pulled after this `seq`.
+                let seq = origin.seq;
+                let mut core = self.core.lock();
+                self.drained(&mut core, seq);
+                drop(origin); // The order is that of `leave_source`.
+                drop(core);
+                // It may wait for exactly the item that will not come.
+                self.signals.wake_consumer();
+                return None;
+            }
+            let mut want = self.want(worker, origin.seq)?;
+            if want > 1 && !self.company.is_here() {
+                self.ask_for_company(self);
+                want = 1;
+            }
+            // From here on this thread may be stuck in user code, for any time. It holds the source's lock and no
+            // other that anyone waits for.
+            let began = Instant::now();
+            worker.here.set_in_source();
+            // A closure that the source calls sees the source's token, and a wait in there ends when the stage
+            // does.
+            let in_source = context::in_source(Rc::clone(&worker.here) as _, self.signals.inside());
+            let first = origin.seq;
+            let mut hand = self.hand(first);
+            // A chunk of one item is not shown to other threads while it is filled: it is full at once, and
+            // nothing of it can get stuck in the source.
+            let (chunk, failed, core) = match self.next(&mut hand, || origin.iter.as_mut()?.next())
+            {
+                Pulled::Item(item) if want == 1 => {
+                    origin.seq += 1;
+                    drop((in_source, hand));
+                    let mut core = self.core.lock();
+                    let chunk = self.single(&mut core, first, item);
+                    (Some(chunk), None, core)
+                }
+                Pulled::Item(item) => self.fill(&mut origin, in_source, hand, first, item, want),
+                // It waits for room, like a thread that comes later.
+                Pulled::Held => {
+                    drop((in_source, hand));
+                    worker.here.forget_token();
+                    continue;
+                }
+                over => {
+                    drop((in_source, hand));
+                    // An interrupted source has not ended: it is asked again later.
+                    origin.ended = !over.is_interrupted();
+                    let mut core = self.core.lock();
+                    let failed = (origin.ended)
+                        .then(|| self.source_over(&mut core, first, over))
+                        .flatten();
+                    (None, failed, core)
+                }
+            };
+            // The source's token, if it has asked for one, is of no more interest.
+            worker.here.forget_token();
+            let len = (origin.seq - first).max(1);
+            // An average over the chunk, for the cost model. It includes the time in which the source blocked.
+            worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);
+            let pulled = self.leave_source(worker, origin, core, chunk);
+            // Without any lock, because it runs hooks of the user's tokens.
+            if let Some(seq) = failed {
+                self.signals.fail(seq);
+            }
+            return pulled;
         }
-        pulled
     }
 
     /// Pulls more items after the first. Returns with the state locked. The chunk is `None` if a rescuer has
@@ -175,6 +193,7 @@ where
         self: &'a Arc<Self>,
         origin: &mut MutexGuard<'a, SourceSlot<S::Far>>,
         in_source: context::FrameGuard,
+        mut hand: Option<Hand<'_, S::Item>>,
         first: u64,
         item: S::Item,
         want: usize,
@@ -184,6 +203,22 @@ where
         // One `catch` around the whole loop, not one per item: nothing in it panics except the source.
         // The item in `filling` at a panic has been pushed already, so no item is lost by the unwind.
         let pulled = catch(|| {
+            if let Some(hand) = &mut hand {
+                let (iter, mut stopped) = (&mut origin.iter, false);
+                let next = || {
+                    stopped = hand.is_full();
+                    if stopped {
+                        return None;
+                    }
+                    let item = iter.as_mut()?.next()?;
+                    let weight = self.job.item_weight(&item);
+                    let added = hand.add(item, weight as u64);
+                    stopped = added.is_none();
+                    added
+                };
+                let over = self.fill_from(next, &mut filling, item);
+                return over.filter(|_| !stopped);
+            }
             if size_of::<S::Far>() > MOVABLE {
                 let iter = &mut origin.iter;
                 return self.fill_from(|| iter.as_mut()?.next(), &mut filling, item);
@@ -197,6 +232,7 @@ where
             self.fill_from(|| at_hand.iter.as_mut()?.next(), &mut filling, item)
         });
         let over = pulled.unwrap_or_else(|payload| Some(Pulled::Panicked(payload)));
+        drop(hand);
         // First outside of the source, as `is_interrupted` must be asked there.
         drop(in_source);
         let over = over.filter(|over| !over.is_interrupted());

@@ -14,6 +14,7 @@ use crate::ordered::item_context::ItemContext;
 use crate::ordered::opts::OrderedOpts;
 use crate::ordered::signals::Signals;
 use crate::ordered::timing::{Copy, StageHedge, Timed};
+use crate::ordered::weight::Weights;
 use crate::ordered::worker::Worker;
 use crate::runtime::barrier::Free;
 use crate::runtime::cost::CostModel;
@@ -95,6 +96,10 @@ pub(super) struct Sched<I, B> {
     pub(super) timed: Option<Timed<I>>,
     /// `Some`: each closure holds one of these while it runs.
     pub(super) limit: Option<Permits>,
+    /// `Some`: what is in flight may weigh only so much.
+    pub(super) weights: Option<Weights<I>>,
+    /// Whether the consumer must tell more of what it takes than how much.
+    pub(super) tells: bool,
     /// Hedged stages: items that are to run a second time. Taken by a thread that has found nothing else.
     pub(super) copies: Injector<Copy<I, B>>,
     /// Whether the workers pull the source; else the consumer does ([`Local`](crate::stage::Local)).
@@ -162,6 +167,9 @@ impl<I, B> Sched<I, B> {
             ordered: opts.ordered,
             timed: Timed::new(opts.item_timeout, hedge),
             limit: opts.limit.clone(),
+            weights: (opts.in_flight_weight)
+                .map(|limit| Weights::new(limit, opts.width, opts.ordered)),
+            tells: opts.in_flight_weight.is_some() && !opts.ordered,
             copies: Injector::new(),
         }
     }
@@ -204,7 +212,12 @@ impl<I, B> Sched<I, B> {
         // No underflow: the consumer has yielded only what was pulled, and everything that was pulled is
         // below `seq`.
         let in_flight = seq - self.signals.yielded();
-        usize::try_from(bound.saturating_sub(in_flight)).unwrap_or(usize::MAX)
+        let room = usize::try_from(bound.saturating_sub(in_flight)).unwrap_or(usize::MAX);
+        let too_heavy = |weights: &Weights<I>| !weights.has_room(&self.signals);
+        if room > 0 && self.weights.as_ref().is_some_and(too_heavy) {
+            return 0;
+        }
+        room
     }
 
     /// Gives a chunk its place. It gets that before it is filled, so that the consumer can take the first
@@ -317,6 +330,8 @@ impl<I, B> Sched<I, B> {
             takings.extend(owning.arrival);
         }
         takings.extend(std::iter::from_fn(|| steal(&self.arrivals)));
+        let held = self.weights.and_then(Weights::into_held);
+        unwind::first(&mut panic, unwind::discard(held));
         // First every other handle of the chunks: `clear` only drops what it alone can reach.
         core.forget_runs();
         for taking in takings {

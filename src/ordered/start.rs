@@ -49,6 +49,7 @@ impl<S: Source, J> Par<S, J> {
         let opts = OrderedOpts {
             width: n.checked(),
             in_flight: None,
+            in_flight_weight: None,
             ordered,
             eager: false,
             takes_part: false,
@@ -62,6 +63,16 @@ impl<S: Source, J> Par<S, J> {
             job,
             opts,
             clone: None,
+        }
+    }
+
+    /// The same plan, with another job.
+    pub(crate) fn map_job<K>(self, map: impl FnOnce(J) -> K) -> Par<S, K> {
+        Par {
+            source: self.source,
+            job: map(self.job),
+            opts: self.opts,
+            clone: self.clone,
         }
     }
 }

@@ -51,6 +51,11 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {
         J::outputs(items)
     }
+
+    #[inline]
+    fn item_weight(&self, item: &I) -> usize {
+        self.job.item_weight(item)
+    }
 }
 
 /// The result of an item: its outputs, or why there are none.

@@ -57,6 +57,12 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
         None
     }
 
+    /// What an item weighs, in a stage that bounds that.
+    #[doc(hidden)]
+    fn item_weight(&self, _: &I) -> usize {
+        0
+    }
+
     /// How many outputs the remaining `items` can give.
     #[doc(hidden)]
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {

@@ -99,6 +99,10 @@ impl<P: Plan> Lazy<P> {
         self.last.is_some()
     }
 
+    pub(crate) fn last(&self) -> Option<fn(Cancelled) -> P::Output> {
+        self.last
+    }
+
     /// Why the stage has ended before its sources did, if a token ended it.
     pub(crate) fn cut(&self) -> Option<Cancelled> {
         match &*self.phase.lock() {

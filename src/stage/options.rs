@@ -2,6 +2,7 @@
 
 use crate::hedge::HedgePolicy;
 use crate::ordered::start::Par;
+use crate::par::in_flight_weight::InFlightWeight;
 use crate::par::isolated::Isolated;
 use crate::par::job::Job;
 use crate::par::source::Source;
@@ -172,6 +173,54 @@ where
         self.with(|plan| plan.opts.ordered = false)
     }
 
+    /// Bounds what the items in flight weigh together: those that were pulled from the source and not yet yielded.
+    ///
+    /// `weight` is called once for each item, when it was pulled, on the thread that pulls. The unit is yours: bytes,
+    /// mostly. `limit` and weights are `usize`, as `len()` is, and the weights of [`Permits`]. For memory, let the
+    /// weight be what an item keeps until it is yielded: its own bytes or those of its result, whichever are more.
+    ///
+    /// The sum never exceeds `limit`, even while `next()` blocks, with one exception: an item that weighs more goes
+    /// alone. An item that does not fit waits in the hand of the thread that has pulled it, and nothing is pulled
+    /// behind it; so the memory is that of `limit` and one item, and of what the user holds. Items of weight 0 are
+    /// not limited by this.
+    ///
+    /// The bound on the number of items ([`in_flight`](Self::in_flight), or its default) holds too. Order and laziness
+    /// are unaffected. An item whose result counts as yielded is no longer in flight, also if its closure runs on
+    /// after an [`item_timeout`](Self::item_timeout). The clones of [`hedge_slow`](Self::hedge_slow) are not weighed:
+    /// there is one for each closure that runs. With many threads, choose a limit of several items for each of them,
+    /// or they wait. The last call counts.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0, or after the first `next()`. A panic of `weight` counts as one of the source.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// // However large the blocks are, at most 64 MiB of them are in memory, and one block in hand.
+    /// let blocks = [1, 1_000, 20].map(|len| vec![7_u8; len]);
+    /// let sums = blocks
+    ///     .into_iter()
+    ///     .par_map_ordered(4, |block| block.iter().map(|byte| u64::from(*byte)).sum())
+    ///     .in_flight_weight(64 << 20, |block: &Vec<u8>| block.len());
+    /// assert_eq!(sums.collect::<Vec<u64>>(), [7, 7_000, 140]);
+    /// ```
+    #[doc(alias("bytes", "memory", "budget", "backpressure"))]
+    #[track_caller]
+    pub fn in_flight_weight<W>(self, limit: usize, weight: W) -> Stage<Par<S, InFlightWeight<J, W>>>
+    where
+        W: Fn(&S::Item) -> usize + Send + Sync,
+    {
+        assert!(
+            limit > 0,
+            "the limit of in_flight_weight must be at least 1: leave it out for no limit"
+        );
+        self.map_job(|job| InFlightWeight::new(job, weight))
+            .with(|plan| plan.opts.in_flight_weight = Some(limit))
+    }
+
     /// Limits how long an item's closure may run: an item that takes longer fails at its position.
     ///
     /// The time starts when the closure starts on the item, not while the item waits. When it is
@@ -282,6 +331,16 @@ where
         })
     }
 
+    /// The same stage, with another job that yields the same.
+    #[track_caller]
+    fn map_job<K>(self, map: impl FnOnce(J) -> K) -> Stage<Par<S, K>>
+    where
+        K: Job<S::Item, Output = J::Output>,
+    {
+        let last = self.lazy.last();
+        self.map_plan(|plan| plan.map_job(map), last)
+    }
+
     /// Makes the consumer's thread one of the `n`.
     pub(crate) fn taking_part(self) -> Self {
         self.with(|plan| plan.opts.takes_part = true)
@@ -312,11 +371,6 @@ where
     }
 
     fn isolated(self) -> Self::Isolated {
-        Par {
-            source: self.source,
-            job: Isolated::new(self.job),
-            opts: self.opts,
-            clone: self.clone,
-        }
+        self.map_job(Isolated::new)
     }
 }

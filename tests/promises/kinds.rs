@@ -372,6 +372,19 @@ pub(crate) const KINDS: &[Kind] = &[
         let stage = source.par_map_unordered(with.n, with.f());
         stage.limited_by(&Permits::new(with.n.max(1)))
     }),
+    row!(
+        STAGE,
+        "par_map_ordered, weighed",
+        in_flight,
+        |source, with| {
+            let stage = source.par_map_ordered(with.n, with.f());
+            stage.in_flight_weight(with.n + 1, |_| 1)
+        }
+    ),
+    row!(STAGE, "par_map_unordered, weighed", in_flight, lane: |i| i, |source, with| {
+        let stage = source.par_map_unordered(with.n, with.f());
+        stage.in_flight_weight(with.n + 1, |_| 1)
+    }),
     Kind {
         name: "a chain of two, limited",
         build: |source, with| {

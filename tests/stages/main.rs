@@ -34,6 +34,7 @@ mod stage {
     mod borrow;
     mod clash;
     mod dead_locks;
+    mod in_flight_weight;
     mod limited_by;
     mod one_liners;
     mod scope;

@@ -19,6 +19,11 @@ impl<I, B> ChunkReader<I, B> {
         &self.chunk
     }
 
+    /// The `seq` of the next result.
+    pub(in crate::ordered) fn seq(&self) -> u64 {
+        self.chunk.first + self.taken as u64
+    }
+
     /// The chunk, for a thread that runs one of its items a second time.
     pub(in crate::ordered) fn share(&self) -> Arc<Chunk<I, B>> {
         Arc::clone(&self.chunk)
