@@ -5,8 +5,8 @@
 //! `cargo bench --bench throughput` prints criterion's figures (items per second), and then the
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
 //! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
-//! alone, `-- pauses` that of a consumer that pauses, `-- blocks` blocks that are pulled and pushed; `ROUNDS` (7) sets
-//! how many rounds they take.
+//! alone, `-- pauses` that of a consumer that pauses, `-- blocks` blocks that are pulled and pushed, `-- weights` that of
+//! bounds in bytes; `ROUNDS` (7) sets how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfold::Fanfold;
@@ -368,6 +368,51 @@ fn keys(rounds: usize, per_nano: f64) {
     }
 }
 
+/// Equal items under a bound by number, and under the same bound by weight.
+fn weights(rounds: usize, per_nano: f64) {
+    println!(
+        "\n| work per item, 64 in flight | in_flight_weight to in_flight | without an order | and parked_weight |"
+    );
+    println!("| --- | --- | --- | --- |");
+    for (name, nanos, items) in [
+        ("1 µs", 1_000, 200_000),
+        ("10 µs", 10_000, 20_000),
+        ("100 µs", 100_000, 2_000),
+    ] {
+        let steps = (f64::from(nanos) * per_nano) as u64;
+        let run = move |item| work(steps, item);
+        let weight = |_: &u64| 1_000;
+        let ordered = || source(items).par_map_ordered(WIDTH, run);
+        let unordered = || source(items).par_map_unordered(WIDTH, run);
+        let xor = |sum: u64, x: u64| sum ^ x;
+        // Eager, as the consumer runs no items then in either of the two.
+        let [count, bytes, free, free_bytes, parked] = medians(rounds, || {
+            [
+                timed(|| ordered().in_flight(64).eager().fold(0, xor)),
+                timed(|| {
+                    let stage = ordered().in_flight_weight(64_000, weight);
+                    stage.eager().fold(0, xor)
+                }),
+                timed(|| unordered().in_flight(64).eager().fold(0, xor)),
+                timed(|| {
+                    let stage = unordered().in_flight_weight(64_000, weight);
+                    stage.eager().fold(0, xor)
+                }),
+                timed(|| {
+                    let stage = ordered().in_flight_weight(64_000, weight);
+                    stage.parked_weight(64_000, weight).eager().fold(0, xor)
+                }),
+            ]
+        });
+        println!(
+            "| {name} | {:.2} | {:.2} | {:.2} |",
+            count / bytes,
+            free / free_bytes,
+            count / parked
+        );
+    }
+}
+
 /// A consumer that pauses for half of the time, after eight workers that hold no more than they
 /// work on: what a buffer of eight between the two gives back.
 fn pauses(rounds: usize) {
@@ -547,6 +592,9 @@ fn main() {
     }
     if std::env::args().any(|arg| arg == "by_key") {
         return keys(rounds(), per_nano);
+    }
+    if std::env::args().any(|arg| arg == "weights") {
+        return weights(rounds(), per_nano);
     }
     if !std::env::args().any(|arg| arg == "ratios") {
         let mut c = Criterion::default().configure_from_args();

@@ -10,9 +10,10 @@
 //!   `inline` for tiny items.
 //! - Below them, `core` is the state under the scheduler's lock, `signals` what threads signal to one another
 //!   without it, `chunk` the items and results, and `reorder` their order. `timed` and `timing` are for time
-//!   limits, `copies` and `attempts` for second runs, `limited` for permits of the user's, `weight` for bounds in
+//!   limits, `copies` and `attempts` for second runs, `limited` for permits of the user's, `weight`, `parked` and `aside` for bounds in
 //!   bytes, `item_context` for tokens, and `worker` is one thread.
 
+mod aside;
 pub(crate) mod attempts;
 pub(crate) mod chunk;
 mod company;
@@ -36,6 +37,7 @@ pub(crate) mod near;
 mod one_worker;
 pub(crate) mod opts;
 mod own;
+mod parked;
 mod permits;
 pub(crate) mod pull;
 pub(crate) mod puller;

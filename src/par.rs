@@ -12,6 +12,7 @@ pub(crate) mod isolated;
 pub(crate) mod job;
 pub(crate) mod local;
 pub(crate) mod map;
+pub(crate) mod parked_weight;
 pub(crate) mod pushed;
 pub(crate) mod runner;
 pub(crate) mod source;

@@ -42,6 +42,7 @@ pub use crate::par::isolated::Isolated;
 pub use crate::par::job::{Job, OneToOne};
 pub use crate::par::local::Local;
 pub use crate::par::map::Map;
+pub use crate::par::parked_weight::{ParkedWeight, Weighable};
 pub use crate::par::pushed::Pushed;
 pub use crate::par::source::Source;
 pub use crate::par::try_filter::TryFilter;

@@ -443,6 +443,19 @@ const STAGES: &[Kind] = &[
             stage(run.with(line).limited_by(&Permits::new(2)), run)
         })
     },
+    kind("weighed", |run| {
+        let line = run.source().par_map_ordered(run.0.n, run.map());
+        let line = run.with(line).in_flight_weight(7, |_| 2);
+        stage(line.parked_weight(2, |_| 1), run)
+    }),
+    Kind {
+        ordered: false,
+        ..kind("unordered and weighed", |run| {
+            let line = run.source().par_map_unordered(run.0.n, run.map());
+            let line = run.with(line).in_flight_weight(7, |_| 2);
+            stage(line.parked_weight(2, |_| 1), run)
+        })
+    },
     kind("chain that shares permits", |run| {
         let permits = Permits::new(1);
         let first = run.with(run.source().par_filter(run.0.n, run.keep()));

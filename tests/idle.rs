@@ -69,7 +69,7 @@ type Output = Box<dyn Iterator<Item = u64>>;
 type Kind = fn(Source, Closure, &Pool) -> Output;
 
 /// Every form of a stage, on the row's own pool.
-const KINDS: [(&str, Kind); 20] = [
+const KINDS: [(&str, Kind); 22] = [
     ("ordered", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).on(pool))
     }),
@@ -114,6 +114,14 @@ const KINDS: [(&str, Kind); 20] = [
     ("limited", |s, f, pool| {
         let stage = s.par_map_ordered(2, f).limited_by(&Permits::new(2));
         Box::new(stage.on(pool))
+    }),
+    ("weighed", |s, f, pool| {
+        let stage = s.par_map_ordered(3, f).in_flight_weight(9, |_| 2);
+        Box::new(stage.parked_weight(3, |_| 1).on(pool))
+    }),
+    ("unordered and weighed", |s, f, pool| {
+        let stage = s.par_map_unordered(3, f).in_flight_weight(9, |_| 2);
+        Box::new(stage.parked_weight(3, |_| 1).on(pool))
     }),
     ("timed", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).item_timeout(HOUR).on(pool))

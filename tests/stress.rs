@@ -402,6 +402,12 @@ fn parallel(
         }};
     }
     match step {
+        Step::Map if dice.roll(3) == 0 => {
+            let (limit, parked) = (1 + dice.roll(60), 1 + dice.roll(20));
+            let stage = stage!(stream.par_map_ordered(n, run));
+            let stage = stage.in_flight_weight(limit as usize, |item| item.value as usize % 20);
+            Box::new(stage.parked_weight(parked as usize, |item| item.value as usize % 5))
+        }
         Step::Map => Box::new(stage!(stream.par_map_ordered(n, run))),
         Step::Init => Box::new(stage!(stream.par_map_ordered_init(
             n,

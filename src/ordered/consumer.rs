@@ -160,12 +160,17 @@ where
         // Counted before it is taken out, which the caller does at once: a puller may use the room already.
         self.cursor.taken += 1;
         if let Some(shared) = &self.shared {
-            if shared.tells {
-                self.cursor.tell(shared);
+            if let Some(head) = self.cursor.head.as_ref().filter(|_| shared.tells) {
+                shared.tell(head);
             }
             // Yield / room: the store of `yielded`, the light barrier and the load of `wake_at` are in there.
             if shared.signals.set_yielded(self.cursor.taken, Light::new()) {
                 room_made(shared);
+            }
+            if let Some(parked) = &shared.parked {
+                if parked.is_asked(self.cursor.taken) {
+                    shared.start_aside(shared);
+                }
             }
         }
         Ready::Head

@@ -140,22 +140,22 @@ impl<I, B> Sched<I, B> {
             match outcome {
                 // Only a plain success can win. A failure, or the last result of a try stage, is left to the
                 // owner's run.
-                Ok((batch, false)) if !late && !in_vain => {
+                Ok((batch, false, weight)) if !late && !in_vain => {
                     self.record(hedge, began.elapsed());
-                    success = Some(batch);
+                    success = Some((batch, weight));
                 }
-                Ok((batch, _)) => signals.stray(unwind::discard(batch)),
+                Ok((batch, ..)) => signals.stray(unwind::discard(batch)),
                 Err(payload) => unwind::bury(payload),
             }
         } else {
             signals.stray(unwind::discard(copy.item));
         }
-        let won = if let Some(batch) = success {
+        let won = if let Some((batch, weight)) = success {
             self.publish_for(
                 host,
                 &chunk,
                 since,
-                Ok(batch),
+                (Ok(batch), weight),
                 Some((hedge, worker.here.racer())),
             )
         } else {
@@ -164,7 +164,7 @@ impl<I, B> Sched<I, B> {
             let kept = chunk.race().lock().copy_failed(since);
             if let Some(what) = kept {
                 let failed = what.is_err();
-                if self.publish_for(host, &chunk, since, what, None) && failed {
+                if self.publish_for(host, &chunk, since, (what, 0), None) && failed {
                     signals.fail(seq);
                 }
             }
@@ -192,7 +192,7 @@ impl<I, B> Sched<I, B> {
         host: &dyn Host<I, B>,
         chunk: &Chunk<I, B>,
         since: u64,
-        what: Result<B, Special<B>>,
+        (what, weight): (Result<B, Special<B>>, u64),
         won: Option<(&StageHedge<I>, usize)>,
     ) -> bool {
         // One critical section, from giving up to publishing: no thread may see the place given up and the
@@ -211,6 +211,7 @@ impl<I, B> Sched<I, B> {
         if let Some((hedge, _)) = won {
             hedge.policy.end(true); // Before any thread can see the result.
         }
+        given_up.set_weight(self.park(weight));
         given_up.publish(what, &mut core.key);
         // An owner that has not left is still in its closure, and still one of the `n`.
         core.abandoned += usize::from(!left);

@@ -18,6 +18,7 @@
 //!   holds this lock, and sleepers try the source's lock while they hold this one;
 //! - room was made: the consumer, when `yielded` reaches `wake_at`;
 //! - a chunk has unclaimed items: the thread that activates a chunk, or steals half of one;
+//! - what was put aside may be started: the consumer, by what it takes (`parked.rs`);
 //! - the source has ended and everything has been started: the thread that leaves the stage wakes the next
 //!   one, so that it leaves too;
 //! - the stage stops: the thread that stops it unparks all, and each looks at `stopped` after its park.
@@ -36,6 +37,7 @@ use crate::runtime::cost::Backoff;
 use crate::runtime::probe::Probe;
 use crate::runtime::roster::{Roster, Wake};
 use crate::sync::{Arc, Instant};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// In the place of a thread's number.
@@ -113,12 +115,16 @@ pub(super) struct Core<I, B> {
     pub(super) lent: Option<Revoker<ChunkExecutor<I, B>>>,
     /// How many chunks the consumer has had. A change since the last look means that it runs items.
     pub(super) lends: u64,
+    /// What must not be begun yet, by the `seq` of its next item; see `parked.rs`.
+    pub(super) aside: BTreeMap<u64, ChunkExecutor<I, B>>,
     /// By thread: the chunk that it executes. Thieves find their victims here.
     active: Vec<Option<Arc<Chunk<I, B>>>>,
     /// The same for the consumer.
     at_head: Option<Arc<Chunk<I, B>>>,
     pub(super) roster: Roster,
     width: usize,
+    /// Whether results have weights.
+    weighs: bool,
     /// A thread could not make its state, and the stage has failed with that: see *Permits, and the spare
     /// thread* in `README.md`.
     pub(super) no_more_states: bool,
@@ -156,8 +162,9 @@ impl Progress {
 }
 
 impl<I, B> Core<I, B> {
-    pub(super) fn new(width: usize) -> Self {
+    pub(super) fn new(width: usize, weighs: bool) -> Self {
         Core {
+            weighs,
             key: LockProof::new(),
             order: Reorder::new(),
             end: None,
@@ -181,6 +188,7 @@ impl<I, B> Core<I, B> {
             left: None,
             lent: None,
             lends: 0,
+            aside: BTreeMap::new(),
             active: Vec::new(),
             at_head: None,
             roster: Roster::new(),
@@ -414,7 +422,7 @@ impl<I, B> Core<I, B> {
                 Err(held) => self.retired.push(held),
             }
         }
-        Arc::new(Chunk::new())
+        Arc::new(Chunk::new(self.weighs))
     }
 
     /// Takes an unused chunk back.

@@ -428,14 +428,6 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         output
     }
 
-    /// Weighed stages: tells what is taken from the head next.
-    pub(super) fn tell(&self, sched: &Sched<I, B>) {
-        let Some(head) = &self.head else { return };
-        if let Some(weights) = &sched.weights {
-            weights.taken(head.seq());
-        }
-    }
-
     /// Takes the next result of a chunk that has something else than plain results.
     #[cold]
     pub(super) fn take_special(&mut self, sched: &Sched<I, B>) -> Option<B::Item> {

@@ -74,11 +74,9 @@ impl<I, B> Sched<I, B> {
         // The chunk is timed in up to `PARTS` parts, with five readings of the clock. A preemption spoils one
         // part only.
         let len = chunk.len().max(1);
-        // With a permit for each item they are run one by one.
-        let stride = match self.limit {
-            None => len.div_ceil(PARTS),
-            Some(_) => 1,
-        };
+        // With a permit for each item, or a look at what is parked, they are run one by one.
+        let one_by_one = self.limit.is_some() || self.parked.is_some();
+        let stride = if one_by_one { 1 } else { len.div_ceil(PARTS) };
         let mut parts = [0.0; PARTS];
         let mut timed = 0;
         let mut mark = Instant::now();
@@ -87,6 +85,13 @@ impl<I, B> Sched<I, B> {
         chunk.start();
         loop {
             let before = chunk.next();
+            if !self.may_start(chunk.seq()) {
+                let mut core = self.core.lock();
+                self.cost
+                    .observe(before.max(1), &mut parts[..timed], worker.pull);
+                core.put_aside(worker.thread, chunk);
+                return self.give_way(core);
+            }
             let (permit, ran) = match self.admit(&worker.here, chunk.seq()) {
                 Ok(permit) => {
                     let ran = runner.run_items(self, &mut chunk, &worker.here, stride);

@@ -40,7 +40,8 @@ impl<I, B> Sched<I, B> {
                 return None;
             }
             // What is left is before the failed item, and others have it in hand. This thread would only fail
-            // it as well.
+            // it as well. What was put aside waits for a thread with a state: there is one, which has parked what
+            // stood in the way.
             if core.no_more_states && !runner.has_state() {
                 self.leave(host, worker, core);
                 return None;
@@ -74,6 +75,7 @@ impl<I, B> Sched<I, B> {
             // thread. In any other stage, after the end, no work comes except from what is asked for here.
             if core.end.is_some()
                 && hedge.is_none()
+                && core.aside.is_empty()
                 && !self.is_something_unstarted(&core, worker.thread)
             {
                 // This thread is not needed any more, so the pool gets it back while others still run their
@@ -112,7 +114,8 @@ impl<I, B> Sched<I, B> {
             // A waiting chunk is older than everything that is still to be pulled, so the consumer needs it
             // first.
             let found = self
-                .take_waiting()
+                .take_aside(&mut core)
+                .or_else(|| self.take_waiting())
                 .or_else(|| self.rob_neighbour(worker, &mut core));
             if let Some(chunk) = found {
                 return Ok(self.leave_for(host, worker, core, chunk, resigned));
@@ -163,7 +166,8 @@ impl<I, B> Sched<I, B> {
             // A thread that has just come out of the source may have left a chunk: a puller without a permit
             // does so.
             let found = self
-                .take_waiting()
+                .take_aside(&mut core)
+                .or_else(|| self.take_waiting())
                 .or_else(|| self.take_left(&mut core))
                 .or_else(|| self.rob_richest(worker, &mut core));
             if let Some(chunk) = found {

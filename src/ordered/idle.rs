@@ -129,6 +129,11 @@ impl<I, B> Sched<I, B> {
         if !self.waiting.is_empty() || core.left.is_some() || !self.copies.is_empty() {
             return true;
         }
+        // The slow side of take / aside was passed by a look for work. If it has been answered since, a thread is
+        // being woken, and looks.
+        if self.is_any_startable(core) {
+            return true;
+        }
         match worker.refused {
             PullRefusal::No => false,
             // A puller releases the source while it holds the scheduler's lock, after it has looked for a

@@ -212,7 +212,7 @@ fn litmus_claim_and_steal() {
     let make = || {
         let key = Arc::new(Mutex::new(LockProof::new()));
         let (mut owning, taking) = chunk::filled(3, &mut LockProof::new());
-        let (victim, fresh) = (Arc::clone(owning.chunk()), Arc::new(Chunk::new()));
+        let (victim, fresh) = (Arc::clone(owning.chunk()), Arc::new(Chunk::new(false)));
         let owner = {
             let key = Arc::clone(&key);
             move || {
@@ -241,7 +241,7 @@ fn litmus_claim_and_steal() {
 #[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_fill_and_seal() {
     let make = || {
-        let (mut filling, _) = chunk::open::<usize, ()>(Arc::new(Chunk::new()), 0, 2);
+        let (mut filling, _) = chunk::open::<usize, ()>(Arc::new(Chunk::new(false)), 0, 2);
         assert!(filling.cursor().push(0));
         let open = Arc::clone(filling.chunk());
         let puller = move || (filling.cursor().push(1), filling);
@@ -278,7 +278,7 @@ fn litmus_yield_and_room() {
 fn litmus_pull_and_starve() {
     let make = || {
         let (signals, _parker) = lone();
-        let (mut filling, _) = chunk::open::<usize, ()>(Arc::new(Chunk::new()), 0, 2);
+        let (mut filling, _) = chunk::open::<usize, ()>(Arc::new(Chunk::new(false)), 0, 2);
         let open = Arc::clone(filling.chunk());
         let puller = {
             let signals = Arc::clone(&signals);
@@ -300,7 +300,7 @@ fn litmus_pull_and_starve() {
 #[ignore = "takes both cores: ci/litmus.sh"]
 fn litmus_pull_and_unwatch() {
     let make = || {
-        let (mut filling, _) = chunk::open::<usize, ()>(Arc::new(Chunk::new()), 0, 2);
+        let (mut filling, _) = chunk::open::<usize, ()>(Arc::new(Chunk::new(false)), 0, 2);
         let open = Arc::clone(filling.chunk());
         let puller = move || (filling.cursor().push(0), filling);
         let watcher = move || {

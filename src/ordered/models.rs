@@ -7,6 +7,7 @@ use crate::ordered::attempts::{Attempts, OwnerFailure};
 use crate::ordered::chunk::{self, Chunk, ChunkExecutor, Claim, LockProof, Special, StealAmount};
 use crate::ordered::core::Core;
 use crate::ordered::own::OwnChunk;
+use crate::ordered::parked::Parked;
 use crate::ordered::signals::{ANY, lone};
 use crate::runtime::barrier::{Light, heavy};
 use crate::runtime::biased::{self, Visit};
@@ -97,7 +98,7 @@ fn loom_claim_and_steal() {
         });
         let stolen = chunk::split(
             &victim,
-            Arc::new(Chunk::new()),
+            Arc::new(Chunk::new(false)),
             StealAmount::Half,
             &mut key.lock(),
         );
@@ -141,7 +142,7 @@ fn loom_run_and_give_up() {
         if let Some(since) = taking.chunk().since() {
             let mut core = key.lock();
             if let Some(given_up) = taking.chunk().give_up(since, &mut core) {
-                let fresh = Arc::new(Chunk::new());
+                let fresh = Arc::new(Chunk::new(false));
                 rest = chunk::split(taking.chunk(), fresh, StealAmount::Rest, &mut core).ok();
                 given = Some(given_up.seq() as usize);
                 given_up.publish(Err(Special::Discarded), &mut core);
@@ -216,7 +217,7 @@ fn loom_item_and_copy() {
         model(move || {
             let key = Arc::new(Mutex::new(LockProof::new()));
             let (mut filling, mut taking) =
-                chunk::open::<Item, usize>(Arc::new(Chunk::new()), 0, 1);
+                chunk::open::<Item, usize>(Arc::new(Chunk::new(false)), 0, 1);
             let _ = filling.cursor().push(0);
             let mut owning = filling.close(&mut key.lock()).expect("no thread seals");
             let chunk = Arc::clone(owning.chunk());
@@ -276,7 +277,7 @@ fn loom_fill_and_seal() {
     model(|| {
         let ran = Ran::new();
         let key = Arc::new(Mutex::new(LockProof::new()));
-        let (mut filling, _taking) = chunk::open::<Item, ()>(Arc::new(Chunk::new()), 0, 3);
+        let (mut filling, _taking) = chunk::open::<Item, ()>(Arc::new(Chunk::new(false)), 0, 3);
         let open = Arc::clone(filling.chunk());
         let puller = thread::spawn({
             let (ran, key) = (Arc::clone(&ran), Arc::clone(&key));
@@ -307,7 +308,7 @@ fn loom_fill_and_seal() {
         if let Some(owning) = sealed {
             let stolen = chunk::split(
                 &open,
-                Arc::new(Chunk::new()),
+                Arc::new(Chunk::new(false)),
                 StealAmount::Rest,
                 &mut key.lock(),
             );
@@ -361,13 +362,60 @@ fn loom_yield_and_room() {
     });
 }
 
+/// Take / aside: a thread that has put item 1 aside, and looks once more, is woken when that may be started: when it is
+/// the head of the line, or when there is room. The lock is the core's, the flag in it the list of sleepers.
+#[test]
+fn loom_take_and_aside() {
+    for ordered in [true, false] {
+        model(move || {
+            let (signals, _consumer) = lone();
+            let parked = Arc::new(Parked::new(1, ordered));
+            parked.add(1);
+            if ordered {
+                parked.add(1); // there will be no room
+            }
+            let asleep = Arc::new(Mutex::new(false));
+            let parker = Parker::new();
+            let unparker = parker.unparker().clone();
+            let worker = thread::spawn({
+                let (signals, parked) = (Arc::clone(&signals), Arc::clone(&parked));
+                let asleep = Arc::clone(&asleep);
+                move || loop {
+                    {
+                        let mut asleep = asleep.lock();
+                        if parked.may_start(&signals, 1) {
+                            return;
+                        }
+                        parked.ask(1);
+                        if parked.may_start(&signals, 1) {
+                            return;
+                        }
+                        *asleep = true;
+                    }
+                    parker.park();
+                }
+            });
+            parked.take(1);
+            let _ = signals.set_yielded(1, Light::new());
+            if parked.is_asked(1) {
+                let mut asleep = asleep.lock();
+                parked.answer();
+                if std::mem::take(&mut *asleep) {
+                    unparker.unpark();
+                }
+            }
+            worker.join().expect("no panic");
+        });
+    }
+}
+
 /// Pull / starve: a puller that goes back into the source has its item seen by the consumer that
 /// goes to sleep, or sees that it is starving.
 #[test]
 fn loom_pull_and_starve() {
     model(|| {
         let (signals, _parker) = lone();
-        let (mut filling, _taking) = chunk::open::<Item, ()>(Arc::new(Chunk::new()), 0, 2);
+        let (mut filling, _taking) = chunk::open::<Item, ()>(Arc::new(Chunk::new(false)), 0, 2);
         let open = Arc::clone(filling.chunk());
         let puller = thread::spawn({
             let signals = Arc::clone(&signals);
@@ -387,7 +435,7 @@ fn loom_pull_and_starve() {
 #[test]
 fn loom_pull_and_unwatch() {
     model(|| {
-        let (mut filling, _taking) = chunk::open::<Item, ()>(Arc::new(Chunk::new()), 0, 2);
+        let (mut filling, _taking) = chunk::open::<Item, ()>(Arc::new(Chunk::new(false)), 0, 2);
         let open = Arc::clone(filling.chunk());
         let puller = thread::spawn(move || filling.cursor().push(0));
         // As in `Core::end_watch`.
@@ -620,7 +668,7 @@ fn loom_run_own_and_take_back() {
     model(|| {
         let free = Light::new().free().expect("a barrier");
         let ran = Ran::new();
-        let core = Arc::new(Mutex::new(Core::<Item, ()>::new(2)));
+        let core = Arc::new(Mutex::new(Core::<Item, ()>::new(2, false)));
         let (chunk, _taking) = chunk::filled(2, &mut core.lock().key);
         let own = OwnChunk::lend(&mut core.lock(), chunk, free);
         let parker = Parker::new();

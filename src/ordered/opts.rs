@@ -11,6 +11,8 @@ pub(crate) struct OrderedOpts {
     pub(crate) in_flight: Option<usize>,
     /// What the items in flight may weigh together.
     pub(crate) in_flight_weight: Option<usize>,
+    /// What finished results may weigh together that wait.
+    pub(crate) parked_weight: Option<usize>,
     pub(crate) ordered: bool,
     pub(crate) eager: bool,
     /// The consumer's thread is one of the `n`. Only for calls that need no result before all are there: the
@@ -28,6 +30,6 @@ pub(crate) struct OrderedOpts {
 impl OrderedOpts {
     /// Whether there is a bound on weights.
     pub(crate) fn is_weighed(&self) -> bool {
-        self.in_flight_weight.is_some()
+        self.in_flight_weight.is_some() || self.parked_weight.is_some()
     }
 }

@@ -89,6 +89,7 @@ impl<I, B> Sched<I, B> {
     pub(super) fn is_something_whole(&self, core: &Core<I, B>, but: usize) -> bool {
         !self.waiting.is_empty()
             || core.left.is_some()
+            || self.is_any_startable(core)
             || core.richest(but).is_some()
             || !self.copies.is_empty()
     }

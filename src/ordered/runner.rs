@@ -56,6 +56,10 @@ fn loop_over<I, J: Job<I>>(
             sched.arrive(arrival);
             arrives = false;
         }
+        if J::PARKS {
+            let weight = job.batch_weight(&batch) as u64;
+            cursor.set_weight(sched.park(weight));
+        }
         // One store for two facts: this result is ready, and the next item is claimed.
         let claim = cursor.publish(batch);
         // Contested: `settle` decides under the lock, outside of this loop. In every case the consumer must
@@ -92,8 +96,16 @@ impl<I, J: Job<I>> ItemRunner<I, J::Batch> for JobRunner<'_, J, J::State> {
         ran
     }
 
-    fn run(&mut self, item: I) -> Result<(J::Batch, bool), Payload> {
-        self.run_one(item)
+    fn run(&mut self, item: I) -> Result<(J::Batch, bool, u64), Payload> {
+        let job = self.job;
+        let (batch, last) = self.run_one(item)?;
+        if !J::PARKS {
+            return Ok((batch, last, 0));
+        }
+        catch(|| {
+            let weight = job.batch_weight(&batch) as u64;
+            (batch, last, weight)
+        })
     }
 
     fn has_state(&self) -> bool {

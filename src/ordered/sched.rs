@@ -12,6 +12,7 @@ use crate::ordered::company::Company;
 use crate::ordered::core::Core;
 use crate::ordered::item_context::ItemContext;
 use crate::ordered::opts::OrderedOpts;
+use crate::ordered::parked::Parked;
 use crate::ordered::signals::Signals;
 use crate::ordered::timing::{Copy, StageHedge, Timed};
 use crate::ordered::weight::Weights;
@@ -60,8 +61,8 @@ pub(super) trait ItemRunner<I, B> {
         count: usize,
     ) -> Result<Claim, Payload>;
 
-    /// Runs one item. `true`: nothing after this item counts.
-    fn run(&mut self, item: I) -> Result<(B, bool), Payload>;
+    /// Runs one item. `true`: nothing after this item counts. The last is what the outputs weigh.
+    fn run(&mut self, item: I) -> Result<(B, bool, u64), Payload>;
 
     /// Whether its state is made.
     fn has_state(&self) -> bool;
@@ -98,6 +99,8 @@ pub(super) struct Sched<I, B> {
     pub(super) limit: Option<Permits>,
     /// `Some`: what is in flight may weigh only so much.
     pub(super) weights: Option<Weights<I>>,
+    /// `Some`: what is finished and waits may weigh only so much.
+    pub(super) parked: Option<Parked>,
     /// Whether the consumer must tell more of what it takes than how much.
     pub(super) tells: bool,
     /// Hedged stages: items that are to run a second time. Taken by a thread that has found nothing else.
@@ -151,7 +154,10 @@ impl<I, B> Sched<I, B> {
             spare: shape.pulls && !shape.stateful && (!opts.takes_part || opts.width == 1),
             pulls: shape.pulls,
             stateful: shape.stateful,
-            core: CachePadded::new(Mutex::new(Core::new(opts.width))),
+            core: CachePadded::new(Mutex::new(Core::new(
+                opts.width,
+                opts.parked_weight.is_some(),
+            ))),
             waiting: Injector::new(),
             arrivals: Injector::new(),
             // With one worker and a user's state no spare thread may exist, so no thread could take over what
@@ -169,7 +175,8 @@ impl<I, B> Sched<I, B> {
             limit: opts.limit.clone(),
             weights: (opts.in_flight_weight)
                 .map(|limit| Weights::new(limit, opts.width, opts.ordered)),
-            tells: opts.in_flight_weight.is_some() && !opts.ordered,
+            parked: (opts.parked_weight).map(|limit| Parked::new(limit, opts.ordered)),
+            tells: opts.parked_weight.is_some() || opts.in_flight_weight.is_some() && !opts.ordered,
             copies: Injector::new(),
         }
     }
@@ -329,6 +336,8 @@ impl<I, B> Sched<I, B> {
         while let Some(owning) = steal(&self.waiting) {
             takings.extend(owning.arrival);
         }
+        let aside = std::mem::take(&mut core.aside).into_values();
+        takings.extend(aside.filter_map(|owning| owning.arrival));
         takings.extend(std::iter::from_fn(|| steal(&self.arrivals)));
         let held = self.weights.and_then(Weights::into_held);
         unwind::first(&mut panic, unwind::discard(held));

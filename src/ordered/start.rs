@@ -50,6 +50,7 @@ impl<S: Source, J> Par<S, J> {
             width: n.checked(),
             in_flight: None,
             in_flight_weight: None,
+            parked_weight: None,
             ordered,
             eager: false,
             takes_part: false,

@@ -76,6 +76,11 @@ impl<I, B> Sched<I, B> {
         // One reading of the clock per item: the end of one is the start of the next.
         let mut now = timed.now();
         loop {
+            if !self.may_start(chunk.seq()) {
+                let mut core = self.core.lock();
+                core.put_aside(worker.thread, chunk);
+                return self.give_way(core);
+            }
             let ran = self.run_timed(host, runner, &mut chunk, worker, timed, &mut now);
             // The lock is taken only if the chunk is over, or may be.
             let mut core = match ran {
@@ -169,7 +174,11 @@ impl<I, B> Sched<I, B> {
         // this load.
         chunk.clock_in(since);
         signals.started(seq);
-        let outcome = runner.run(item);
+        let mut weight = 0;
+        let outcome = runner.run(item).map(|(batch, last, weighed)| {
+            weight = weighed;
+            (batch, last)
+        });
         // At least 2 more than the start. `since` identifies an item of the chunk, so no two may have the
         // same; and the lowest bit stays set, so that no time is 0.
         *now = timed.now().max(since + 2);
@@ -199,6 +208,7 @@ impl<I, B> Sched<I, B> {
             // Not left to a copy: the time of the item is over, whichever run it is.
             signals.stray(unwind::discard(what));
             what = timed_out(host, seq, timed);
+            weight = 0;
         } else {
             // Before a panic becomes a value: for the hedge it is a failure, and a copy may still succeed.
             let failed = what.is_err();
@@ -228,6 +238,7 @@ impl<I, B> Sched<I, B> {
             self.end_race(chunk, worker, mine);
         }
         if mine {
+            chunk.cursor().0.set_weight(self.park(weight));
             Ran::On(self.publish_all(chunk, seq, what))
         } else {
             // Dropped here, without a lock: it is a value of the user's.

@@ -30,6 +30,7 @@ where
 
     const STATEFUL: bool = J::STATEFUL;
     const CATCHES: bool = J::CATCHES;
+    const PARKS: bool = J::PARKS;
 
     fn state(&self) -> J::State {
         self.job.state()
@@ -55,5 +56,10 @@ where
     #[inline]
     fn item_weight(&self, item: &I) -> usize {
         (self.weight)(item)
+    }
+
+    #[inline]
+    fn batch_weight(&self, batch: &J::Batch) -> usize {
+        self.job.batch_weight(batch)
     }
 }

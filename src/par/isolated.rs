@@ -25,6 +25,7 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
 
     const STATEFUL: bool = J::STATEFUL;
     const CATCHES: bool = true;
+    const PARKS: bool = J::PARKS;
 
     fn state(&self) -> J::State {
         self.job.state()
@@ -55,6 +56,14 @@ impl<I, J: Job<I>> Job<I> for Isolated<J> {
     #[inline]
     fn item_weight(&self, item: &I) -> usize {
         self.job.item_weight(item)
+    }
+
+    #[inline]
+    fn batch_weight(&self, batch: &IsolatedBatch<J::Batch>) -> usize {
+        match batch {
+            IsolatedBatch::Good(batch) => self.job.batch_weight(batch),
+            IsolatedBatch::Bad(_) => 0,
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
     #[doc(hidden)]
     const IS_SILENT: bool = false;
 
+    /// Whether outputs have weights.
+    #[doc(hidden)]
+    const PARKS: bool = false;
+
     /// Makes a worker's state, on the worker, before its first item.
     #[doc(hidden)]
     fn state(&self) -> Self::State;
@@ -60,6 +64,12 @@ pub trait Job<I>: Send + Sync + Sized + sealed::Sealed {
     /// What an item weighs, in a stage that bounds that.
     #[doc(hidden)]
     fn item_weight(&self, _: &I) -> usize {
+        0
+    }
+
+    /// What the outputs of an item weigh together, in a stage that bounds that.
+    #[doc(hidden)]
+    fn batch_weight(&self, _: &Self::Batch) -> usize {
         0
     }
 

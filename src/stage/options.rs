@@ -5,6 +5,7 @@ use crate::ordered::start::Par;
 use crate::par::in_flight_weight::InFlightWeight;
 use crate::par::isolated::Isolated;
 use crate::par::job::Job;
+use crate::par::parked_weight::{ParkedWeight, Weighable};
 use crate::par::source::Source;
 use crate::runtime::permits::Permits;
 use crate::runtime::plan::Parallel;
@@ -219,6 +220,51 @@ where
         );
         self.map_job(|job| InFlightWeight::new(job, weight))
             .with(|plan| plan.opts.in_flight_weight = Some(limit))
+    }
+
+    /// Bounds what finished results weigh together while they wait: for their turn, or for `next()`.
+    ///
+    /// `weight` is called once for each output, on the thread that has run the closure. The unit is yours: bytes,
+    /// mostly. While results of `limit` or more wait, no closure starts, except that of the item whose turn is next,
+    /// which never waits for this. So results weigh less than `limit` and those of `n + 1` closures: what ran when the
+    /// limit was reached still adds its results, and so does the next item. Without an order any result may be taken,
+    /// so no item is an exception, and it is those of `n` closures.
+    ///
+    /// It is for results that are much larger than their items: archives that are unpacked, names whose files are
+    /// read. It bounds nothing else, so items are pulled as usual, up to [`in_flight`](Self::in_flight) and
+    /// [`in_flight_weight`](Self::in_flight_weight), with which it may be combined. The outputs of
+    /// [`par_flat_map`](crate::Fanfold::par_flat_map) are weighed together, and no longer wait when `next()` has
+    /// returned the first of them. Failures weigh nothing. Order and laziness are unaffected. The last call counts.
+    ///
+    /// Put it before [`isolate`](Self::isolate), as `weight` sees what the closure returns.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0, or after the first `next()`. A panic of `weight` counts as one of the closure.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let unpack = |len: usize| vec![7_u8; len];
+    /// let files = [10_000, 1, 100].into_iter().par_map_ordered(4, unpack);
+    /// let files = files.parked_weight(64 << 20, |file| file.len());
+    /// assert_eq!(files.map(|file| file.len()).collect::<Vec<_>>(), [10_000, 1, 100]);
+    /// ```
+    #[doc(alias("bytes", "memory", "budget", "reorder"))]
+    #[track_caller]
+    pub fn parked_weight<W>(self, limit: usize, weight: W) -> Stage<Par<S, ParkedWeight<J, W>>>
+    where
+        J::Batch: Weighable<J::Output>,
+        W: Fn(&J::Output) -> usize + Send + Sync,
+    {
+        assert!(
+            limit > 0,
+            "the limit of parked_weight must be at least 1: leave it out for no limit"
+        );
+        self.map_job(|job| ParkedWeight::new(job, weight))
+            .with(|plan| plan.opts.parked_weight = Some(limit))
     }
 
     /// Limits how long an item's closure may run: an item that takes longer fails at its position.

@@ -37,5 +37,6 @@ mod stage {
     mod in_flight_weight;
     mod limited_by;
     mod one_liners;
+    mod parked_weight;
     mod scope;
 }

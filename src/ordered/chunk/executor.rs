@@ -7,6 +7,13 @@ use crate::runtime::barrier::Light;
 use crate::sync::{Arc, Ordering, bug};
 
 impl<I, B> Chunk<I, B> {
+    /// Relaxed: it becomes visible with the result.
+    fn set_weight(&self, index: usize, weight: u64) {
+        if let Some(place) = self.weights.get(index) {
+            place.store(weight, Ordering::Relaxed);
+        }
+    }
+
     /// Takes the place of the item that was started at `since` from its owner. `None`: the owner is done with
     /// that item.
     pub(in crate::ordered) fn give_up(
@@ -33,6 +40,11 @@ impl<I, B> LostItem<'_, I, B> {
     /// The item's `seq`.
     pub(in crate::ordered) fn seq(&self) -> u64 {
         self.chunk.first + self.chunk.published() as u64
+    }
+
+    /// Says what will weigh so much, before it is published.
+    pub(in crate::ordered) fn set_weight(&self, weight: u64) {
+        self.chunk.set_weight(self.chunk.published(), weight);
     }
 
     /// Publishes instead of the owner. The rest of the chunk must have been
@@ -100,6 +112,12 @@ impl<I, B> ExecCursor<'_, I, B> {
     pub(in crate::ordered) fn take(&mut self) -> I {
         // SAFETY: the item is claimed, its result not yet published, and it is taken once.
         unsafe { take(self.slot()) }
+    }
+
+    /// Says what the result of the claimed item will weigh, before it is published.
+    #[inline]
+    pub(in crate::ordered) fn set_weight(&self, weight: u64) {
+        self.chunk.set_weight(self.index, weight);
     }
 
     /// Publishes the result of the claimed item, and claims the next one. The consumer may take the result

@@ -24,6 +24,13 @@ impl<I, B> ChunkReader<I, B> {
         self.chunk.first + self.taken as u64
     }
 
+    /// What the next result weighs, which must [be ready](Self::is_ready).
+    pub(in crate::ordered) fn weight(&self) -> u64 {
+        // Relaxed: the Acquire load in `is_ready` comes first, and it is stored before `published`.
+        let weight = self.chunk.weights.get(self.taken);
+        weight.map_or(0, |weight| weight.load(Ordering::Relaxed))
+    }
+
     /// The chunk, for a thread that runs one of its items a second time.
     pub(in crate::ordered) fn share(&self) -> Arc<Chunk<I, B>> {
         Arc::clone(&self.chunk)

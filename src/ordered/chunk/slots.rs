@@ -106,6 +106,9 @@ pub(in crate::ordered) struct Chunk<I, B> {
     pub(super) has_specials: AtomicBool,
     /// By index. A list, because a chunk rarely has more than one.
     pub(super) specials: Mutex<Vec<(usize, Special<B>)>>,
+    /// By index, if results have weights: what they weigh. Stored before they are published.
+    pub(super) weights: Vec<AtomicU64>,
+    weighs: bool,
     /// May be longer than the chunk: it keeps its size when the chunk is used again.
     pub(super) slots: Vec<Slot<I, B>>,
 }
@@ -127,8 +130,10 @@ unsafe impl<I: Send, B: Send> Sync for Chunk<I, B> {}
 
 impl<I, B> Chunk<I, B> {
     /// An empty chunk. [`open`](crate::ordered::chunk::open) gives it a place and its handles.
-    pub(in crate::ordered) fn new() -> Self {
+    pub(in crate::ordered) fn new(weighs: bool) -> Self {
         Chunk {
+            weights: Vec::new(),
+            weighs,
             first: 0,
             pulled: CachePadded::new(AtomicUsize::new(0)),
             published: CachePadded::new(AtomicUsize::new(0)),
@@ -140,6 +145,14 @@ impl<I, B> Chunk<I, B> {
             has_specials: AtomicBool::new(false),
             specials: Mutex::new(Vec::new()),
             slots: Vec::new(),
+        }
+    }
+
+    /// Makes room for as many weights as results, all of them 0.
+    pub(super) fn reset_weights(&mut self, capacity: usize) {
+        if self.weighs {
+            self.weights.clear();
+            self.weights.resize_with(capacity, AtomicU64::default);
         }
     }
 

@@ -27,6 +27,7 @@ pub(in crate::ordered) fn open<I, B>(
     inner.started = AtomicBool::new(false);
     inner.since = AtomicU64::new(0);
     inner.has_specials = AtomicBool::new(false);
+    inner.reset_weights(capacity);
     // Slots are kept with the chunk. They are empty: a chunk is recycled only after everything in it was
     // taken.
     if inner.slots.len() < capacity {
@@ -172,7 +173,7 @@ pub(in crate::ordered) fn filled(
     items: usize,
     key: &mut LockProof,
 ) -> (ChunkExecutor<usize, ()>, ChunkReader<usize, ()>) {
-    let (mut filling, taking) = open(Arc::new(Chunk::new()), 0, items);
+    let (mut filling, taking) = open(Arc::new(Chunk::new(false)), 0, items);
     for item in 0..items {
         assert!(filling.cursor().push(item));
     }
