@@ -38,7 +38,7 @@ where
             .cost
             .len_at(self.pulled)
             .min(shared.room(self.pulled))
-            .min(S::at_hand(near));
+            .min(S::at_hand(near).saturating_add(shared.is_holding().into()));
         if want == 0 {
             return false;
         }
@@ -109,6 +109,7 @@ where
     /// Whether the source has nothing now, and everything that was pulled from it has been yielded.
     pub(super) fn is_dry(&self) -> bool {
         let dry = |near| S::at_hand(near) == 0;
-        self.near.as_ref().is_some_and(dry) && self.pulled == self.cursor.taken
+        let holding = (self.shared.as_ref()).is_some_and(|shared| shared.is_holding());
+        self.near.as_ref().is_some_and(dry) && !holding && self.pulled == self.cursor.taken
     }
 }

@@ -25,12 +25,16 @@ impl<I: Send, J: Job<I>> Consumer<Pushed<I>, J> {
 
     /// Takes the item back that was put last, if it has not been handed over.
     pub(crate) fn take_back(&mut self) -> Option<I> {
-        self.near.as_mut()?.items.pop_back()
+        let last = self.near.as_mut()?.items.pop_back();
+        // It may be in hand, weighed, if nothing waited before it.
+        let held = || self.shared.as_ref()?.weights.as_ref()?.take_held();
+        last.or_else(held)
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
         let waits = |inbox: &Inbox<I>| !inbox.items.is_empty();
-        self.near.as_ref().is_some_and(waits)
+        let holding = (self.shared.as_ref()).is_some_and(|shared| shared.is_holding());
+        self.near.as_ref().is_some_and(waits) || holding
     }
 
     pub(crate) fn close(&mut self) {

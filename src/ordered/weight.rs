@@ -150,6 +150,11 @@ impl<I> Weights<I> {
         self.load.lock().held.is_some()
     }
 
+    /// Takes the item back that has no place yet.
+    pub(super) fn take_held(&self) -> Option<I> {
+        Some(self.load.lock().held.take()?.0)
+    }
+
     /// The count of yielded items from which on there is room for the next item, and for about half a chunk of
     /// `len` such items: a thread should not be woken for each. `yielded`, or less: there is room now. It never is
     /// more than what was pulled, as then nothing is in flight.

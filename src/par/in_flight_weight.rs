@@ -1,6 +1,6 @@
 //! `.in_flight_weight(..)`: items have weights.
 
-use crate::error::ItemError;
+use crate::error::{Cancelled, ItemError};
 use crate::par::job::{Job, OneToOne, sealed::Sealed};
 
 /// The job of a stage with [`in_flight_weight`](crate::Stage::in_flight_weight).
@@ -47,6 +47,10 @@ where
 
     fn failed(&self, why: ItemError) -> Result<J::Batch, ItemError> {
         self.job.failed(why)
+    }
+
+    fn refused(why: Cancelled) -> Option<Self::Output> {
+        J::refused(why)
     }
 
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {

@@ -1,6 +1,6 @@
 //! `.parked_weight(..)`: outputs have weights.
 
-use crate::error::ItemError;
+use crate::error::{Cancelled, ItemError};
 use crate::par::job::{Job, One, OneToOne, sealed::Sealed};
 
 /// The job of a stage with [`parked_weight`](crate::Stage::parked_weight).
@@ -83,6 +83,10 @@ where
 
     fn failed(&self, why: ItemError) -> Result<J::Batch, ItemError> {
         self.job.failed(why)
+    }
+
+    fn refused(why: Cancelled) -> Option<Self::Output> {
+        J::refused(why)
     }
 
     fn outputs(items: (usize, Option<usize>)) -> (usize, Option<usize>) {

@@ -177,6 +177,76 @@ fn random_programs_do_what_a_queue_does() {
     }
 }
 
+/// The item that has found no room is in the stage's hand, weighed: it counts as pushed, and can be given back.
+#[test]
+fn random_programs_with_weights_do_what_a_queue_does() {
+    let weigh = |id: &u64| match mix(*id) % 16 {
+        0 => 1_000,
+        weight => weight as usize % 5,
+    };
+    for n in 1..=5 {
+        for limit in [1, 3, 10, 100] {
+            within(SOON, move || {
+                for round in 0..6 {
+                    let seed = mix(round * 10 + n as u64) ^ limit as u64;
+                    let started = Arc::new(Mutex::new(Vec::new()));
+                    let mut stage = push_map_ordered(n, {
+                        let started = Arc::clone(&started);
+                        move |id: u64| {
+                            started.lock().expect("no panic").push(id);
+                            dawdle(seed ^ id);
+                            id
+                        }
+                    })
+                    .in_flight_weight(limit, weigh);
+                    let (mut next, mut queue) = (0, VecDeque::new());
+                    for step in 0..80 {
+                        let random = mix(seed ^ step << 8);
+                        let mut got = Vec::new();
+                        match random % 5 {
+                            0 | 1 => {
+                                queue.push_back(next);
+                                let outputs = stage.push(next);
+                                if random & 64 == 0 {
+                                    got.extend(outputs);
+                                } else {
+                                    got.extend(outputs.take(random as usize >> 8 & 1));
+                                }
+                                next += 1;
+                            }
+                            2 => match stage.try_push(next) {
+                                Ok(()) => {
+                                    queue.push_back(next);
+                                    next += 1;
+                                }
+                                Err(id) => {
+                                    assert_eq!(id, next);
+                                    got.push(stage.next().expect("something is in flight"));
+                                }
+                            },
+                            3 => got.extend(stage.try_next()),
+                            _ => {
+                                let output = stage.next();
+                                assert_eq!(output.is_some(), !queue.is_empty());
+                                got.extend(output);
+                            }
+                        }
+                        assert!(got.into_iter().all(|id| Some(id) == queue.pop_front()));
+                        let begun = started.lock().expect("no panic").clone();
+                        let front = queue.front().copied().unwrap_or(next);
+                        let weights = begun.iter().filter(|id| **id >= front).map(weigh);
+                        let (count, sum) = weights.fold((0, 0), |(n, sum), w| (n + 1, sum + w));
+                        assert!(sum <= limit || count == 1, "{sum} in {count} items");
+                    }
+                    if mix(seed) % 2 == 0 {
+                        assert!(stage.finish().eq(queue));
+                    }
+                }
+            });
+        }
+    }
+}
+
 /// Of a stage that fails, the error comes out in its place whatever the program, and everything before it.
 #[test]
 fn random_programs_get_the_first_error_in_its_place() {
