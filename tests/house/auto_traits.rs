@@ -455,6 +455,11 @@ mod pinned {
         let types = pinned! {
             BatchesByAgePlan<Far, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Aggregate<Far, u8, fn() -> u8, fn(u8, u8) -> u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            InFlightWeight<Map<Next>, Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ParkedWeight<Map<Next>, Keep> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Pushed<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            TryPush<Next> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Ready<'static, u8, Map<Next>> => "Send Sync Unpin RefUnwindSafe",
             ReadyChunksPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ReadaheadPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             BudgetedWorklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",

@@ -378,13 +378,13 @@ pub(crate) const KINDS: &[Kind] = &[
         in_flight,
         |source, with| {
             let stage = source.par_map_ordered(with.n, with.f());
-            let stage = stage.in_flight_weight(with.n + 1, |_| 1);
+            let stage = stage.in_flight_weight(1 << 20, |_| 1);
             stage.parked_weight(1 << 20, |_| 1)
         }
     ),
     row!(STAGE, "par_map_unordered, weighed", in_flight, lane: |i| i, |source, with| {
         let stage = source.par_map_unordered(with.n, with.f());
-        let stage = stage.in_flight_weight(with.n + 1, |_| 1);
+        let stage = stage.in_flight_weight(1 << 20, |_| 1);
         stage.parked_weight(1 << 20, |_| 1)
     }),
     Kind {
