@@ -7,6 +7,7 @@ use crate::fan_out::Reader;
 use crate::fan_out::{Broadcast, ToAll};
 use crate::fan_out::{ByPredicate, PartitionReaders};
 use crate::fan_out::{ByRoute, Route};
+use crate::flat::plan::Flat;
 use crate::hedge::Hedge;
 use crate::keyed::plan::Keyed;
 #[cfg(feature = "throttle")]
@@ -16,7 +17,7 @@ use crate::limiter::Throttle;
 use crate::ordered::start::Par;
 use crate::par::filter::Filter;
 use crate::par::filter_map::FilterMap;
-use crate::par::flat_map::FlatMap;
+use crate::par::flat_map::{FlatMap, TryFlatMap};
 use crate::par::fold::Fold;
 use crate::par::for_each::ForEach;
 use crate::par::init::Init;
@@ -192,17 +193,30 @@ pub trait Fanfold: Sized {
         Stage::of(Par::new(self, FilterMap::new(f), n.into(), true))
     }
 
-    /// Maps each item to an iterator with `f`, up to `n` at once, and yields the items of these
-    /// iterators one after the other, in the order of the source.
+    /// Opens each item into an iterator with `f`, runs up to `n` of these at once, and yields their
+    /// items one after the other, in the order of the source.
     ///
-    /// The worker runs `f` *and* collects the iterator it returns, so iterating is parallel too; an
-    /// endless iterator never finishes. Lazy. [`in_flight`](Stage::in_flight) counts the items of
-    /// the source, not the collected ones; a source item leaves when its first output is taken.
+    /// A worker runs `f` and then the iterator that it returned, to its end. Each output of the
+    /// first item comes out as soon as it is made, while the iterators of later items run ahead.
+    /// Lazy. At most [`in_flight`](Stage::in_flight) outputs are held, and an item without an output
+    /// counts as one; each iterator has a share of that (half of it, divided by `n`), and stops when
+    /// its share is full. So an endless iterator holds up only the items after it. By default a
+    /// share is 16 outputs, and up to 4,096 of those that are made quickly.
+    ///
+    /// The iterators are dropped on the threads that ran them. Where no thread can be started, the
+    /// consumer runs them, so they must be `Send`. With [`limited_by`](Stage::limited_by) a permit is
+    /// held while `f` and the iterator run, and not while the iterator waits for room.
     ///
     /// # Panics
     ///
     /// If `n` is 0. A panic of `f`, of the iterator it returns or of the source is raised at its
-    /// item's position.
+    /// place: after the outputs that were made before it.
+    ///
+    /// # Complexity
+    ///
+    /// A lock and a move for each output, and some allocations and locks for each item. For items
+    /// of less than some microseconds, `par_map_ordered(n, |item| f(item).collect::<Vec<_>>())` and
+    /// `flatten` cost less.
     ///
     /// # Examples
     ///
@@ -211,17 +225,21 @@ pub trait Fanfold: Sized {
     ///
     /// let words = ["to be", "or not"].into_iter().par_flat_map(2, |line| line.split(' '));
     /// assert_eq!(words.collect::<Vec<_>>(), ["to", "be", "or", "not"]);
+    ///
+    /// // The second iterator is endless, and the stage is dropped in the middle of it.
+    /// let numbers = [0..3, 7..i32::MAX].into_iter().par_flat_map(2, |range| range);
+    /// assert_eq!(numbers.take(5).collect::<Vec<_>>(), [0, 1, 2, 7, 8]);
     /// ```
     #[doc(alias("concat_map", "flat_map"))]
     #[track_caller]
-    fn par_flat_map<U, F>(self, n: impl Into<Workers>, f: F) -> Stage<Par<Self, FlatMap<F>>>
+    fn par_flat_map<U, F>(self, n: impl Into<Workers>, f: F) -> Stage<Flat<Self, FlatMap<F>>>
     where
         Self: Source<Item = Self::Elem>,
         Self::Elem: Send,
         F: Fn(Self::Elem) -> U + Send + Sync, // borrows? see `Stage::scoped`
-        U: IntoIterator<Item: Send>,
+        U: IntoIterator<Item: Send, IntoIter: Send>,
     {
-        Stage::of(Par::new(self, FlatMap::new(f), n.into(), true))
+        Stage::of(Flat::new(self, FlatMap::new(f), n.into()))
     }
 
     /// Maps each item with `f`, which also gets the worker's own state: a scratch buffer, a
@@ -307,7 +325,7 @@ pub trait Fanfold: Sized {
     ///     .try_par_map_ordered(3, |s| s.parse::<u8>().map_err(|_| s));
     /// assert_eq!(parsed.collect::<Vec<_>>(), [Ok(1), Ok(2), Err("x")]);
     /// ```
-    #[doc(alias("try_buffered", "errgroup", "try_par_flat_map"))]
+    #[doc(alias("try_buffered", "errgroup"))]
     #[track_caller]
     fn try_par_map_ordered<O, E, F>(
         self,
@@ -444,6 +462,55 @@ pub trait Fanfold: Sized {
         E: Send,
     {
         Stage::of(Par::new(self, TryFilterMap::new(f), n.into(), true))
+    }
+
+    /// Opens each item into an iterator of `Result`s with a fallible `f`, runs up to `n` of these at
+    /// once, and yields their `Ok`s in order, up to the first error by position, then `None`.
+    ///
+    /// An `Err` of `f` stands in the place of its item's outputs. Once any item has failed, nothing
+    /// new is pulled, and the iterators of later items are stopped; those of earlier ones run to
+    /// their end, so every run yields the same error. Otherwise as
+    /// [`par_flat_map`](Self::par_flat_map).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0. A panic of `f`, of the iterator it returns or of the source is raised at its
+    /// place.
+    ///
+    /// # Errors
+    ///
+    /// The first `Err` of `f` or of an iterator, in the order of the outputs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// // A line has a number of fields, each of which is a number.
+    /// let fields = |line: &'static str| match line {
+    ///     "" => Err("an empty line"),
+    ///     line => Ok(line.split(' ').map(|field| field.parse::<u8>().map_err(|_| field))),
+    /// };
+    /// let numbers = |lines: [&'static str; 3]| lines.into_iter().try_par_flat_map(2, fields);
+    /// assert_eq!(numbers(["1 2", "3 x", ""]).collect::<Vec<_>>(), [Ok(1), Ok(2), Ok(3), Err("x")]);
+    /// assert_eq!(numbers(["1", "", "x"]).collect::<Vec<_>>(), [Ok(1), Err("an empty line")]);
+    /// ```
+    #[doc(alias("try_flat_map", "flatten_ok", "try_flatten"))]
+    #[track_caller]
+    fn try_par_flat_map<U, O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Flat<Self, TryFlatMap<F>>>
+    where
+        Self: Source<Item = Self::Elem>,
+        Self::Elem: Send,
+        F: Fn(Self::Elem) -> Result<U, E> + Send + Sync, // borrows? see `Stage::scoped`
+        U: IntoIterator<Item = Result<O, E>, IntoIter: Send>,
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Flat::new(self, TryFlatMap::new(f), n.into()))
     }
 
     /// Maps each item with a fallible `f`, which also gets the worker's own state, whose `init` may

@@ -35,6 +35,7 @@ pub mod worklist;
 mod config;
 mod error;
 mod fanfold;
+mod flat;
 mod group;
 mod keyed;
 mod ordered;

@@ -1,8 +1,9 @@
 //! Iterators that threads pull or run: [`Stage`], its parts, and the scope in which it may borrow.
 //!
 //! ```text
-//! Stage<Par<S, J>>     the source S, the job J (Map, Filter, FlatMap, ..) on workers; what the `par_` adaptors return
+//! Stage<Par<S, J>>     the source S, the job J (Map, Filter, Init, ..) on workers; what the `par_` adaptors return
 //! Stage<Keyed<..>>     the same, key by key
+//! Stage<Flat<S, J>>    what `par_flat_map` returns: the job opens items into iterators
 //! Stage<MergePlan>     what `merge` returns; likewise those of `fan_in` and `batches`
 //! ```
 //!
@@ -31,11 +32,12 @@ mod run;
 mod scoped;
 mod terminal;
 
+pub use crate::flat::plan::Flat;
 pub use crate::keyed::plan::Keyed;
 pub use crate::ordered::start::Par;
 pub use crate::par::filter::Filter;
 pub use crate::par::filter_map::FilterMap;
-pub use crate::par::flat_map::FlatMap;
+pub use crate::par::flat_map::{FlatJob, FlatMap, IsolatedFlat, TryFlatMap};
 pub use crate::par::in_flight_weight::InFlightWeight;
 pub use crate::par::init::Init;
 pub use crate::par::isolated::Isolated;

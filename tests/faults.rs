@@ -335,17 +335,6 @@ const STAGES: &[Kind] = &[
         });
         stage(run.with(line), run)
     }),
-    Kind {
-        ordered: false,
-        ..kind("unordered flat_map", |run| {
-            let (f, many) = (run.map(), run.clone());
-            let line = run.source().par_flat_map(run.0.n, move |item| {
-                let value = f(item).value;
-                [many.thing(value), many.thing(value + 1)]
-            });
-            stage(run.with(line).unordered(), run)
-        })
-    },
     kind("init", |run| {
         let (f, init) = (run.map(), run.clone());
         let state = move || {
@@ -388,6 +377,13 @@ const STAGES: &[Kind] = &[
         let line = run
             .source()
             .try_par_filter_map(run.0.n, move |item| Ok::<_, Thing>(Some(f(item))));
+        stage(run.with(line), run)
+    }),
+    kind("try flat_map", |run| {
+        let f = run.map();
+        let line = run
+            .source()
+            .try_par_flat_map(run.0.n, move |item| Ok::<_, Thing>([Ok(f(item))]));
         stage(run.with(line), run)
     }),
     kind("try init", |run| {

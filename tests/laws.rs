@@ -950,8 +950,6 @@ fn par_flat_map_is_flat_map() {
             let twin = |world: &World, source: Fuse<Origin>| source.flat_map(world.many(case));
             laws(case, Kind::stage(case), ours, twin);
             bombs(case, ours);
-            let unordered = |world: &World, source: Origin| ours(world, source).unordered();
-            laws(case, Kind::stage(case).unordered(), unordered, twin);
         })
     });
 }
@@ -1037,6 +1035,34 @@ fn try_par_filter_is_filter_up_to_the_first_error() {
             if case.error() >= case.len {
                 bombs(case, ours);
             }
+        })
+    });
+}
+
+#[test]
+fn try_par_flat_map_is_flat_map_up_to_the_first_error() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let open = |world: &World| {
+                let attempt = world.attempt(case);
+                let many = world.many(case);
+                move |item| attempt(item).map(|item| many(item).map(Ok))
+            };
+            let ours = |world: &World, source: Origin| {
+                with(source.try_par_flat_map(case.n, open(world)), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| {
+                let open = open(world);
+                let all = move |item| {
+                    let (outputs, error) = match open(item) {
+                        Ok(outputs) => (Some(outputs), None),
+                        Err(error) => (None, Some(Err(error))),
+                    };
+                    outputs.into_iter().flatten().chain(error)
+                };
+                until_error(source.flat_map(all))
+            };
+            laws(case, Kind::stage(case), ours, twin);
         })
     });
 }

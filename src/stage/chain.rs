@@ -2,11 +2,12 @@
 //! stage is not an `Iterator`, and the next stage takes it over as it is.
 
 use crate::config::Workers;
+use crate::flat::plan::Flat;
 use crate::keyed::plan::Keyed;
 use crate::ordered::start::Par;
 use crate::par::filter::Filter;
 use crate::par::filter_map::FilterMap;
-use crate::par::flat_map::FlatMap;
+use crate::par::flat_map::{FlatMap, TryFlatMap};
 use crate::par::fold::Fold;
 use crate::par::for_each::ForEach;
 use crate::par::init::Init;
@@ -129,13 +130,13 @@ impl<P: Plan<Output: Send>> Stage<P> {
         self,
         n: impl Into<Workers>,
         f: F,
-    ) -> Stage<Par<Chained<P>, FlatMap<F>>>
+    ) -> Stage<Flat<Chained<P>, FlatMap<F>>>
     where
         Chained<P>: Source<Item = P::Output>,
         F: Fn(P::Output) -> U + Send + Sync,
-        U: IntoIterator<Item: Send>,
+        U: IntoIterator<Item: Send, IntoIter: Send>,
     {
-        Stage::of(Par::new(Chained(self), FlatMap::new(f), n.into(), true))
+        Stage::of(Flat::new(Chained(self), FlatMap::new(f), n.into()))
     }
 
     /// [`Fanfold::par_map_ordered_init`](crate::Fanfold::par_map_ordered_init) on this stage's
@@ -231,6 +232,24 @@ impl<P: Plan<Output: Send>> Stage<P> {
             n.into(),
             true,
         ))
+    }
+
+    /// [`Fanfold::try_par_flat_map`](crate::Fanfold::try_par_flat_map) on this stage's outputs, even
+    /// if it borrows.
+    #[track_caller]
+    pub fn try_par_flat_map<U, O, E, F>(
+        self,
+        n: impl Into<Workers>,
+        f: F,
+    ) -> Stage<Flat<Chained<P>, TryFlatMap<F>>>
+    where
+        Chained<P>: Source<Item = P::Output>,
+        F: Fn(P::Output) -> Result<U, E> + Send + Sync,
+        U: IntoIterator<Item = Result<O, E>, IntoIter: Send>,
+        O: Send,
+        E: Send,
+    {
+        Stage::of(Flat::new(Chained(self), TryFlatMap::new(f), n.into()))
     }
 
     /// [`Fanfold::try_par_map_ordered_init`](crate::Fanfold::try_par_map_ordered_init) on this

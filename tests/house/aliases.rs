@@ -84,7 +84,7 @@ const WANTED: &[(&str, &str)] = &[
     ("par_flat_map_init", "par_map_ordered_init"),
     ("try_par_map", "try_par_map_unordered"),
     ("try_par_map_init", "try_par_map_ordered_init"),
-    ("try_par_flat_map", "try_par_map_ordered"),
+    ("try_flat_map", "try_par_flat_map"),
     ("par_map_while", "Stage"),
     ("par_take_while", "Stage"),
     ("par_inspect", "Stage"),

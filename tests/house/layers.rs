@@ -18,8 +18,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "fanfold",
         &[
-            "batches", "config", "fan_in", "fan_out", "hedge", "keyed", "limiter", "ordered",
-            "par", "stage",
+            "batches", "config", "fan_in", "fan_out", "flat", "hedge", "keyed", "limiter",
+            "ordered", "par", "stage",
         ],
     ),
     ("parallel_map", &["cancel", "config", "fanfold"]),
@@ -31,10 +31,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "stage",
         &[
-            "cancel", "config", "hedge", "keyed", "ordered", "par", "runtime",
+            "cancel", "config", "flat", "hedge", "keyed", "ordered", "par", "runtime",
         ],
     ),
     ("keyed", &["cancel", "config", "par", "runtime"]),
+    ("flat", &["cancel", "config", "par", "runtime"]),
     ("ordered", &["cancel", "config", "hedge", "par", "runtime"]),
     ("fan_out", &["cancel", "overflow", "runtime"]),
     ("worklist", &["runtime"]),
@@ -62,8 +63,8 @@ const JOBS_KNOW: &[&str] = &["par::job", "par::source"];
 
 /// Files that list the modules of a floor, and have no code of their own.
 const LISTS: &[&str] = &[
-    "batches", "cancel", "fan_in", "fan_out", "keyed", "limiter", "ordered", "par", "runtime",
-    "stage",
+    "batches", "cancel", "fan_in", "fan_out", "flat", "keyed", "limiter", "ordered", "par",
+    "runtime", "stage",
 ];
 
 /// Names of crates and of parts of `std`, and the only module that may name them.
@@ -236,6 +237,10 @@ const PROTOCOLS: &[(&str, &str)] = &[
     (
         "src/fan_out/README.md",
         include_str!("../../src/fan_out/README.md"),
+    ),
+    (
+        "src/flat/README.md",
+        include_str!("../../src/flat/README.md"),
     ),
     (
         "src/keyed/README.md",

@@ -298,36 +298,6 @@ fn an_unordered_filter_is_filter_in_some_order() {
 }
 
 #[test]
-fn an_unordered_flat_map_keeps_what_one_item_made_together() {
-    law(|case| {
-        prompt(case, |case| {
-            let stage = case
-                .source()
-                .par_flat_map(case.n, {
-                    let case = Arc::clone(&case);
-                    move |x| {
-                        case.delay(x);
-                        vec![x; 1 + (x % 3) as usize]
-                    }
-                })
-                .unordered();
-            let ours = match case.in_flight {
-                Some(k) => stage.in_flight(k).collect::<Vec<_>>(),
-                None => stage.collect::<Vec<_>>(),
-            };
-            let mut groups: Vec<&[u64]> = ours.chunk_by(|a, b| a == b).collect();
-            groups.sort_unstable();
-            let mut theirs: Vec<u64> = case.source().collect();
-            theirs.sort_unstable();
-            let whole = groups
-                .iter()
-                .all(|group| group.len() == 1 + (group[0] % 3) as usize);
-            whole && groups.iter().map(|group| group[0]).eq(theirs)
-        })
-    });
-}
-
-#[test]
 fn a_chain_is_the_chain_of_the_sequential_adaptors() {
     law(|case| {
         prompt(case, |case| {

@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod flat {
+    mod inner;
+}
 mod group;
 mod hedge {
     mod hedge_slow;

@@ -77,6 +77,10 @@ const FAILING: &[(
         let stage = source.try_par_filter_map(3, |i| Ok(Some(i)));
         Box::new(stage.fail_on(token))
     }),
+    ("try flat_map", |source, token| {
+        let stage = source.try_par_flat_map(3, |i| Ok([Ok(i)]));
+        Box::new(stage.fail_on(token))
+    }),
     ("try init", |source, token| {
         let stage = source.try_par_map_ordered_init(3, || Ok(()), |(), i| Ok(i));
         Box::new(stage.fail_on(token))

@@ -227,13 +227,11 @@ fn every_kind_of_stage_takes_an_item_timeout() {
             let map = source().par_map_unordered(3, |i| (stuck(&i), i).1);
             let filter = source().par_filter(3, |i| (stuck(i), true).1);
             let filter_map = source().par_filter_map(3, |i| (stuck(&i), Some(i)).1);
-            let flat_map = source().par_flat_map(3, |i| (stuck(&i), [i]).1);
             let init = source().par_map_ordered_init(3, || (), |(), i| (stuck(&i), i).1);
             let tried = source().try_par_map_ordered(3, |i| (stuck(&i), Ok::<_, ()>(i)).1);
             let mut map = map.item_timeout(SHORT).isolate().within(s);
             let mut filter = filter.item_timeout(SHORT).isolate().within(s);
             let mut filter_map = filter_map.isolate().item_timeout(SHORT).within(s);
-            let mut flat_map = flat_map.item_timeout(SHORT).isolate().within(s);
             let mut init = init.item_timeout(SHORT).isolate().within(s);
             let mut tried = tried.item_timeout(SHORT).isolate().within(s);
             let _opener = gate.opener();
@@ -247,7 +245,6 @@ fn every_kind_of_stage_takes_an_item_timeout() {
             for stage in [
                 &mut filter as &mut dyn Iterator<Item = Result<u64, ItemError>>,
                 &mut filter_map,
-                &mut flat_map,
                 &mut init,
             ] {
                 let got: Vec<_> = stage.take(6).collect();

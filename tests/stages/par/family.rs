@@ -124,11 +124,14 @@ fn plain() {
                 |s| s,
                 all().filter_map(f).collect()
             );
+            let want: Vec<_> = all().flat_map(several).collect();
+            same(true, all().par_flat_map(n, several), &want);
+            // The outputs of an item as one: in the order of arrival, too.
             both!(
                 same,
-                all().par_flat_map(n, several),
-                |s| s,
-                all().flat_map(several).collect()
+                all().par_map_ordered(n, several),
+                Iterator::flatten,
+                want.clone()
             );
         }
     });
@@ -161,6 +164,8 @@ fn fallible() {
 
             let f = |i| attempt(i, several);
             let want = until_error(all().map(f).flatten_ok());
+            let g = move |i| f(i).map(|all| all.into_iter().map(Ok));
+            same_tries(true, all().try_par_flat_map(n, g), &want);
             both!(
                 same_tries,
                 all().try_par_map_ordered(n, f),

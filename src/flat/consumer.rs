@@ -1,0 +1,321 @@
+//! The consumer's side.
+
+use crate::cancel;
+use crate::error::NotReady;
+use crate::flat::frame::ItemFrame;
+use crate::flat::lane::{Lane, LaneEnd, Room};
+use crate::flat::shared::{FlatStage, NextWork};
+use crate::flat::taker::{FlatTaker, Found};
+use crate::flat::worker::{Run, RunOf};
+use crate::par::flat_map::FlatJob;
+use crate::runtime::context::{self, Current, PerCall};
+use crate::runtime::event::{Listener, WaitResult};
+use crate::runtime::lease::Stop;
+use crate::runtime::permits::Permits;
+use crate::runtime::plan::{Ending, Running, unwanted};
+use crate::runtime::session::Session;
+use crate::size_hint::Hint;
+use crate::sync::{Arc, Instant};
+use crate::unwind::{self, catch};
+use std::panic::resume_unwind;
+use std::rc::Rc;
+
+/// A running stage. `Q` is a source that its workers pull, `N` one that stays on this thread.
+#[allow(unreachable_pub)] // it stands in the signature of `Plan`
+pub struct FlatIter<Q: Iterator, N, J: FlatJob<Q::Item>> {
+    session: Session,
+    /// `Some`: the source stays on this thread, which pulls it.
+    near: Option<Box<N>>,
+    /// `None` only during the drop.
+    taker: Option<FlatTaker<Q, J>>,
+    /// If there is no thread: the item that this thread runs, and its lane.
+    alone: Option<(Arc<Lane<J::Output>>, RunOf<Q, J>)>,
+}
+
+impl<Q: Iterator, N, J: FlatJob<Q::Item>> std::fmt::Debug for FlatIter<Q, N, J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlatIter")
+            .field("over", &self.session.is_over())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a user may choose.
+#[derive(Clone, Debug)]
+pub(super) struct FlatOpts {
+    pub(super) width: usize,
+    pub(super) in_flight: Option<usize>,
+    pub(super) eager: bool,
+    /// Whoever runs an inner iterator holds one of these.
+    pub(super) limit: Option<Permits>,
+}
+
+impl<Q, N, J> FlatIter<Q, N, J>
+where
+    Q: Iterator<Item: Send> + Send,
+    N: Iterator<Item = Q::Item>,
+    J: FlatJob<Q::Item>,
+{
+    /// Starts the stage: the first worker is leased here, and each worker calls the next if there is more to do.
+    pub(super) fn start(
+        session: Session,
+        listener: Listener,
+        opts: FlatOpts,
+        source: Result<Q, N>,
+        job: J,
+    ) -> Self {
+        let (far, near) = match source {
+            // Boxed, because each pull moves it out of the state and back.
+            Ok(far) => (Some(Box::new(far)), None),
+            Err(near) => (None, Some(Box::new(near))),
+        };
+        let (control, leases) = (Arc::clone(session.control()), session.leases().clone());
+        let FlatOpts {
+            width,
+            in_flight,
+            eager,
+            limit,
+        } = opts;
+        let shared = FlatStage::new(job, width, in_flight, limit, far, control, leases);
+        let shared = Arc::new(shared);
+        let wake = shared.call(&mut shared.state.lock());
+        shared.act(wake);
+        FlatIter {
+            session,
+            near,
+            taker: Some(FlatTaker::new(shared, listener, eager)),
+            alone: None,
+        }
+    }
+
+    // ---- what the consumer does itself
+
+    /// Pulls an item from a source that belongs to this thread. `false`: there is none, or not now.
+    fn pull_near(&mut self) -> bool {
+        let (Some(source), Some(taker)) = (&mut self.near, &self.taker) else {
+            return false;
+        };
+        let shared = &taker.shared;
+        let mut state = shared.state.lock();
+        // Checked under the lock, like every pull.
+        if shared.control.is_stopped() || state.ended || !shared.has_place(&state) {
+            return false;
+        }
+        state.held += 1;
+        drop(state);
+        // A new frame for each call, because the consumer may move to another thread in between.
+        let pulled = shared.pull(&mut **source, &PerCall::new(shared.control.source_token()));
+        let mut state = shared.state.lock();
+        let admitted = shared.admit(&mut state, pulled).map(|opened| {
+            state.todo.extend(opened);
+        });
+        let wake = shared.call(&mut state);
+        drop(state);
+        shared.act(wake);
+        // The source has ended, or the stage was stopped meanwhile. Dropped without the lock.
+        if let Err(item) = admitted {
+            if let Some(source) = self.near.take() {
+                shared.turned_away(item, source);
+            }
+        }
+        true
+    }
+
+    /// If no thread could be started: makes one output, or pulls an item. `false`: there is nothing to do, or other
+    /// threads do it.
+    fn work_alone(&mut self) -> bool {
+        let Some(taker) = &self.taker else {
+            return false;
+        };
+        let shared = &taker.shared;
+        // Where no thread can be started, there may be no timer thread either: what is due is tripped here.
+        cancel::keep_time();
+        let mut state = shared.state.lock();
+        // Also `false` while the first thread is still being started: it counts already.
+        if !state.roster.is_nobody() {
+            return false;
+        }
+        if let Some((lane, run)) = self.alone.take() {
+            drop(state);
+            self.alone = Self::run_alone(shared, lane, run);
+            return true;
+        }
+        match shared.look(&state) {
+            NextWork::Run => {
+                let todo = state.todo.pop_front();
+                self.alone = todo.map(|(lane, item)| (lane, Run::Item(item)));
+            }
+            NextWork::Pull => {
+                let Some(mut source) = state.source.take() else {
+                    return false;
+                };
+                state.held += 1;
+                drop(state);
+                let here = PerCall::new(shared.control.source_token());
+                let pulled = shared.pull(&mut *source, &here);
+                let mut state = shared.state.lock();
+                match shared.admit(&mut state, pulled) {
+                    Ok(opened) => {
+                        state.todo.extend(opened);
+                        state.source = Some(source);
+                    }
+                    Err(item) => {
+                        drop(state);
+                        shared.turned_away(item, source);
+                    }
+                }
+            }
+            NextWork::Full | NextWork::Nothing | NextWork::Over => return false,
+        }
+        true
+    }
+
+    /// One step of the item that this thread runs.
+    fn run_alone(
+        shared: &FlatStage<Q, J>,
+        lane: Arc<Lane<J::Output>>,
+        mut run: RunOf<Q, J>,
+    ) -> Option<(Arc<Lane<J::Output>>, RunOf<Q, J>)> {
+        // A new frame for each step, because the consumer may move to another thread in between.
+        let frame = ItemFrame::new(&lane.token, &shared.control);
+        let here = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
+        let step = catch(|| {
+            if lane.room() == Room::Unwanted || shared.control.is_stopped() {
+                return Err(LaneEnd::Cut);
+            }
+            let hold = |limit: &Permits| limit.hold(|| frame.token());
+            let permit = shared.limit.as_ref().map(hold).transpose();
+            match permit {
+                Ok(_permit) => shared.step(&frame, &lane, &mut run),
+                Err(_) => Err(LaneEnd::Cut),
+            }
+        });
+        let end = match step {
+            Ok(Ok(_)) => None,
+            Ok(Err(end)) => Some(Ok(end)),
+            Err(panic) => Some(Err(panic)),
+        };
+        let Some(end) = end else {
+            drop(here);
+            drop(frame);
+            return Some((lane, run));
+        };
+        let end = shared.ended(&lane, run, end);
+        shared.close(&lane, end);
+        drop(here);
+        lane.token.forget();
+        None
+    }
+
+    // ---- the end
+
+    /// Nothing more is yielded. Joins the threads, unless one may be stuck in a source or an iterator that is not
+    /// awaited any more, or this call has a time limit. In these cases the drop joins them.
+    fn end(&mut self, timed: bool) {
+        let Some(taker) = &self.taker else { return };
+        let shared = &taker.shared;
+        let control = Arc::clone(self.session.control());
+        let left = {
+            let state = shared.state.lock();
+            !state.ended || taker.cut || !state.order.is_empty()
+        };
+        let cut_short = left || control.is_drained();
+        if timed {
+            control.stop();
+        } else if !control.is_stopped() {
+            self.session.join();
+        }
+        self.session.end(cut_short);
+        // The panic of the source comes after all outputs, and before panics that belong to no item.
+        let panic = shared.state.lock().panic.take();
+        if let Some(panic) = panic.or_else(|| control.take_stray()) {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl<Q, N, J> Iterator for FlatIter<Q, N, J>
+where
+    Q: Iterator<Item: Send> + Send,
+    N: Iterator<Item = Q::Item>,
+    J: FlatJob<Q::Item>,
+{
+    type Item = J::Output;
+
+    fn next(&mut self) -> Option<J::Output> {
+        self.next_until(None).ok()?
+    }
+
+    fn size_hint(&self) -> Hint {
+        let taken = self.taker.as_ref().map_or(0, FlatTaker::len);
+        (taken, self.session.is_over().then_some(taken))
+    }
+}
+
+impl<Q, N, J> Running for FlatIter<Q, N, J>
+where
+    Q: Iterator<Item: Send> + Send,
+    N: Iterator<Item = Q::Item>,
+    J: FlatJob<Q::Item>,
+{
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Option<J::Output>, NotReady> {
+        while let Some(taker) = &mut self.taker {
+            if let Some(output) = taker.next_taken() {
+                return Ok(Some(output));
+            }
+            if self.session.is_over() {
+                break;
+            }
+            match taker.refill() {
+                Found::Some => {}
+                Found::Last => self.session.stop(false),
+                // Everything before it was yielded, and nothing after it will be.
+                Found::Panic(panic) => {
+                    self.session.stop(false);
+                    resume_unwind(panic);
+                }
+                Found::Over => self.end(until.is_some()),
+                Found::Nothing => {
+                    // Checked before this thread may itself go into the source.
+                    if context::is_unwanted() {
+                        context::tell_cut();
+                        return unwanted(until);
+                    }
+                    // Each of them may have made something: look again before waiting.
+                    if self.pull_near() || self.work_alone() {
+                        continue;
+                    }
+                    // The last look before the sleep is in there (exchange push / wait).
+                    match self.taker.as_mut().map(|taker| taker.wait(until)) {
+                        // Nothing is lost: the next call goes on from here.
+                        Some(WaitResult::Late) => return Err(NotReady::new(None)),
+                        Some(WaitResult::Unwanted) => return unwanted(until),
+                        Some(WaitResult::Ready) | None => {}
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn ending(&self) -> &dyn Ending {
+        &self.session
+    }
+}
+
+impl<Q: Iterator, N, J: FlatJob<Q::Item>> Drop for FlatIter<Q, N, J> {
+    fn drop(&mut self) {
+        // First the hooks and the threads: until they are joined, threads use everything that is dropped below.
+        let mut panic = self.session.close();
+        unwind::first(&mut panic, unwind::discard(self.near.take()));
+        if let Some((lane, run)) = self.alone.take() {
+            drop(lane);
+            unwind::first(&mut panic, unwind::discard(run));
+        }
+        // After the join this is the only handle on the stage.
+        if let Some(taker) = self.taker.take() {
+            unwind::first(&mut panic, taker.dispose());
+        }
+        unwind::raise(panic);
+    }
+}

@@ -1,0 +1,169 @@
+//! Loom models of the protocol of flat stages.
+
+use super::shared::FlatStage;
+use super::taker::{FlatTaker, Found};
+use crate::error::Cancelled;
+use crate::par::flat_map::TryFlatMap;
+use crate::runtime::control::Control;
+use crate::runtime::event::{Listener, WaitResult};
+use crate::runtime::lease::{Leases, with_crew};
+use crate::runtime::life::Scheduler;
+use crate::runtime::pool::Pool;
+use crate::sync::Arc;
+
+/// The parameters of a model.
+#[derive(Clone)]
+struct Case {
+    workers: usize,
+    bound: usize,
+    items: usize,
+    /// How many outputs each item has.
+    outputs: usize,
+    /// This item has an error instead.
+    fails: Option<usize>,
+    /// Whether a thread cancels.
+    cancelled: bool,
+}
+
+const CASE: Case = Case {
+    workers: 1,
+    bound: 1,
+    items: 1,
+    outputs: 2,
+    fails: None,
+    cancelled: false,
+};
+
+/// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless the stage is
+/// cancelled, all outputs up to the error come; and they come in order.
+fn all_come(case: Case) {
+    loom::model(move || with_crew(Pool::builder().build(), |leases| run(&case, leases)));
+}
+
+fn run(case: &Case, leases: &Leases) {
+    let (outputs, fails) = (case.outputs, case.fails);
+    let open = move |item: usize| {
+        let of_item = (0..outputs).map(move |i| Ok((item, i)));
+        if fails == Some(item) {
+            Err(item)
+        } else {
+            Ok(of_item)
+        }
+    };
+    let listener = Listener::new();
+    let control = Arc::new(Control::new(listener.event(), None));
+    let shared = Arc::new(FlatStage::new(
+        TryFlatMap::new(open),
+        case.workers,
+        Some(case.bound),
+        None,
+        Some(Box::new(0..case.items)),
+        Arc::clone(&control),
+        leases.clone(),
+    ));
+    {
+        let mut state = shared.state.lock();
+        for thread in 0..case.workers {
+            assert_eq!(state.roster.enlist(), thread);
+        }
+        state.roster.enlist();
+        state.roster.lease_failed(); // none further
+    }
+    let mut threads: Vec<_> = (0..case.workers)
+        .map(|thread| {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || shared.work(thread))
+        })
+        .collect();
+    if case.cancelled {
+        let control = Arc::clone(&control);
+        threads.push(loom::thread::spawn(move || {
+            control.cancel(Cancelled::default());
+        }));
+    }
+    let mut taker = FlatTaker::new(shared, listener, false);
+    let mut got = Vec::new();
+    loop {
+        if let Some(output) = taker.next_taken() {
+            got.push(output);
+            continue;
+        }
+        match taker.refill() {
+            Found::Some => {}
+            Found::Nothing => assert_eq!(taker.wait(None), WaitResult::Ready),
+            Found::Last | Found::Over => break,
+            Found::Panic(_) => panic!("no panic"),
+        }
+    }
+    // They leave by themselves, after an error too.
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    let before = fails.unwrap_or(case.items);
+    let all = (0..before).flat_map(|item| (0..outputs).map(move |i| Ok((item, i))));
+    let all: Vec<_> = all.chain(fails.map(Err)).collect();
+    if case.cancelled {
+        assert!(all.starts_with(&got));
+    } else {
+        assert_eq!(all, got);
+    }
+}
+
+/// The exchanges between a worker and the consumer: outputs one by one, room, the end.
+#[test]
+fn loom_flat_one_by_one() {
+    all_come(CASE);
+}
+
+/// An end without an output.
+#[test]
+fn loom_flat_empty() {
+    all_come(Case {
+        items: 2,
+        outputs: 0,
+        ..CASE
+    });
+}
+
+/// Two workers whose items come out in order.
+#[test]
+fn loom_flat_two() {
+    all_come(Case {
+        workers: 2,
+        bound: 2,
+        items: 2,
+        outputs: 1,
+        ..CASE
+    });
+}
+
+/// Two workers and one place for both.
+#[test]
+fn loom_flat_two_for_one_place() {
+    all_come(Case {
+        workers: 2,
+        items: 2,
+        outputs: 1,
+        ..CASE
+    });
+}
+
+/// The second item waits for room when the first one fails.
+#[test]
+fn loom_flat_failure() {
+    all_come(Case {
+        workers: 2,
+        bound: 2,
+        items: 2,
+        fails: Some(0),
+        ..CASE
+    });
+}
+
+#[test]
+fn loom_flat_cancel() {
+    all_come(Case {
+        cancelled: true,
+        ..CASE
+    });
+}

@@ -1,0 +1,97 @@
+//! `par_flat_map`: the inner iterators of several items at the same time, and their outputs in order.
+
+use crate::config::Workers;
+use crate::flat::consumer::{FlatIter, FlatOpts};
+use crate::par::flat_map::{FlatJob, IsolatedFlat};
+use crate::par::source::Source;
+use crate::runtime::control::Control;
+use crate::runtime::event::Listener;
+use crate::runtime::permits::Permits;
+use crate::runtime::plan::{Common, Parallel, Plan};
+use crate::runtime::scope::StartPermit;
+use crate::runtime::session::Session;
+use crate::size_hint::Hint;
+use std::fmt;
+
+/// The plan of a stage that opens each item of one source into an iterator, and yields the items of these one after the
+/// other: what [`par_flat_map`](crate::Fanfold::par_flat_map) makes.
+pub struct Flat<S, J> {
+    source: S,
+    job: J,
+    opts: FlatOpts,
+}
+
+impl<S, J> fmt::Debug for Flat<S, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flat")
+            .field("opts", &self.opts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, J> Flat<S, J> {
+    #[track_caller]
+    pub(crate) fn new(source: S, job: J, n: Workers) -> Self {
+        let opts = FlatOpts {
+            width: n.checked(),
+            in_flight: None,
+            eager: false,
+            limit: None,
+        };
+        Flat { source, job, opts }
+    }
+}
+
+impl<S, J> Plan for Flat<S, J>
+where
+    S: Source<Item: Send>,
+    J: FlatJob<S::Item>,
+{
+    type Output = J::Output;
+    type Running = FlatIter<S::Far, S::Near, J>;
+
+    const NAME: &'static str = "par_flat_map";
+
+    fn size_hint(&self) -> Hint {
+        // An item may have no output, or any number of them.
+        (0, self.source.hint().1.filter(|most| *most == 0))
+    }
+
+    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
+        let (cx, listener) = (start_permit.cx(), Listener::new());
+        let session = Session::start(start_permit, common, Self::NAME, |alive| {
+            Control::new(listener.event(), Some(alive))
+        })?;
+        let source = self.source.place(cx);
+        let running = FlatIter::start(session, listener, self.opts, source, self.job);
+        Some(Box::new(running))
+    }
+}
+
+impl<S, J> Parallel for Flat<S, J>
+where
+    S: Source<Item: Send>,
+    J: FlatJob<S::Item>,
+{
+    type Isolated = Flat<S, IsolatedFlat<J>>;
+
+    fn set_in_flight(&mut self, k: usize) {
+        self.opts.in_flight = Some(k);
+    }
+
+    fn set_eager(&mut self) {
+        self.opts.eager = true;
+    }
+
+    fn set_limit(&mut self, permits: Permits) {
+        self.opts.limit = Some(permits);
+    }
+
+    fn isolated(self) -> Self::Isolated {
+        Flat {
+            source: self.source,
+            job: IsolatedFlat::new(self.job),
+            opts: self.opts,
+        }
+    }
+}
