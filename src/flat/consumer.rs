@@ -6,7 +6,7 @@ use crate::flat::frame::ItemFrame;
 use crate::flat::lane::{Lane, LaneEnd, Room};
 use crate::flat::shared::{FlatStage, NextWork};
 use crate::flat::taker::{FlatTaker, Found};
-use crate::flat::worker::{Run, RunOf};
+use crate::flat::worker::{Begun, Run, RunOf};
 use crate::par::flat_map::FlatJob;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::event::{Listener, WaitResult};
@@ -29,7 +29,7 @@ pub struct FlatIter<Q: Iterator, N, J: FlatJob<Q::Item>> {
     /// `None` only during the drop.
     taker: Option<FlatTaker<Q, J>>,
     /// If there is no thread: the item that this thread runs, and its lane.
-    alone: Option<(Arc<Lane<J::Output>>, RunOf<Q, J>)>,
+    alone: Option<Begun<Q, J>>,
 }
 
 impl<Q: Iterator, N, J: FlatJob<Q::Item>> std::fmt::Debug for FlatIter<Q, N, J> {
@@ -175,7 +175,7 @@ where
         shared: &FlatStage<Q, J>,
         lane: Arc<Lane<J::Output>>,
         mut run: RunOf<Q, J>,
-    ) -> Option<(Arc<Lane<J::Output>>, RunOf<Q, J>)> {
+    ) -> Option<Begun<Q, J>> {
         // A new frame for each step, because the consumer may move to another thread in between.
         let frame = ItemFrame::new(&lane.token, &shared.control);
         let here = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);

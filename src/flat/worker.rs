@@ -48,6 +48,9 @@ pub(super) enum Run<I, N> {
     Neither,
 }
 
+/// With its lane.
+pub(super) type Begun<Q, J> = (Arc<LaneOf<Q, J>>, RunOf<Q, J>);
+
 pub(super) type RunOf<Q, J> =
     Run<<Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Inner>;
 
@@ -159,15 +162,12 @@ where
         lane: &LaneOf<Q, J>,
         run: &mut RunOf<Q, J>,
     ) -> Result<Room, LaneEnd> {
-        let inner = match run {
-            Run::Inner(inner) => inner,
-            _ => {
-                let Run::Item(item) = std::mem::replace(run, Run::Neither) else {
-                    return Err(LaneEnd::Cut);
-                };
-                *run = Run::Inner(self.job.open(item));
-                return Ok(lane.room());
-            }
+        let Run::Inner(inner) = run else {
+            let Run::Item(item) = std::mem::replace(run, Run::Neither) else {
+                return Err(LaneEnd::Cut);
+            };
+            *run = Run::Inner(self.job.open(item));
+            return Ok(lane.room());
         };
         let output = inner.next();
         // What was made of something that was cut short does not count, once nothing more is wanted. Asked only then,

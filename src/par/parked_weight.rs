@@ -30,7 +30,6 @@ pub trait Weighable<O>: Sealed {
 
 impl<O> Sealed for One<O> {}
 impl<O> Sealed for Option<O> {}
-impl<O> Sealed for Vec<O> {}
 
 impl<O> Weighable<O> for One<O> {
     #[inline]
@@ -43,12 +42,6 @@ impl<O> Weighable<O> for Option<O> {
     #[inline]
     fn weigh(&self, weight: impl Fn(&O) -> usize) -> usize {
         self.as_ref().map_or(0, weight)
-    }
-}
-
-impl<O> Weighable<O> for Vec<O> {
-    fn weigh(&self, weight: impl Fn(&O) -> usize) -> usize {
-        self.iter().map(weight).fold(0, usize::saturating_add)
     }
 }
 

@@ -232,9 +232,9 @@ where
     ///
     /// It is for results that are much larger than their items: archives that are unpacked, names whose files are
     /// read. It bounds nothing else, so items are pulled as usual, up to [`in_flight`](Self::in_flight) and
-    /// [`in_flight_weight`](Self::in_flight_weight), with which it may be combined. The outputs of
-    /// [`par_flat_map`](crate::Fanfold::par_flat_map) are weighed together, and no longer wait when `next()` has
-    /// returned the first of them. Failures weigh nothing. Order and laziness are unaffected. The last call counts.
+    /// [`in_flight_weight`](Self::in_flight_weight), with which it may be combined. Failures weigh nothing. Order and
+    /// laziness are unaffected. The last call counts. [`par_flat_map`](crate::Fanfold::par_flat_map) has neither of the
+    /// two: its `in_flight` counts outputs.
     ///
     /// Put it before [`isolate`](Self::isolate), as `weight` sees what the closure returns.
     ///

@@ -213,13 +213,6 @@ fn kinds() -> Vec<Kind> {
             same
         ),
         kind!(
-            "flat_map",
-            true,
-            true,
-            |s, n, f| s.par_flat_map(n, move |item| [f(item)]),
-            same
-        ),
-        kind!(
             "init",
             true,
             true,

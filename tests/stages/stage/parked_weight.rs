@@ -72,10 +72,6 @@ fn kinds() -> Vec<Kind> {
             };
             s.par_filter(n, keep).parked_weight(limit, w)
         }),
-        kind!("flat_map", true, |s, n, f, limit, w| {
-            s.par_flat_map(n, move |item| [f(item)])
-                .parked_weight(limit, w)
-        }),
         kind!("init", true, |s, n, f, limit, w| {
             s.par_map_ordered_init(n, || (), move |(), item| f(item))
                 .parked_weight(limit, w)
