@@ -130,8 +130,11 @@ impl<T> Lane<T> {
         self.state.lock().places
     }
 
-    pub(super) fn grow(&self, more: usize) {
-        self.state.lock().places += more;
+    /// Gives it places. Returns whom to wake.
+    pub(super) fn grow(&self, more: usize) -> Option<Unparker> {
+        let mut state = self.state.lock();
+        state.places += more;
+        state.waits.take()
     }
 
     /// Nothing more is added. Returns how many places are free again, and whether to notify the consumer.

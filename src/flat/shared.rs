@@ -57,6 +57,16 @@ pub(super) enum NextWork {
     Over,
 }
 
+/// What has come of a request for places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    More,
+    /// It has its share.
+    Enough,
+    /// There are none. The lane is on the list of those that wait.
+    Listed,
+}
+
 /// What has come of a pull.
 #[derive(Debug)]
 pub(super) enum Pulled<I> {
@@ -111,8 +121,8 @@ where
     }
 
     /// An inner iterator has filled its places: gives it its share; and if it has filled that so soon that a wake-up
-    /// would not pay, as much again, unless the user has set a bound. `false`: it must wait.
-    pub(super) fn enlarge(&self, lane: &LaneOf<Q, J>, is_soon: bool) -> bool {
+    /// would not pay, as much again, unless the user has set a bound.
+    pub(super) fn enlarge(&self, lane: &Arc<LaneOf<Q, J>>, is_soon: bool) -> Places {
         // Two at least, if they are there: with an output in the only place the iterator's end would not be seen.
         let (places, share) = (lane.places(), self.share.load(Ordering::Relaxed).max(2));
         let most = MOST.min(MOST_BYTES / size_of::<J::Output>().max(1));
@@ -121,18 +131,42 @@ where
         } else if is_soon && self.in_flight.is_none() && places <= most / 2 {
             places
         } else {
-            return false;
+            return Places::Enough;
         };
         let mut state = self.state.lock();
         let more = match self.in_flight {
             Some(k) => wanted.min(k.saturating_sub(state.held)),
             None => wanted,
         };
+        if more == 0 {
+            state.waiting.push_back(Arc::clone(lane));
+            return Places::Listed;
+        }
         state.held += more;
-        lane.grow(more);
+        lane.grow(more); // wakes nobody: its worker is here
         // Later items have as large a share, so the bound grows by `2 n` times as much.
         self.share.fetch_max(places + more, Ordering::Relaxed);
-        more > 0
+        Places::More
+    }
+
+    /// Places are free again: gives them to those that wait for one, the first request first.
+    pub(super) fn give_places(&self, state: &mut StateOf<Q, J>) {
+        while self.has_place(state) {
+            let Some(lane) = state.waiting.pop_front() else {
+                return;
+            };
+            state.held += 1;
+            // The worker asks under the lock of its lane, before it sleeps (exchange wait / give).
+            if let Some(worker) = lane.grow(1) {
+                worker.unpark();
+            }
+        }
+    }
+
+    /// This lane waits for a place no longer.
+    pub(super) fn unlist(&self, lane: &LaneOf<Q, J>) {
+        let mut state = self.state.lock();
+        state.waiting.retain(|waits| waits.seq != lane.seq);
     }
 
     // ---- what there is to do
@@ -230,6 +264,7 @@ where
             }
         };
         state.held -= 1;
+        self.give_places(state);
         admitted
     }
 
@@ -255,6 +290,7 @@ where
         }
         let (free, notifies) = lane.close(end);
         state.held -= free;
+        self.give_places(&mut state);
         drop(state);
         // Without the lock, because a token runs the hooks of the user.
         for (sleeper, token) in unwanted {

@@ -23,6 +23,8 @@ pub(super) struct FlatState<Q, I, T> {
     pub(super) order: VecDeque<Arc<Lane<T>>>,
     /// How many places are taken.
     pub(super) held: usize,
+    /// The lanes whose workers wait for a place, in the order of their requests.
+    pub(super) waiting: VecDeque<Arc<Lane<T>>>,
     /// The consumer has yielded everything, and waits for the first output of the next lane.
     pub(super) starves: bool,
     /// A worker has fallen asleep for lack of places since the consumer looked.
@@ -45,6 +47,7 @@ impl<Q, I, T> FlatState<Q, I, T> {
             todo: VecDeque::new(),
             order: VecDeque::new(),
             held: 0,
+            waiting: VecDeque::new(),
             starves: false,
             full: false,
             roster: Roster::new(),

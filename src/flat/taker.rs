@@ -101,6 +101,7 @@ where
         let shared = &self.shared;
         let mut state = shared.state.lock();
         state.held -= std::mem::take(&mut self.freed);
+        shared.give_places(&mut state);
         let wake = shared.call(&mut state);
         if self.head.is_none() {
             self.head = state.order.pop_front();

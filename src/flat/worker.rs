@@ -3,7 +3,7 @@
 use crate::error::ItemError;
 use crate::flat::frame::ItemFrame;
 use crate::flat::lane::{LaneEnd, Room};
-use crate::flat::shared::{FlatStage, LaneOf, NextWork, Opened, Pulled, StateGuard};
+use crate::flat::shared::{FlatStage, LaneOf, NextWork, Opened, Places, Pulled, StateGuard};
 use crate::par::flat_map::FlatJob;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::control::Control;
@@ -124,7 +124,7 @@ where
         &self,
         worker: &mut FlatWorker,
         frame: &ItemFrame,
-        lane: &LaneOf<Q, J>,
+        lane: &Arc<LaneOf<Q, J>>,
         run: &mut RunOf<Q, J>,
         permit: &mut Option<ClosurePermit>,
     ) -> LaneEnd {
@@ -234,33 +234,38 @@ where
         }
     }
 
-    /// Waits until the consumer has taken outputs.
+    /// Waits until the consumer has taken outputs, or a place is free that there was none of.
     fn wait_for_room(
         &self,
         worker: &mut FlatWorker,
-        lane: &LaneOf<Q, J>,
+        lane: &Arc<LaneOf<Q, J>>,
         permit: &mut Option<ClosurePermit>,
         began: &mut Instant,
     ) -> Room {
         // A model must not depend on time.
         let is_soon = !cfg!(loom) && began.elapsed() < SOON;
-        if self.enlarge(lane, is_soon) {
+        let places = self.enlarge(lane, is_soon);
+        if places == Places::More {
             return lane.room();
         }
         // Given back, as this may be a long wait: those who run the items before this one may need it.
         *permit = None;
         let is_over = || lane.room() != Room::No || self.control.is_stopped();
         worker.room.look(is_over);
-        loop {
+        let room = loop {
             // The request and the last look are one critical section; the flag of a stop is set before the threads are
             // woken for it (exchange wait / take).
             let room = lane.ask(worker.parker.unparker());
             if room != Room::No || self.control.is_stopped() {
                 *began = Instant::now();
-                return room;
+                break room;
             }
             worker.parker.park();
+        };
+        if places == Places::Listed {
+            self.unlist(lane);
         }
+        room
     }
 
     // ---- the source

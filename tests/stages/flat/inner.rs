@@ -753,3 +753,28 @@ fn zero_workers_are_told_what_to_write() {
         std::panic::catch_unwind(|| drop((0..3).try_par_flat_map(0, |i| Ok::<_, ()>([Ok(i)]))));
     assert!(payload.is_err_and(|payload| payload.downcast_ref::<Bang>().is_none()));
 }
+
+/// A worker that waits for a place gets one that the consumer frees, although the consumer comes to its item last.
+#[test]
+fn a_free_place_goes_to_a_worker_that_waits_for_one() {
+    for _ in 0..20 {
+        within(SOON, || {
+            let (pulls, gate) = (Counter::new(), Gate::new());
+            let wait = gate.clone();
+            let open = move |item| {
+                if item == 2 {
+                    wait.wait();
+                }
+                [item]
+            };
+            let mut stage = counted(0.., &pulls).par_flat_map(2, open).in_flight(4);
+            let _opener = gate.opener();
+            assert_eq!(stage.next(), Some(0));
+            // Items 1 and 3 have ended, 2 is stuck, and 4 has no place in which its end would be seen.
+            pulls.wait_for(5);
+            settle();
+            assert_eq!(stage.next(), Some(1));
+            pulls.wait_for(6);
+        });
+    }
+}

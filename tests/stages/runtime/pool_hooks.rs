@@ -293,8 +293,10 @@ fn a_slow_start_holds_up_only_what_leases_it() {
         assert_eq!((0..4).readahead(9).on(&pool).count(), 4);
         std::thread::scope(|s| {
             let waits = s.spawn(|| {
-                let both = fanfold::merge([0..9, 0..9]).on(&pool);
-                both.count()
+                // Each source holds its thread until there are two.
+                let reached = &reached;
+                let both = [0, 1].map(|_| (0..9).inspect(|_| reached.wait_for(2)));
+                fanfold::scope(|s| fanfold::merge(both).on(&pool).within(s).count())
             });
             reached.wait_for(2);
             let _opener = gate.opener();
