@@ -6,10 +6,11 @@
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
 //! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
 //! alone, `-- pauses` that of a consumer that pauses, `-- blocks` blocks that are pulled and pushed, `-- weights` that of
-//! bounds in bytes; `ROUNDS` (7) sets how many rounds they take.
+//! bounds in bytes, `-- flat` that of inner iterators; `ROUNDS` (7) sets how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfold::Fanfold;
+use rayon::iter::{ParallelBridge, ParallelIterator};
 use std::collections::BinaryHeap;
 use std::hint::black_box;
 use std::io::Write;
@@ -368,6 +369,50 @@ fn keys(rounds: usize, per_nano: f64) {
     }
 }
 
+/// Inner iterators of few and of many outputs, to the loop. The form with a `Vec` hands an item's outputs over together.
+/// rayon's `flat_map_iter` behind `par_bridge` has no order and does not stream: what it costs to have both.
+fn flat(rounds: usize, per_nano: f64) {
+    println!(
+        "\n| outputs per item, work per output | par_flat_map to the loop | a Vec per item, flattened | rayon, without an order |"
+    );
+    println!("| --- | --- | --- | --- |");
+    for (name, outputs, nanos, items) in [
+        ("10, 100 ns", 10, 100, 50_000),
+        ("10, 10 µs", 10, 10_000, 1_000),
+        ("1,000, 100 ns", 1_000, 100, 1_000),
+        ("1,000, 1 µs", 1_000, 1_000, 200),
+        ("1,000, 10 µs", 1_000, 10_000, 20),
+        ("100,000, 100 ns", 100_000, 100, 10),
+    ] {
+        let steps = (f64::from(nanos) * per_nano) as u64;
+        let open = move |item: u64| (0..outputs).map(move |i| work(steps, item ^ i));
+        let [plain, flat, collected, unordered] = medians(rounds, || {
+            [
+                timed(|| source(items).flat_map(open).fold(0, |sum, x| sum ^ x)),
+                timed(|| {
+                    let stage = source(items).par_flat_map(WIDTH, open);
+                    stage.fold(0, |sum, x| sum ^ x)
+                }),
+                timed(|| {
+                    let all = move |item| open(item).collect::<Vec<_>>();
+                    let stage = source(items).par_map_ordered(WIDTH, all);
+                    stage.flatten().fold(0, |sum, x| sum ^ x)
+                }),
+                timed(|| {
+                    let all = source(items).par_bridge().flat_map_iter(open);
+                    all.reduce(|| 0, |a, b| a ^ b)
+                }),
+            ]
+        });
+        println!(
+            "| {name} | {:.2} | {:.2} | {:.2} |",
+            plain / flat,
+            plain / collected,
+            plain / unordered
+        );
+    }
+}
+
 /// Equal items under a bound by number, and under the same bound by weight.
 fn weights(rounds: usize, per_nano: f64) {
     println!(
@@ -592,6 +637,9 @@ fn main() {
     }
     if std::env::args().any(|arg| arg == "by_key") {
         return keys(rounds(), per_nano);
+    }
+    if std::env::args().any(|arg| arg == "flat") {
+        return flat(rounds(), per_nano);
     }
     if std::env::args().any(|arg| arg == "weights") {
         return weights(rounds(), per_nano);
