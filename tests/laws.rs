@@ -1277,6 +1277,25 @@ fn a_copy_of_every_item_changes_nothing() {
     });
 }
 
+/// Some weigh nothing, and some more than the limit.
+#[test]
+fn bounds_in_weights_change_nothing() {
+    law(|raw| {
+        prompt(raw, |case| {
+            let (limit, seed) = (case.size, case.seed);
+            let weight = move |item: &Item| mix(item.value ^ seed) as usize % 10;
+            let ours = |world: &World, source: Origin| {
+                let stage = source.par_map_ordered(case.n, world.map(case));
+                let stage = stage.in_flight_weight(limit, weight);
+                with(stage.parked_weight(limit, weight), case, world)
+            };
+            let twin = |world: &World, source: Fuse<Origin>| source.map(world.map(case));
+            laws(case, Kind::stage(case).exact(), ours, twin);
+            bombs(case, ours);
+        })
+    });
+}
+
 #[test]
 fn a_local_source_is_as_good() {
     law(|raw| {
