@@ -49,6 +49,8 @@ impl<T> Iterator for Inbox<T> {
     }
 }
 
+// Never what somebody means whose source cannot be pulled.
+#[diagnostic::do_not_recommend]
 impl<T> Source for Pushed<T> {
     type Item = T;
     type Far = Nothing<T>;

@@ -126,7 +126,13 @@ impl Listener {
                 // Taken back, so that later notifications cost nothing. If one has already unparked this
                 // thread, its token stays in the parker, and the next park returns at once: a look in vain.
                 // Relaxed: a notification that still sees `true` does the same.
-                self.event.asleep.store(false, Ordering::Relaxed);
+                if cfg!(loom) {
+                    // For loom a store may come between a swap and what that has read. Then it finds a thread that reads
+                    // this `false` after the next announcement.
+                    self.event.asleep.swap(false, Ordering::Relaxed);
+                } else {
+                    self.event.asleep.store(false, Ordering::Relaxed);
+                }
                 return heard;
             }
             if looks_first {
