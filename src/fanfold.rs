@@ -203,6 +203,10 @@ pub trait Fanfold: Sized {
     /// its share is full. So an endless iterator holds up only the items after it. By default a
     /// share is 16 outputs, and up to 4,096 of those that are made quickly.
     ///
+    /// An `Option` and a `Result` are iterators too, and a `None` or an `Err` is an empty one: for them
+    /// there are [`par_filter_map`](Self::par_filter_map) and
+    /// [`try_par_map_ordered`](Self::try_par_map_ordered).
+    ///
     /// The iterators are dropped on the threads that ran them. Where no thread can be started, the
     /// consumer runs them, so they must be `Send`. With [`limited_by`](Stage::limited_by) a permit is
     /// held while `f` and the iterator run, and not while the iterator waits for room.
@@ -230,7 +234,7 @@ pub trait Fanfold: Sized {
     /// let numbers = [0..3, 7..i32::MAX].into_iter().par_flat_map(2, |range| range);
     /// assert_eq!(numbers.take(5).collect::<Vec<_>>(), [0, 1, 2, 7, 8]);
     /// ```
-    #[doc(alias("concat_map", "flat_map"))]
+    #[doc(alias("concat_map", "flat_map", "flat_map_iter"))]
     #[track_caller]
     fn par_flat_map<U, F>(self, n: impl Into<Workers>, f: F) -> Stage<Flat<Self, FlatMap<F>>>
     where
@@ -612,7 +616,13 @@ pub trait Fanfold: Sized {
     /// });
     /// assert_eq!(found.into_inner().unwrap(), ["or not"]);
     /// ```
-    #[doc(alias("for_each", "for_each_concurrent", "for_each_init", "parallel_for"))]
+    #[doc(alias(
+        "for_each",
+        "for_each_concurrent",
+        "for_each_init",
+        "for_each_with",
+        "parallel_for"
+    ))]
     #[track_caller]
     fn par_for_each<F>(self, n: impl Into<Workers>, f: F)
     where
@@ -944,7 +954,7 @@ pub trait Fanfold: Sized {
     /// let windows = (1..=5).window(2);
     /// assert!(windows.eq([vec![1, 2], vec![3, 4], vec![5]]));
     /// ```
-    #[doc(alias("batches", "batch", "chunks", "tumbling"))]
+    #[doc(alias("batches", "batch", "chunks", "par_chunks", "par_windows", "tumbling"))]
     #[track_caller]
     fn window(self, size: usize) -> Window<Self>
     where
@@ -1064,7 +1074,7 @@ pub trait Fanfold: Sized {
     /// }
     /// assert_eq!(total, 10_100);
     /// ```
-    #[doc(alias("prefetch", "buffered_ahead"))]
+    #[doc(alias("prefetch", "buffered_ahead", "bounded", "sync_channel"))]
     #[track_caller]
     fn readahead(self, k: usize) -> Readahead<Self>
     where

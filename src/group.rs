@@ -74,7 +74,17 @@ use std::rc::Rc;
 /// assert_eq!(result.unwrap().join(), Some(6));
 /// assert_eq!(text, "done");
 /// ```
-#[doc(alias("errgroup", "JoinSet", "TaskTracker", "join", "try_join"))]
+#[doc(alias(
+    "errgroup",
+    "JoinSet",
+    "TaskTracker",
+    "WaitGroup",
+    "SetLimit",
+    "join",
+    "join_all",
+    "try_join",
+    "try_join_all"
+))]
 #[track_caller]
 pub fn group<'env, F, T, E>(limit: impl Into<Workers>, f: F) -> Result<T, E>
 where

@@ -40,7 +40,14 @@ use std::time::Duration;
 /// token.cancel();
 /// assert!(worker.join().unwrap().is_err());
 /// ```
-#[doc(alias("CancellationToken", "StopToken", "Context"))]
+#[doc(alias(
+    "CancellationToken",
+    "StopToken",
+    "Context",
+    "ctx",
+    "abort",
+    "AbortHandle"
+))]
 pub struct CancelToken {
     pub(super) node: Arc<Node>,
 }

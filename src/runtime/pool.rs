@@ -44,6 +44,7 @@ const IDLE: Duration = Duration::from_secs(10);
 ///     .collect();
 /// assert!(names.iter().all(|name| name.ends_with("-decoder")));
 /// ```
+#[doc(alias("ThreadPool"))]
 #[derive(Clone)]
 pub struct Pool {
     threads: Arc<PoolThreads>,

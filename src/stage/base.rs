@@ -16,11 +16,11 @@ use std::time::Duration;
 /// Its type parameter, a [`Plan`], says what it does: [`Par`](crate::stage::Par) runs a closure for
 /// each item, [`Keyed`](crate::stage::Keyed) does so key by key, [`Merge`](crate::Merge) pulls
 /// several sources, and so on. All stages take the same options and have the same terminal calls.
-/// Stages that run a closure ([`Parallel`](crate::Parallel)) take more: `in_flight`, `eager`, `isolate` and
-/// `limited_by`.
+/// Stages that run a closure ([`Parallel`](crate::Parallel)) take more: `in_flight`, `eager`,
+/// `isolate`, `limited_by` and others.
 ///
 /// **Lazy**: nothing runs before the first `next()` or terminal call. Until then the stage takes
-/// options, each named by a plain noun. No option changes the meaning of another, and only
+/// options. No option changes the meaning of another, and only
 /// [`unordered`](Self::unordered) changes the order.
 ///
 /// **Owned** parts (`Send + 'static`) make it an ordinary `Iterator`: every adaptor of `std`,
@@ -333,6 +333,7 @@ impl<P: Plan> Stage<P> {
     /// assert_eq!(done, pulled.into_inner()); // the queue continues with the next item
     /// assert_eq!(queue.next(), Some(done));
     /// ```
+    #[doc(alias("graceful", "shutdown", "signal", "ctrl_c"))]
     #[track_caller]
     pub fn drain_on(self, token: &CancelToken) -> Self {
         self.set(|common| common.drains.push(token.clone()))
