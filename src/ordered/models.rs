@@ -624,7 +624,7 @@ fn loom_visit_and_sleep() {
 /// Inside / end: a source that has told the borrower its end is not taken from it before that is recorded, so nobody
 /// asks it again.
 #[test]
-fn loom_end_and_revoke() {
+fn loom_visit_the_end() {
     model(|| {
         let free = Light::new().free().expect("a barrier");
         // How many items there are, and whether the end was told.
