@@ -62,7 +62,7 @@ impl<I, B> Sched<I, B> {
 
     /// Consumer: something that was put aside may be started.
     #[cold]
-    pub(super) fn start_aside(&self, host: &dyn Host<I, B>) {
+    fn start_aside(&self, host: &dyn Host<I, B>) {
         let Some(parked) = &self.parked else { return };
         let mut core = self.core.lock();
         // First: the thread that is woken asks anew if it leaves something.
@@ -81,13 +81,25 @@ impl<I, B> Sched<I, B> {
         self.act(host, wake);
     }
 
-    /// Consumer: tells what it takes from this chunk next, before it counts it.
+    /// Consumer: tells what it takes from this chunk next, before it counts it. Neither this nor `told` is inlined, for
+    /// the sake of stages without weights.
+    #[inline(never)]
     pub(super) fn tell(&self, head: &ChunkReader<I, B>) {
         if let Some(weights) = &self.weights {
             weights.taken(head.seq());
         }
         if let Some(parked) = &self.parked {
             parked.take(head.weight());
+        }
+    }
+
+    /// Consumer: has counted it, and passed the light barrier.
+    #[inline(never)]
+    pub(super) fn told(&self, host: &dyn Host<I, B>, yielded: u64) {
+        if let Some(parked) = &self.parked {
+            if parked.is_asked(yielded) {
+                self.start_aside(host);
+            }
         }
     }
 }

@@ -167,10 +167,8 @@ where
             if shared.signals.set_yielded(self.cursor.taken, Light::new()) {
                 room_made(shared);
             }
-            if let Some(parked) = &shared.parked {
-                if parked.is_asked(self.cursor.taken) {
-                    shared.start_aside(shared);
-                }
+            if shared.tells {
+                shared.told(shared, self.cursor.taken);
             }
         }
         Ready::Head
