@@ -109,7 +109,13 @@ where
     /// Whether the source has nothing now, and everything that was pulled from it has been yielded.
     pub(super) fn is_dry(&self) -> bool {
         let dry = |near| S::at_hand(near) == 0;
-        let holding = (self.shared.as_ref()).is_some_and(|shared| shared.is_holding());
-        self.near.as_ref().is_some_and(dry) && !holding && self.pulled == self.cursor.taken
+        self.near.as_ref().is_some_and(dry)
+            && !self.is_holding()
+            && self.pulled == self.cursor.taken
+    }
+
+    /// Whether an item was pulled that has no place yet.
+    pub(super) fn is_holding(&self) -> bool {
+        (self.shared.as_ref()).is_some_and(|shared| shared.is_holding())
     }
 }

@@ -33,8 +33,7 @@ impl<I: Send, J: Job<I>> Consumer<Pushed<I>, J> {
 
     pub(crate) fn has_waiting(&self) -> bool {
         let waits = |inbox: &Inbox<I>| !inbox.items.is_empty();
-        let holding = (self.shared.as_ref()).is_some_and(|shared| shared.is_holding());
-        self.near.as_ref().is_some_and(waits) || holding
+        self.near.as_ref().is_some_and(waits) || self.is_holding()
     }
 
     pub(crate) fn close(&mut self) {
