@@ -149,8 +149,9 @@ where
         Places::More
     }
 
-    /// Places are free again: gives them to those that wait for one, the first request first.
-    pub(super) fn give_places(&self, state: &mut StateOf<Q, J>) {
+    /// These places are free again: gives them to those that wait for one, the first request first.
+    pub(super) fn free(&self, state: &mut StateOf<Q, J>, places: usize) {
+        state.held -= places;
         while self.has_place(state) {
             let Some(lane) = state.waiting.pop_front() else {
                 return;
@@ -263,8 +264,7 @@ where
                 Err(None)
             }
         };
-        state.held -= 1;
-        self.give_places(state);
+        self.free(state, 1);
         admitted
     }
 
@@ -289,8 +289,7 @@ where
             unwanted.extend(after.map(|other| (other.forbid(), other.token.forbid())));
         }
         let (free, notifies) = lane.close(end);
-        state.held -= free;
-        self.give_places(&mut state);
+        self.free(&mut state, free);
         drop(state);
         // Without the lock, because a token runs the hooks of the user.
         for (sleeper, token) in unwanted {

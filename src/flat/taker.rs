@@ -100,8 +100,7 @@ where
     fn advance(&mut self) -> bool {
         let shared = &self.shared;
         let mut state = shared.state.lock();
-        state.held -= std::mem::take(&mut self.freed);
-        shared.give_places(&mut state);
+        shared.free(&mut state, std::mem::take(&mut self.freed));
         let wake = shared.call(&mut state);
         if self.head.is_none() {
             self.head = state.order.pop_front();
