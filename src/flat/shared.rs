@@ -218,25 +218,17 @@ where
     }
 
     /// Does what a caller has decided under the lock, after it was released.
-    pub(super) fn act(self: &Arc<Self>, mut wake: Wake) {
-        loop {
-            match wake {
-                Wake::Nobody => return,
-                Wake::Unpark(sleeper) => return sleeper.unpark(),
-                Wake::Lease(thread) => {
-                    let shared = Arc::clone(self);
-                    if self.leases.lease(move || shared.work(thread)).is_ok() {
-                        return;
-                    }
-                    // The existing threads must do; if there are none, the consumer works.
-                    let mut state = self.state.lock();
-                    state.roster.lease_failed();
-                    state.coming = false;
-                    // A thread may have fallen asleep meanwhile: it is woken instead.
-                    wake = self.call(&mut state);
-                }
-            }
-        }
+    pub(super) fn act(self: &Arc<Self>, wake: Wake) {
+        let lease = |thread| {
+            let shared = Arc::clone(self);
+            self.leases.lease(move || shared.work(thread)).is_ok()
+        };
+        wake.act(lease, || {
+            let mut state = self.state.lock();
+            state.roster.lease_failed();
+            state.coming = false;
+            self.call(&mut state)
+        });
     }
 
     // ---- what comes from the source, and how it ends

@@ -153,29 +153,19 @@ where
     }
 
     /// Does what a caller has decided under the lock, after it was released.
-    pub(super) fn act(self: &Arc<Self>, mut wake: Wake) {
-        loop {
-            match wake {
-                Wake::Nobody => return,
-                Wake::Unpark(sleeper) => return sleeper.unpark(),
-                Wake::Lease(thread) => {
-                    // The thread's own handle on the stage: dropped with the task, before the thread counts
-                    // as gone.
-                    let shared = Arc::clone(self);
-                    if self.leases.lease(move || shared.work(thread)).is_ok() {
-                        return;
-                    }
-                    // No thread could be started. The existing threads must do; if there are none, the
-                    // consumer works. The failed one was noted as on its way, and that is taken back, or no
-                    // thread would ever be called again.
-                    let mut state = self.state.lock();
-                    state.roster.lease_failed();
-                    state.coming = false;
-                    // A thread may have fallen asleep meanwhile: it is woken instead.
-                    wake = self.call(&mut state);
-                }
-            }
-        }
+    pub(super) fn act(self: &Arc<Self>, wake: Wake) {
+        let lease = |thread| {
+            // The thread's own handle on the stage: dropped with the task, before the thread counts as gone.
+            let shared = Arc::clone(self);
+            self.leases.lease(move || shared.work(thread)).is_ok()
+        };
+        wake.act(lease, || {
+            let mut state = self.state.lock();
+            state.roster.lease_failed();
+            // It was noted as on its way, and no thread would ever be called again.
+            state.coming = false;
+            self.call(&mut state)
+        });
     }
 
     // ---- what comes from the source

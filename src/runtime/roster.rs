@@ -34,6 +34,22 @@ pub(crate) enum Wake {
     Lease(usize),
 }
 
+impl Wake {
+    /// Does it, without the lock. If no thread can be leased, the existing ones must do, or the consumer, if there are
+    /// none; `failed` notes that, and says whom to wake instead: a thread may have fallen asleep meanwhile.
+    pub(crate) fn act(mut self, lease: impl Fn(usize) -> bool, failed: impl Fn() -> Wake) {
+        while let Wake::Lease(thread) = self {
+            if lease(thread) {
+                return;
+            }
+            self = failed();
+        }
+        if let Wake::Unpark(sleeper) = self {
+            sleeper.unpark();
+        }
+    }
+}
+
 impl Roster {
     pub(crate) const fn new() -> Self {
         Roster {
