@@ -12,7 +12,7 @@ use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
 use crate::runtime::permits::Permits;
-use crate::runtime::plan::{Ending, Running, unwanted};
+use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
 use crate::size_hint::Hint;
 use crate::sync::{Arc, Instant};
@@ -40,16 +40,6 @@ impl<Q: Iterator, N, J: FlatJob<Q::Item>> std::fmt::Debug for FlatIter<Q, N, J> 
     }
 }
 
-/// What a user may choose.
-#[derive(Clone, Debug)]
-pub(super) struct FlatOpts {
-    pub(super) width: usize,
-    pub(super) in_flight: Option<usize>,
-    pub(super) eager: bool,
-    /// Whoever runs an inner iterator holds one of these.
-    pub(super) limit: Option<Permits>,
-}
-
 impl<Q, N, J> FlatIter<Q, N, J>
 where
     Q: Iterator<Item: Send> + Send,
@@ -60,7 +50,7 @@ where
     pub(super) fn start(
         session: Session,
         listener: Listener,
-        opts: FlatOpts,
+        opts: WorkOpts,
         source: Result<Q, N>,
         job: J,
     ) -> Self {
@@ -70,7 +60,7 @@ where
             Err(near) => (None, Some(Box::new(near))),
         };
         let (control, leases) = (Arc::clone(session.control()), session.leases().clone());
-        let FlatOpts {
+        let WorkOpts {
             width,
             in_flight,
             eager,

@@ -1,13 +1,13 @@
 //! `par_flat_map`: the inner iterators of several items at the same time, and their outputs in order.
 
 use crate::config::Workers;
-use crate::flat::consumer::{FlatIter, FlatOpts};
+use crate::flat::consumer::FlatIter;
 use crate::par::flat_map::{FlatJob, IsolatedFlat};
 use crate::par::source::Source;
 use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
 use crate::runtime::permits::Permits;
-use crate::runtime::plan::{Common, Parallel, Plan};
+use crate::runtime::plan::{Common, Parallel, Plan, WorkOpts};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint::Hint;
@@ -18,7 +18,7 @@ use std::fmt;
 pub struct Flat<S, J> {
     source: S,
     job: J,
-    opts: FlatOpts,
+    opts: WorkOpts,
 }
 
 impl<S, J> fmt::Debug for Flat<S, J> {
@@ -32,12 +32,7 @@ impl<S, J> fmt::Debug for Flat<S, J> {
 impl<S, J> Flat<S, J> {
     #[track_caller]
     pub(crate) fn new(source: S, job: J, n: Workers) -> Self {
-        let opts = FlatOpts {
-            width: n.checked(),
-            in_flight: None,
-            eager: false,
-            limit: None,
-        };
+        let opts = WorkOpts::new(n.checked());
         Flat { source, job, opts }
     }
 }

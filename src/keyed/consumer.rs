@@ -12,8 +12,7 @@ use crate::par::runner::JobRunner;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
-use crate::runtime::permits::Permits;
-use crate::runtime::plan::{Ending, Running, unwanted};
+use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
 use crate::size_hint::{self, Hint};
 use crate::sync::{Arc, Instant};
@@ -43,16 +42,6 @@ impl<Q: Lanes, N: Lanes, J: Job<Q::Item>> std::fmt::Debug for KeyedIter<Q, N, J>
     }
 }
 
-/// What a user may choose.
-#[derive(Clone, Debug)]
-pub(super) struct KeyedOpts {
-    pub(super) width: usize,
-    pub(super) in_flight: Option<usize>,
-    pub(super) eager: bool,
-    /// Each closure holds one of these while it runs.
-    pub(super) limit: Option<Permits>,
-}
-
 impl<Q, N, J> KeyedIter<Q, N, J>
 where
     Q: Lanes<Item: Send> + Send,
@@ -64,7 +53,7 @@ where
     pub(super) fn start(
         session: Session,
         listener: Listener,
-        opts: KeyedOpts,
+        opts: WorkOpts,
         source: Result<Q, N>,
         job: J,
         hint: Hint,

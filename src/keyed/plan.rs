@@ -2,7 +2,7 @@
 //! time.
 
 use crate::config::Workers;
-use crate::keyed::consumer::{KeyedIter, KeyedOpts};
+use crate::keyed::consumer::KeyedIter;
 use crate::keyed::intake::KeyedSource;
 use crate::par::isolated::Isolated;
 use crate::par::job::{Job, OneToOne};
@@ -10,7 +10,7 @@ use crate::par::source::Source;
 use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
 use crate::runtime::permits::Permits;
-use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan};
+use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan, WorkOpts};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint::{self, Hint};
@@ -23,7 +23,7 @@ pub struct Keyed<S, G, J> {
     source: S,
     key: G,
     job: J,
-    opts: KeyedOpts,
+    opts: WorkOpts,
 }
 
 impl<S, G, J> fmt::Debug for Keyed<S, G, J> {
@@ -37,12 +37,7 @@ impl<S, G, J> fmt::Debug for Keyed<S, G, J> {
 impl<S, G, J> Keyed<S, G, J> {
     #[track_caller]
     pub(crate) fn new(source: S, key: G, job: J, n: Workers) -> Self {
-        let opts = KeyedOpts {
-            width: n.checked(),
-            in_flight: None,
-            eager: false,
-            limit: None,
-        };
+        let opts = WorkOpts::new(n.checked());
         Keyed {
             source,
             key,

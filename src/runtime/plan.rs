@@ -32,6 +32,27 @@ impl Common {
     }
 }
 
+/// The options of stages that run a closure, but for those of the ordered scheduler, which has more.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkOpts {
+    pub(crate) width: usize,
+    pub(crate) in_flight: Option<usize>,
+    pub(crate) eager: bool,
+    /// Whoever runs a closure holds one of these.
+    pub(crate) limit: Option<Permits>,
+}
+
+impl WorkOpts {
+    pub(crate) fn new(width: usize) -> Self {
+        WorkOpts {
+            width,
+            in_flight: None,
+            eager: false,
+            limit: None,
+        }
+    }
+}
+
 /// What a [`Stage`](crate::Stage) is to do: which operator, over which sources. Sealed: only this crate
 /// implements it.
 pub trait Plan: Sized {
