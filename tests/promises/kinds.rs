@@ -3,7 +3,8 @@
 
 use crate::support::{Bang, Ledger, SOON, Tracked, WIDTHS, mix, payload, pushing, slow};
 use fanfold::{
-    CancelToken, Fanfold, Permits, Pool, merge, merge_sorted_by_key, push_map_ordered, round_robin,
+    CancelToken, Cancelled, Fanfold, Permits, Pool, merge, merge_sorted_by_key, push_map_ordered,
+    round_robin, try_push_map_ordered,
 };
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -86,6 +87,15 @@ impl With {
         }
     }
 
+    /// A limit for weights of three, with which there are as many items in flight as the bound says, or two for each
+    /// worker.
+    fn limit(&self) -> usize {
+        match self.bound {
+            Some(0) => 0,
+            bound => 3 * bound.unwrap_or(2 * self.n) + 2,
+        }
+    }
+
     fn key(&self) -> impl Fn(&Tracked) -> u64 + Send + use<> {
         let lane = self.lane;
         move |item| lane(item.id)
@@ -111,6 +121,8 @@ pub(crate) struct Kind {
     pub(crate) ahead: bool,
     /// It pulls although all its workers run.
     pub(crate) beside: bool,
+    /// With so many results that wait, no closure starts but that of the next item.
+    pub(crate) parks: usize,
     /// Its `size_hint` is exact if that of the source is.
     pub(crate) exact: bool,
     /// What a bound of zero is told to be.
@@ -134,7 +146,10 @@ impl Kind {
     /// Whether `n` closures run at once, whatever `n` and the items.
     pub(crate) fn is_wide(&self) -> bool {
         let of_its_own = |i| (self.lane)(i) == i;
-        self.runs && (!self.serial || (1..50).all(of_its_own))
+        let is_unordered = (1..50).all(of_its_own);
+        // In order, results of later items may wait for one that has just begun, and keep the others from it.
+        let waits_for_others = self.parks < usize::MAX && !is_unordered;
+        self.runs && !waits_for_others && (!self.serial || is_unordered)
     }
 
     /// Fails unless these are, of each lane, the first ones in order.
@@ -160,13 +175,22 @@ impl Kind {
     }
 }
 
+/// A stage whose options are set now, or too late.
+fn begun<S: Iterator>(mut stage: S, late: bool) -> S {
+    if late {
+        assert!(stage.next().is_some());
+    }
+    stage
+}
+
 /// Sets the options of a stage.
 macro_rules! built {
+    ($stage:expr, $with:expr, limit) => {{
+        let stage = $stage.in_flight_weight($with.limit(), |_| 3);
+        built!(begun(stage, $with.late), $with)
+    }};
     ($stage:expr, $with:expr, $bound:ident) => {{
-        let mut stage = $stage;
-        if $with.late {
-            assert!(stage.next().is_some());
-        }
+        let mut stage = begun($stage, $with.late);
         if let Some(k) = $with.bound {
             stage = stage.$bound(k);
         }
@@ -210,8 +234,22 @@ const STAGE: Kind = Kind {
     serial: false,
     ahead: true,
     beside: false,
+    parks: usize::MAX,
     exact: true,
     least: "in_flight(1)",
+};
+
+/// The bound is one of weights, of which each item has three. The rest of the limit is too small for one more, but
+/// that is seen only when it was pulled, so it waits in hand.
+const WEIGHED: Kind = Kind {
+    name: "par_map_ordered, heavy",
+    build: |source, with| {
+        let stage = source.par_map_ordered(with.n, with.f());
+        Box::new(built!(stage, with, limit))
+    },
+    holds: |k| k + 1,
+    least: "in_flight_weight must",
+    ..STAGE
 };
 
 const KEYED: Kind = Kind {
@@ -281,6 +319,24 @@ pub(crate) const KINDS: &[Kind] = &[
         let f = with.f();
         source.par_flat_map(with.n, move |item| [f(item)])
     }),
+    row!(STAGE, "par_flat_map, lazy", in_flight, exact: false, |source, with| {
+        let work = Arc::clone(&with.work);
+        source.par_flat_map(with.n, move |item| {
+            let work = Arc::clone(&work);
+            std::iter::once(item).inspect(move |item| work(item))
+        })
+    }),
+    Kind {
+        name: "try_par_flat_map",
+        build: |source, with| {
+            let f = with.f();
+            let f = move |item| Ok::<_, Infallible>([Ok(f(item))]);
+            let stage = source.try_par_flat_map(with.n, f);
+            Box::new(built!(stage, with, in_flight).map(|Ok(item)| item))
+        },
+        exact: false,
+        ..STAGE
+    },
     row!(STAGE, "par_map_ordered_init", in_flight, |source, with| {
         let f = with.f();
         source.par_map_ordered_init(with.n, || (), move |(), item| f(item))
@@ -372,20 +428,29 @@ pub(crate) const KINDS: &[Kind] = &[
         let stage = source.par_map_unordered(with.n, with.f());
         stage.limited_by(&Permits::new(with.n.max(1)))
     }),
-    row!(
-        STAGE,
-        "par_map_ordered, weighed",
-        in_flight,
-        |source, with| {
-            let stage = source.par_map_ordered(with.n, with.f());
-            let stage = stage.in_flight_weight(1 << 20, |_| 1);
-            stage.parked_weight(1 << 20, |_| 1)
-        }
-    ),
-    row!(STAGE, "par_map_unordered, weighed", in_flight, lane: |i| i, |source, with| {
+    row!(STAGE, "par_flat_map, limited", in_flight, exact: false, |source, with| {
+        let f = with.f();
+        let stage = source.par_flat_map(with.n, move |item| [f(item)]);
+        stage.limited_by(&Permits::new(with.n.max(1)))
+    }),
+    WEIGHED,
+    row!(WEIGHED, "par_map_unordered, heavy", limit, lane: |i| i, |source, with| {
+        source.par_map_unordered(with.n, with.f())
+    }),
+    row!(WEIGHED, "par_map_ordered, local and heavy", limit, ahead: false, |source, with| {
+        source.local().par_map_ordered(with.n, with.f())
+    }),
+    row!(STAGE, "par_map_ordered, few parked", in_flight, parks: 2, |source, with| {
+        let stage = source.par_map_ordered(with.n, with.f());
+        stage.parked_weight(2, |_| 1)
+    }),
+    row!(STAGE, "par_map_unordered, few parked", in_flight, lane: |i| i, parks: 2, |source, with| {
         let stage = source.par_map_unordered(with.n, with.f());
-        let stage = stage.in_flight_weight(1 << 20, |_| 1);
-        stage.parked_weight(1 << 20, |_| 1)
+        stage.parked_weight(2, |_| 1)
+    }),
+    row!(WEIGHED, "par_map_ordered, heavy and few parked", limit, parks: 2, |source, with| {
+        let stage = source.par_map_ordered(with.n, with.f());
+        stage.parked_weight(2, |_| 1)
     }),
     Kind {
         name: "a chain of two, limited",
@@ -428,6 +493,30 @@ pub(crate) const KINDS: &[Kind] = &[
         exact: false,
         ..STAGE
     },
+    Kind {
+        name: "push_map_ordered, heavy and few parked",
+        build: |source, with| {
+            let stage = push_map_ordered(with.n, with.f()).parked_weight(2, |_| 1);
+            Box::new(pushing(source, built!(stage, with, limit)))
+        },
+        ahead: false,
+        parks: 2,
+        exact: false,
+        ..WEIGHED
+    },
+    Kind {
+        name: "try_push_map_ordered",
+        build: |source, with| {
+            let f = with.f();
+            let stage = try_push_map_ordered(with.n, move |item| Ok::<_, Cancelled>(f(item)));
+            let outputs = pushing(source, built!(stage, with, in_flight));
+            Box::new(outputs.map(|output| output.expect("it is not cancelled")))
+        },
+        holds: |k| k + 1,
+        ahead: false,
+        exact: false,
+        ..STAGE
+    },
     KEYED,
     keyed("par_map_by_key, a key for each", |i| i),
     keyed("par_map_by_key, three keys", |i| i % 3),
@@ -462,11 +551,8 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind {
         name: "readahead",
         build: |source, with| {
-            let mut ahead = source.readahead(with.bound.unwrap_or(16));
-            if with.late {
-                assert!(ahead.next().is_some());
-            }
-            Box::new(built!(ahead, with))
+            let ahead = source.readahead(with.bound.unwrap_or(16));
+            Box::new(built!(begun(ahead, with.late), with))
         },
         // Resumed when half of its buffer is free.
         fills: |_, k| k / 2 + 1,
@@ -491,11 +577,8 @@ pub(crate) const KINDS: &[Kind] = &[
         name: "windows by age",
         build: |source, with| {
             let windows = source.window(with.bound.unwrap_or(4));
-            let mut windows = windows.max_age(Duration::from_millis(1));
-            if with.late {
-                assert!(windows.next().is_some());
-            }
-            Box::new(built!(windows, with).flatten())
+            let windows = windows.max_age(Duration::from_millis(1));
+            Box::new(built!(begun(windows, with.late), with).flatten())
         },
         // One that is taken apart, and the next one.
         holds: |k| 2 * k - 1,
@@ -507,11 +590,8 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind {
         name: "ready_chunks",
         build: |source, with| {
-            let mut chunks = source.ready_chunks(with.bound.unwrap_or(4));
-            if with.late {
-                assert!(chunks.next().is_some());
-            }
-            Box::new(built!(chunks, with).flatten())
+            let chunks = source.ready_chunks(with.bound.unwrap_or(4));
+            Box::new(built!(begun(chunks, with.late), with).flatten())
         },
         // One that is taken apart, and what is there for the next one.
         holds: |k| 2 * k - 1,

@@ -5,7 +5,8 @@
 
 #![allow(dead_code)] // each test file uses a part
 
-use fanfold::{CancelToken, PushMapOrdered};
+use fanfold::CancelToken;
+use fanfold::stage::{Job, Par, Pushed, Stage};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -569,14 +570,13 @@ impl<I: Iterator> Iterator for Lying<I> {
 
 /// Pushes what a source gives into a stage, as a loop of the user's would, and yields the outputs: first what is ready,
 /// and items only as long as there is room. A panic of the source comes behind all outputs.
-pub(crate) fn pushing<I, O, F>(
+pub(crate) fn pushing<I, J>(
     mut source: I,
-    stage: PushMapOrdered<I::Item, F>,
-) -> impl Iterator<Item = O>
+    stage: Stage<Par<Pushed<I::Item>, J>>,
+) -> impl Iterator<Item = J::Output>
 where
     I: Iterator<Item: Send + 'static>,
-    O: Send,
-    F: Fn(I::Item) -> O + Send + Sync + 'static,
+    J: Job<I::Item> + 'static,
 {
     let (mut stage, mut waiting, mut raised) = (Some(stage), None, None);
     let mut is_over = false;
