@@ -12,7 +12,7 @@ pub use crate::testing::manual_clock::ManualClock;
 /// A stage is left while it is running, or if it was forgotten (`mem::forget`) outside a scope. A
 /// stage that has ended or was dropped is not left: no thread holds anything of it. A stage that
 /// has ended early (by an error, a panic, a token or a timeout) is left only while a closure or its
-/// source has not returned; its threads have a second to leave. A stage that is the source of
+/// source has not returned; its threads have ten seconds to leave. A stage that is the source of
 /// another runs until it ends itself or the other is dropped. A stage belongs to the thread that
 /// called its first `next()`. A stage inside a closure belongs to the thread whose stage runs the
 /// closure, so tests that run in parallel do not disturb one another.
