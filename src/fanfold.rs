@@ -211,6 +211,10 @@ pub trait Fanfold: Sized {
     /// consumer runs them, so they must be `Send`. With [`limited_by`](Stage::limited_by) a permit is
     /// held while `f` and the iterator run, and not while the iterator waits for room.
     ///
+    /// The options about an item and its one result do not exist here: `unordered`, `item_timeout`,
+    /// `hedge_slow`, `in_flight_weight` and `parked_weight`. For these, collect the outputs in the
+    /// closure, as below.
+    ///
     /// # Panics
     ///
     /// If `n` is 0. A panic of `f`, of the iterator it returns or of the source is raised at its
