@@ -368,7 +368,10 @@ impl<P: Plan> Stage<P> {
     /// Whether the stage ended before its source did, because a token was tripped.
     ///
     /// Ask after the stage has yielded `None`; before that it is `false`. An end by an item's `Err` or by
-    /// a panic does not count.
+    /// a panic does not count. Nor does what a time limit leaves out while the stage goes on: an item
+    /// that was too late ([`item_timeout`](Self::item_timeout)) fails, and a source that was silent
+    /// for too long ([`SourceOptions::timeout`](crate::SourceOptions::timeout)) is in the
+    /// [report](crate::fan_in::MergeReport::timed_out) of its merge.
     ///
     /// # Examples
     ///

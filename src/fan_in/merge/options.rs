@@ -56,6 +56,10 @@ impl SourceOptions {
     /// Drops the source when it has been silent for longer than this, and records that in the
     /// [report](crate::fan_in::MergeReport::timed_out).
     ///
+    /// The merge goes on with the other sources, and ends with them as if this one had ended too:
+    /// it is not [cut short](crate::Stage::is_cut_short), and [`fail_on`](crate::Stage::fail_on) adds
+    /// no error. Only the report tells that something may be missing.
+    ///
     /// The time counts while the source's `next()` runs, starting anew for each item; the time that
     /// it waits for a full buffer does not count. Its thread cannot be taken out of `next()`, so
     /// the drop of the merge waits for it. [`CancelToken::current`](crate::CancelToken::current) is

@@ -1,13 +1,19 @@
 //! Early ends: what they look like, how to tell them from other ends, and what they lose.
 
 use crate::support::{
-    Counter, Gate, SOON, bang, blocks, calls_counted, caught, counted, dawdle, listens, within,
+    Counter, Gate, SOON, bang, blocks, calls_counted, caught, counted, dawdle, listens, panics_at,
+    payload, within,
 };
-use fanfold::{CancelToken, Cancelled, Fanfold, ItemError, Merge, Plan, Stage, merge, round_robin};
+use fanfold::{
+    CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Merge, Plan, SourceOptions, Stage,
+    merge, merge_sorted_by_key, round_robin,
+};
 use std::iter::from_fn;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(5);
 
 type Row = Result<u64, Cancelled>;
 
@@ -346,6 +352,186 @@ fn other_ends_are_not_cuts() {
             while ahead.next().is_some() {}
             assert!(ahead.is_cut_short());
         });
+    });
+}
+
+/// How a stage ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Whole,
+    /// A token is tripped after that.
+    TooLate,
+    SourcePanic,
+    Cancelled,
+    Deadline,
+    Drained,
+}
+
+impl End {
+    const ALL: [End; 6] = [
+        End::Whole,
+        End::TooLate,
+        End::SourcePanic,
+        End::Cancelled,
+        End::Deadline,
+        End::Drained,
+    ];
+
+    fn source(self) -> Box<dyn Iterator<Item = u64> + Send> {
+        match self {
+            End::Whole | End::TooLate => Box::new(0..9),
+            End::SourcePanic => Box::new(panics_at(9, &Counter::new())),
+            _ => Box::new(0..),
+        }
+    }
+
+    /// Ends the stage like this. Returns whether it says that it was cut short.
+    fn cuts<P: Plan + 'static>(self, stage: Stage<P>) -> bool {
+        let (cancel, drain) = (CancelToken::new(), CancelToken::new());
+        let limit = match self {
+            End::Deadline => cancel.with_timeout(Duration::from_millis(5)),
+            _ => cancel.clone(),
+        };
+        let mut stage = stage.cancel_on(&limit).drain_on(&drain);
+        assert!(!stage.is_cut_short());
+        if self == End::SourcePanic {
+            assert_eq!(caught(|| stage.by_ref().count()), Err(9));
+        } else {
+            assert!(stage.next().is_some() || self == End::Deadline);
+        }
+        match self {
+            End::Cancelled => cancel.cancel(),
+            End::Drained => drain.cancel(),
+            _ => {}
+        }
+        assert!(!stage.is_cut_short() || self == End::Deadline);
+        stage.by_ref().for_each(drop);
+        if self == End::TooLate {
+            cancel.cancel();
+            drain.cancel();
+        }
+        stage.is_cut_short()
+    }
+}
+
+type Cuts = fn(End) -> bool;
+
+/// Every kind, ended like this: whether it says that it was cut short.
+const CUT: &[(&str, Cuts)] = &[
+    ("ordered", |end| {
+        end.cuts(end.source().par_map_ordered(2, |i| i))
+    }),
+    ("unordered", |end| {
+        end.cuts(end.source().par_map_unordered(2, |i| i))
+    }),
+    ("fallible", |end| {
+        end.cuts(end.source().try_par_map_ordered(2, Row::Ok))
+    }),
+    ("local", |end| {
+        end.cuts(end.source().local().par_map_ordered(2, |i| i))
+    }),
+    ("with states", |end| {
+        end.cuts(end.source().par_map_ordered_init(2, || (), |(), i| i))
+    }),
+    ("isolated", |end| {
+        end.cuts(end.source().par_map_ordered(2, |i| i).isolate())
+    }),
+    ("timed", |end| {
+        end.cuts(end.source().par_map_ordered(2, |i| i).item_timeout(HOUR))
+    }),
+    ("hedged", |end| {
+        let policy = HedgePolicy::after(HOUR);
+        end.cuts(end.source().par_map_ordered(2, |i| i).hedge_slow(&policy))
+    }),
+    ("weighed", |end| {
+        let stage = end.source().par_map_ordered(2, |i| i);
+        let stage = stage.in_flight_weight(8, |_| 3);
+        end.cuts(stage.parked_weight(2, |_| 1))
+    }),
+    ("a chain", |end| {
+        let first = end.source().par_map_ordered(2, |i| i);
+        end.cuts(first.par_map_ordered(2, |i| i))
+    }),
+    ("keyed", |end| {
+        end.cuts(end.source().par_map_by_key(2, |i| i % 3, |i| i))
+    }),
+    ("flat", |end| {
+        end.cuts(end.source().par_flat_map(2, |i| [i]))
+    }),
+    ("flat and local", |end| {
+        end.cuts(end.source().local().par_flat_map(2, |i| [i]))
+    }),
+    ("flat and fallible", |end| {
+        end.cuts(end.source().try_par_flat_map(2, |i| Ok([Row::Ok(i)])))
+    }),
+    ("readahead", |end| end.cuts(end.source().readahead(2))),
+    ("ready_chunks", |end| end.cuts(end.source().ready_chunks(2))),
+    ("windows by age", |end| {
+        end.cuts(end.source().window(2).max_age(HOUR))
+    }),
+    ("merge", |end| end.cuts(merge([end.source()]))),
+    ("merge with a time-out", |end| {
+        let patient = SourceOptions::new().timeout(HOUR);
+        end.cuts(Merge::new().source_with(end.source(), patient))
+    }),
+    ("merge_sorted", |end| {
+        end.cuts(merge_sorted_by_key([end.source()], |i| *i))
+    }),
+    ("round_robin", |end| end.cuts(round_robin([end.source()]))),
+];
+
+#[test]
+fn only_a_token_cuts_a_stage_short_whatever_its_kind() {
+    for (kind, cuts) in CUT {
+        for end in End::ALL {
+            within(SOON, move || {
+                let by_token = [End::Cancelled, End::Deadline, End::Drained].contains(&end);
+                assert_eq!(cuts(end), by_token, "{kind}, {end:?}");
+            });
+        }
+    }
+}
+
+/// A time limit is a rule of the stage: it goes on without the item or the source, and says so elsewhere.
+#[test]
+fn a_time_limit_for_an_item_or_a_source_is_no_cut() {
+    within(SOON, || {
+        let waits = |i| CancelToken::current().sleep(if i == 1 { HOUR } else { Duration::ZERO });
+        let stage = || (0..3).par_map_ordered(2, waits).item_timeout(SHORT);
+        let mut isolated = stage().isolate();
+        let done: Vec<_> = isolated.by_ref().collect();
+        assert!(done.len() == 3 && done[1].is_err());
+        assert!(!isolated.is_cut_short());
+        let mut raised = stage();
+        assert!(payload(|| raised.by_ref().count()).is_err());
+        assert_eq!(raised.next(), None);
+        assert!(!raised.is_cut_short());
+    });
+    within(SOON, || {
+        let token = CancelToken::new();
+        let merged = |more: Range<u64>| {
+            let silent = (0..3).map(Row::Ok).chain(listens());
+            let limit = SourceOptions::new().timeout(SHORT);
+            let mut merged = Merge::new().source_with(silent, limit);
+            let report = merged.report();
+            let more = more.map(Row::Ok);
+            (merged.source(more).fail_on(&token), report)
+        };
+        let (mut whole, report) = merged(3..9);
+        assert!(
+            whole.by_ref().all(|row| row.is_ok()),
+            "no error behind them"
+        );
+        assert_eq!(report.timed_out(), ["source 0"]);
+        assert!(!whole.is_cut_short());
+        // Of one that a token cuts short after that, it is told.
+        let (mut cut, report) = merged(3..u64::MAX);
+        while report.timed_out().is_empty() {
+            assert!(cut.next().is_some_and(|row| row.is_ok()));
+        }
+        token.cancel();
+        assert!(cut.by_ref().last().is_some_and(|last| last.is_err()));
+        assert!(cut.is_cut_short());
     });
 }
 
