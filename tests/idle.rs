@@ -15,6 +15,7 @@ use fanfold::{
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 use support::{Counter, Gate, pushing, spin};
 
@@ -68,8 +69,17 @@ type Closure = Box<dyn Fn(u64) -> u64 + Send + Sync>;
 type Output = Box<dyn Iterator<Item = u64>>;
 type Kind = fn(Source, Closure, &Pool) -> Output;
 
+/// The closure, called when the iterator for an item is asked.
+fn lazily(f: Closure) -> impl Fn(u64) -> Box<dyn Iterator<Item = u64> + Send> + Send + Sync {
+    let f = Arc::new(f);
+    move |i| {
+        let f = Arc::clone(&f);
+        Box::new(std::iter::once(i).map(move |i| f(i)))
+    }
+}
+
 /// Every form of a stage, on the row's own pool.
-const KINDS: [(&str, Kind); 22] = [
+const KINDS: [(&str, Kind); 28] = [
     ("ordered", |s, f, pool| {
         Box::new(s.par_map_ordered(2, f).on(pool))
     }),
@@ -87,6 +97,27 @@ const KINDS: [(&str, Kind); 22] = [
     }),
     ("pushed", |s, f, pool| {
         Box::new(pushing(s, push_map_ordered(2, f).on(pool)))
+    }),
+    ("pushed and weighed", |s, f, pool| {
+        let stage = push_map_ordered(2, f).in_flight_weight(9, |_| 2);
+        Box::new(pushing(s, stage.parked_weight(3, |_| 1).on(pool)))
+    }),
+    ("flat", |s, f, pool| {
+        Box::new(s.par_flat_map(2, lazily(f)).on(pool))
+    }),
+    ("flat and local", |s, f, pool| {
+        Box::new(s.local().par_flat_map(2, lazily(f)).on(pool))
+    }),
+    ("flat and limited", |s, f, pool| {
+        let stage = s.par_flat_map(3, lazily(f)).limited_by(&Permits::new(2));
+        Box::new(stage.in_flight(9).on(pool))
+    }),
+    ("flat and eager", |s, f, pool| {
+        Box::new(s.par_flat_map(2, move |i| [f(i)]).eager().on(pool))
+    }),
+    ("flat and fallible", |s, f, pool| {
+        let stage = s.try_par_flat_map(2, move |i| Ok::<_, Infallible>([Ok(f(i))]));
+        Box::new(stage.on(pool).map(Result::unwrap_or_default))
     }),
     ("init", |s, f, pool| {
         Box::new(s.par_map_ordered_init(2, || (), move |(), i| f(i)).on(pool))
@@ -453,6 +484,40 @@ fn others() -> Vec<Row> {
             };
             let keyed = (0_u64..500).par_map_by_key(2, |i| i % 7, f);
             assert_eq!(keyed.on(&hold.pool).count(), 500);
+        }),
+        row("flat, with full iterators behind a blocked one", |hold| {
+            let held = hold.clone();
+            let outputs = move |i: u64| {
+                let held = held.clone();
+                let outputs = (0..5_000).inspect(move |j| {
+                    if (i, *j) == (0, 300) {
+                        held.block();
+                    }
+                });
+                outputs
+            };
+            let stage = (0..9).par_flat_map(3, outputs);
+            assert_eq!(stage.on(&hold.pool).count(), 45_000);
+        }),
+        row(
+            "flat, with endless iterators, blocked in its consumer",
+            |hold| {
+                let mut stage = (0..9).par_flat_map(3, |_| 0_u64..).on(&hold.pool);
+                assert_eq!(stage.by_ref().take(500).count(), 500);
+                hold.block();
+            },
+        ),
+        row("flat and limited, without a permit", |hold| {
+            lacks_permits(hold, |permits| {
+                let stage = (0..500).par_flat_map(3, |i: u64| [i]).limited_by(permits);
+                assert_eq!(stage.on(&hold.pool).count(), 500);
+            });
+        }),
+        row("pushed into, with nothing in flight", |hold| {
+            let mut stage = push_map_ordered(3, |i: u64| i).on(&hold.pool);
+            let pushed: usize = (0..500).map(|i| stage.push(i).count()).sum();
+            assert_eq!(pushed + stage.by_ref().count(), 500);
+            hold.block();
         }),
         #[cfg(feature = "crossbeam-channel")]
         row("recv, whose sender is silent", |hold| {
