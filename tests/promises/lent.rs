@@ -1,8 +1,8 @@
 //! An iterator lent with `by_ref` survives the end of its borrower, with nothing lost except what the
 //! borrower had pulled.
 
-use crate::support::{Bang, Counter, Gate, SOON, bang, blocks, payload, settle, within};
-use fanfold::{CancelToken, Fanfold, WorkItem, Worklist, worklist};
+use crate::support::{Bang, Counter, Gate, SOON, bang, blocks, payload, pushing, settle, within};
+use fanfold::{CancelToken, Fanfold, WorkItem, Worklist, push_map_ordered, worklist};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,13 @@ const KINDS: &[(&str, Make)] = &[
     }),
     ("keyed", |source| {
         Box::new(source.par_map_by_key(2, |_| (), |i| i))
+    }),
+    ("flat", |source| Box::new(source.par_flat_map(2, |i| [i]))),
+    ("flat with a small bound", |source| {
+        Box::new(source.window(3).par_flat_map(2, |w| w).in_flight(3))
+    }),
+    ("pushed", |source| {
+        Box::new(pushing(source, push_map_ordered(2, |i| i)))
     }),
     ("readahead", |source| Box::new(source.readahead(4))),
     ("ready_chunks", |source| {
@@ -120,6 +127,17 @@ const ENDS: &[(&str, Borrow)] = &[
             assert_eq!(stage.within(s).take(3).count(), 3);
         });
     }),
+    ("flat", |lent, n| {
+        fanfold::scope(|s| {
+            let stage = lent.par_flat_map(n, |i| [i; 2]).in_flight(2 * n);
+            assert_eq!(stage.within(s).take(3).count(), 3);
+        });
+    }),
+    ("failure of an iterator", |lent, n| {
+        let outputs = |i| Ok([Ok(i), if i % 50 == 49 { Err(i) } else { Ok(i) }]);
+        let stage = lent.try_par_flat_map(n, outputs).in_flight(2 * n);
+        assert!(stage.collect::<Result<Vec<_>, _>>().is_err());
+    }),
     ("local", |lent, n| {
         let lent = lent.local();
         fanfold::scope(|s| {
@@ -184,8 +202,8 @@ fn a_lent_iterator_continues_after_its_borrower() {
 #[test]
 fn a_borrower_that_waits_in_a_lent_iterator_ends_without_it() {
     for (kind, make) in KINDS {
-        if *kind == "reader" {
-            continue; // it has no thread of its own: the borrower's thread is in the source itself
+        if ["reader", "pushed"].contains(kind) {
+            continue; // it has no thread in the source: the borrower's thread is there itself
         }
         for n in 1..=3 {
             within(SOON, move || {

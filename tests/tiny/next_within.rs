@@ -2,6 +2,7 @@
 
 use crate::support::{Counter, Gate, Meter, SOON, bang, blocks, caught, counted, settle, within};
 use fanfold::{Fanfold, NotReady, Plan, Stage};
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -298,6 +299,18 @@ const KINDS: &[Kind] = &[
     }),
     ("keyed", |items| {
         calls(items.par_map_by_key(2, |i| i % 2, |i| i))
+    }),
+    ("flat", |items| calls(items.par_flat_map(2, |i| [i]))),
+    ("flat with a small bound", |items| {
+        calls(items.window(2).par_flat_map(2, |w| w).in_flight(2))
+    }),
+    ("flat and fallible", |items| {
+        let mut stage = items.try_par_flat_map(2, |i| Ok::<_, Infallible>([Ok(i)]));
+        Box::new(move |time| Ok(stage.next_within(time)?.map(|Ok(i)| i)))
+    }),
+    ("weighed", |items| {
+        let stage = items.par_map_ordered(2, |i| i).in_flight_weight(5, |_| 2);
+        calls(stage.parked_weight(2, |_| 1))
     }),
     ("readahead", |items| calls(items.readahead(2))),
     ("ready_chunks", |items| {
