@@ -8,6 +8,7 @@ use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Merge, Plan, SourceOptions, Stage,
     merge, merge_sorted_by_key, round_robin,
 };
+use std::convert::Infallible;
 use std::iter::from_fn;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -86,6 +87,16 @@ const FAILING: &[(
     ("try flat_map", |source, token| {
         let stage = source.try_par_flat_map(3, |i| Ok([Ok(i)]));
         Box::new(stage.fail_on(token))
+    }),
+    ("flat_map of results", |source, token| {
+        let stage = source.par_flat_map(3, |i| [Row::Ok(i)]);
+        Box::new(stage.fail_on(token))
+    }),
+    ("weighed", |source, token| {
+        let stage = source
+            .try_par_map_ordered(3, Row::Ok)
+            .parked_weight(2, |_| 1);
+        Box::new(stage.in_flight_weight(8, |_| 3).fail_on(token))
     }),
     ("try init", |source, token| {
         let stage = source.try_par_map_ordered_init(3, || Ok(()), |(), i| Ok(i));
@@ -336,6 +347,10 @@ fn other_ends_are_not_cuts() {
         let mut keyed = (0..9_u64).par_map_by_key(2, |i| *i, |i| if i == 3 { bang(i) } else { i });
         assert_eq!(caught(|| keyed.by_ref().count()), Err(3));
         assert!(!keyed.is_cut_short());
+        let outputs = |i| Ok([Ok(i), if i == 3 { Err(i) } else { Ok(i) }]);
+        let mut flat = (0..9).try_par_flat_map(2, outputs);
+        assert_eq!(flat.by_ref().count(), 8);
+        assert!(!flat.is_cut_short());
         let mut readers = (0..9).broadcast(1).readers();
         assert_eq!(readers[0].by_ref().count(), 9);
         assert!(!readers[0].is_cut_short());
@@ -598,6 +613,25 @@ const DRAINING: &[(
     }),
     ("eager", |source, n, token| {
         let stage = source.par_map_ordered(n, |i| i).eager();
+        Box::new(stage.drain_on(token))
+    }),
+    ("weighed", |source, n, token| {
+        let stage = source.par_map_ordered(n, |i| i).parked_weight(2, |_| 1);
+        Box::new(stage.in_flight_weight(8, |_| 3).drain_on(token))
+    }),
+    ("weighed, without an order", |source, n, token| {
+        let stage = source.par_map_unordered(n, |i| i).parked_weight(2, |_| 1);
+        Box::new(stage.in_flight_weight(8, |_| 3).drain_on(token))
+    }),
+    ("flat", |source, n, token| {
+        Box::new(source.par_flat_map(n, |i| [i]).drain_on(token))
+    }),
+    ("flat, with a small bound", |source, n, token| {
+        let stage = source.try_par_flat_map(n, |i| Ok::<_, Infallible>([Ok(i)]));
+        Box::new(stage.in_flight(2).drain_on(token).map(|Ok(i)| i))
+    }),
+    ("flat and local", |source, n, token| {
+        let stage = source.local().par_flat_map(n, |i| [i]);
         Box::new(stage.drain_on(token))
     }),
     ("keyed", |source, n, token| {

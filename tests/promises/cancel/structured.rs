@@ -7,7 +7,7 @@
 use crate::support::{Counter, Gate, SOON, bang, caught, eventually, within};
 use fanfold::{
     CancelToken, Cancelled, Fanfold, Merge, Permits, SourceOptions, group, group_with,
-    parallel_map, parallel_map_with,
+    parallel_map, parallel_map_with, push_map_ordered,
 };
 use std::iter::from_fn;
 use std::sync::Arc;
@@ -145,6 +145,16 @@ const INNER: &[(&str, Run)] = &[
         let stage = (0..1).par_map_ordered(1, |_| ());
         assert_eq!(stage.limited_by(&permits).count(), 0);
         probe.heard.add();
+    }),
+    ("flat", |probe| {
+        let outputs = |_| std::iter::once_with(|| probe.wait());
+        (0..1).par_flat_map(1, outputs).for_each(drop);
+    }),
+    ("pushed", |probe| {
+        let probe = probe.clone();
+        let mut stage = push_map_ordered(1, move |()| probe.wait());
+        assert_eq!(stage.push(()).count(), 0);
+        stage.finish().for_each(drop);
     }),
     ("readahead", |probe| {
         probe.source().readahead(1).for_each(drop);
@@ -418,6 +428,45 @@ const OUTER: &[(&str, RunOuter)] = &[
         assert_eq!(stage.next(), Some(()));
         waits.wait();
     }),
+    ("flat, failure", |waits, inner| {
+        let outputs = |i| {
+            let inner = &inner;
+            let output = move || {
+                if i == 0 {
+                    waits.wait();
+                    return Err(());
+                }
+                inner();
+                Ok(())
+            };
+            Ok(std::iter::once_with(output))
+        };
+        let stage = (0..2).try_par_flat_map(2, outputs);
+        assert_eq!(stage.collect::<Vec<_>>(), [Err(())]);
+    }),
+    ("flat, deadline", |_, inner| {
+        let limit = CancelToken::new().with_timeout(SHORT);
+        let stage = (0..1).par_flat_map(1, |_| std::iter::once_with(|| inner()));
+        stage.cancel_on(&limit).for_each(drop);
+    }),
+    ("flat, drop", |waits, inner| {
+        let outputs = move |i| {
+            let inner = Arc::clone(&inner);
+            (0..2).inspect(move |j| {
+                if i + j == 1 {
+                    inner();
+                }
+            })
+        };
+        let mut stage = (0..1).par_flat_map(2, outputs);
+        assert_eq!(stage.next(), Some(0));
+        waits.wait();
+    }),
+    ("pushed, drop", |waits, inner| {
+        let mut stage = push_map_ordered(1, move |()| inner());
+        assert_eq!(stage.push(()).count(), 0);
+        waits.wait();
+    }),
     ("merge, timeout", |_, inner| {
         let silent = from_fn(move || {
             inner();
@@ -648,6 +697,9 @@ fn a_result_made_of_a_cut_short_part_is_not_yielded() {
                 .par_map_by_key(2, |x| *x, |_| 1)
                 .fold(0, u32::max)
                 * (0..PARTS).par_map_by_key(2, |x| *x, |x| x).count() as u32
+        }),
+        ("flat", |_| {
+            (0..PARTS).par_flat_map(2, |x| [x]).count() as u32
         }),
         ("readahead", |_| (0..PARTS).readahead(3).count() as u32),
         ("merge", |_| {
