@@ -243,7 +243,7 @@ where
     const NAME: &'static str = "window";
 
     fn size_hint(&self) -> Hint {
-        let (low, high) = self.source.size_hint();
+        let (low, high) = size_hint::honest(self.source.size_hint());
         // Each item may get its own window.
         (low.div_ceil(self.size), high)
     }

@@ -102,7 +102,7 @@ where
             ready: TurnOrder::new(rule),
             timed: false,
             check: None,
-            hint,
+            hint: size_hint::honest(hint),
         })
     }
 

@@ -1,8 +1,8 @@
 //! `ready_chunks`: what is there, at least one item, and no wait for more.
 
 use crate::support::{
-    Counter, Gate, SOON, Script, bang, blocks, calls_counted, caught, dawdle, listens, settle,
-    within,
+    Counter, Gate, Lying, SOON, Script, bang, blocks, calls_counted, caught, dawdle, listens,
+    settle, within,
 };
 use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold, Pool, merge, round_robin};
@@ -163,6 +163,24 @@ fn its_hint_is_true() {
             }
             for (left, (low, high)) in hints.into_iter().rev().enumerate() {
                 assert!(low <= left && left <= high.expect("it is known"));
+            }
+        });
+    }
+}
+
+/// A lie that could be true of no memory stays one when it is divided.
+#[test]
+fn a_hint_that_lies_does_not_break_collect() {
+    for max in 1..=9 {
+        within(SOON, move || {
+            for low in [usize::MAX, usize::MAX / 2 + 1] {
+                let (inner, hint) = (0..20, (low, None));
+                let mut chunks = Lying { inner, hint }.ready_chunks(max);
+                assert_eq!(chunks.size_hint(), (0, None));
+                let first = chunks.next().expect("a chunk");
+                assert_eq!(chunks.size_hint(), (0, None));
+                let rest = Iterator::collect::<Vec<_>>(chunks);
+                assert!(first.into_iter().chain(rest.concat()).eq(0..20));
             }
         });
     }

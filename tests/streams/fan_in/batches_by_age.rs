@@ -1,7 +1,8 @@
 //! `window(size).max_age(d)`: windows that are also closed by time.
 
 use crate::support::{
-    Counter, Gate, Ledger, SOON, bang, blocks, caught, counted, message, panics_at, settle, within,
+    Counter, Gate, Ledger, Lying, SOON, bang, blocks, caught, counted, message, panics_at, settle,
+    within,
 };
 use fanfold::Fanfold;
 use quickcheck::quickcheck;
@@ -206,4 +207,22 @@ fn windows_of_windows_and_borrowed_items() {
 #[test]
 fn zero_panics_with_the_fix() {
     assert!(message(|| (0..3).window(2).max_age(Duration::ZERO)).contains("leave it out"));
+}
+
+/// A lie that could be true of no memory stays one when it is divided.
+#[test]
+fn a_hint_that_lies_does_not_break_collect() {
+    for size in 1..=9 {
+        within(SOON, move || {
+            for low in [usize::MAX, usize::MAX / 2 + 1] {
+                let (inner, hint) = (0..20, (low, None));
+                let mut windows = Lying { inner, hint }.window(size).max_age(NEVER);
+                assert_eq!(windows.size_hint(), (0, None));
+                let first = windows.next().expect("a window");
+                assert_eq!(windows.size_hint(), (0, None));
+                let rest = Iterator::collect::<Vec<_>>(windows);
+                assert!(first.into_iter().chain(rest.concat()).eq(0..20));
+            }
+        });
+    }
 }
