@@ -1,8 +1,8 @@
 //! `ready_chunks`: what is there, at least one item, and no wait for more.
 
 use crate::support::{
-    Counter, Gate, Lying, SOON, Script, bang, blocks, calls_counted, caught, dawdle, listens,
-    settle, within,
+    Counter, Gate, Lying, SOON, Script, bang, blocks, calls_counted, caught, dawdle, eventually,
+    listens, settle, within,
 };
 use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold, Pool, merge, round_robin};
@@ -54,6 +54,11 @@ fn a_slow_consumer_gets_large_chunks() {
                 assert!(chunk.iter().copied().eq(next..next + chunk.len()));
                 next += chunk.len();
             }
+            // The thread may be ahead of that, and then there are as many as are allowed.
+            eventually("a full chunk", || {
+                settle();
+                chunks.next().expect("a chunk").len() == max
+            });
         });
     }
 }
@@ -182,6 +187,29 @@ fn a_hint_that_lies_does_not_break_collect() {
                 let rest = Iterator::collect::<Vec<_>>(chunks);
                 assert!(first.into_iter().chain(rest.concat()).eq(0..20));
             }
+        });
+    }
+}
+
+/// An end that is there is taken with the last chunk, so the hint then says that it was the last, although the source
+/// does not know how many items it has.
+#[test]
+fn the_hint_knows_of_an_end_that_is_there() {
+    for max in 3..=9 {
+        within(SOON, move || {
+            // The end may come a moment after the last item, but not each time.
+            eventually("the end comes with the last chunk", || {
+                let mut items = 1..max;
+                let mut chunks = std::iter::from_fn(move || items.next()).ready_chunks(max);
+                let mut got = chunks.next().expect("a chunk").len();
+                settle(); // mostly, all is there by now
+                while got < max - 1 {
+                    got += chunks.next().expect("a chunk").len();
+                }
+                let hint = chunks.size_hint();
+                assert_eq!(chunks.next(), None);
+                hint == (0, Some(0))
+            });
         });
     }
 }
