@@ -1384,6 +1384,32 @@ mod threads {
     }
 
     #[test]
+    #[cfg(feature = "crossbeam-channel")]
+    #[ignore = "run by the test below, in a process that can start no thread"]
+    fn waits_for_a_channel_without_a_timer() {
+        let token = CancelToken::new().with_timeout(Duration::from_millis(20));
+        let done: Result<(), Cancelled> = fanfold::group_with(&token, 2, |g| {
+            g.spawn(|| {
+                let mut items = fanfold::recv(crossbeam_channel::never::<u64>());
+                assert!(items.next().is_none() && items.is_cut_short());
+                CancelToken::current().check()
+            });
+        });
+        assert!(done.is_err_and(|why| why.is_deadline()));
+        assert_eq!(Pool::global().threads(), 0);
+    }
+
+    /// No thread can get its stack, so none tells a deadline either.
+    #[test]
+    #[cfg(feature = "crossbeam-channel")]
+    fn a_wait_for_a_channel_hears_its_deadline_without_a_timer() {
+        let mut command = role("threads::waits_for_a_channel_without_a_timer", None);
+        command.env("RUST_MIN_STACK", (usize::MAX / 4 * 3).to_string());
+        let (status, said) = ends(command);
+        assert_eq!(status, Some(0), "{said}");
+    }
+
+    #[test]
     #[ignore = "run by the test below, in a process that can start a thread now and then"]
     fn has_threads_now_and_then() {
         for kind in [STAGES, OTHERS, CALLS].into_iter().flatten() {

@@ -334,6 +334,28 @@ fn a_failure_beside_it_ends_its_wait() {
     }
 }
 
+/// Outside of what has ended, they are still to be had.
+#[test]
+fn nothing_is_taken_where_nothing_is_wanted() {
+    within(SOON, || {
+        let (_send, receiver) = silent(0..3);
+        let result: Result<(), ()> = group(1, |g| {
+            g.token().cancel();
+            g.spawn(|| {
+                for _ in 0..100 {
+                    let mut items = recv(receiver.clone());
+                    for _ in 0..2 {
+                        assert!(items.next().is_none() && items.is_cut_short());
+                    }
+                }
+                Ok(())
+            });
+        });
+        assert_eq!(result, Ok(()));
+        assert!(receiver.try_iter().eq(0..3));
+    });
+}
+
 /// The closure never waits, as there is always an item.
 #[test]
 fn a_full_channel_does_not_keep_it_from_hearing() {
@@ -376,7 +398,47 @@ fn a_closure_that_was_cut_off_has_no_result() {
             assert_eq!(sums.next(), None);
         });
         assert!(sums.is_cut_short());
+        // All closures return a value, and nothing else tells that it is of a part.
+        let (token, (_send, receiver)) = (CancelToken::new(), silent(0..3));
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                eventually("all are taken", || receiver.is_empty());
+                token.cancel();
+            });
+            let sums = fanfold::parallel_map_with(&token, 0..3, 3, |_| {
+                Ok::<_, Cancelled>(recv(receiver.clone()).sum::<u64>())
+            });
+            assert_eq!(sums.expect_err("it was cut short").seq(), Some(0));
+        });
     });
+}
+
+/// The last sender is dropped while it waits, or is about to: an end like any other, and the result counts.
+#[test]
+fn a_channel_that_ends_during_a_wait_has_not_been_cut_short() {
+    for round in 0..20 {
+        within(SOON, move || {
+            let (send, receiver) = silent(0..3);
+            let mut sums = (0..1).par_map_ordered(1, {
+                let receiver = receiver.clone();
+                move |_| {
+                    let mut items = recv(receiver.clone());
+                    (items.by_ref().sum::<u64>(), items.is_cut_short())
+                }
+            });
+            std::thread::scope(|s| {
+                s.spawn(move || {
+                    eventually("all are taken", || receiver.is_empty());
+                    if round % 2 == 0 {
+                        settle(); // mostly, it waits by now
+                    }
+                    drop(send);
+                });
+                assert_eq!(sums.next(), Some((3, false)));
+            });
+            assert!(!sums.is_cut_short());
+        });
+    }
 }
 
 #[test]
@@ -386,7 +448,8 @@ fn it_hears_a_deadline_and_the_end_of_a_hedge() {
         let began = Instant::now();
         let token = CancelToken::new().with_timeout(Duration::from_millis(20));
         let all = fanfold::parallel_map_with(&token, 0..3, 3, |i: u32| -> Result<u32, Cancelled> {
-            assert_eq!(recv(receiver.clone()).next(), None);
+            let mut items = recv(receiver.clone());
+            assert!(items.next().is_none() && items.is_cut_short());
             CancelToken::current().check()?;
             Ok(i)
         });
@@ -457,6 +520,35 @@ fn one_that_was_lent_goes_on() {
             drop(send);
             assert_eq!(ahead.next(), None);
             assert!(!ahead.is_cut_short());
+        });
+    }
+}
+
+/// A stage that stays on this thread waits in it, and is lent to another one that does. The end of the latter is not an
+/// end of the former, but it ends the wait.
+#[test]
+fn a_wait_below_a_stage_that_was_lent_ends() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let (token, (send, receiver)) = (CancelToken::new(), silent(0..3));
+            let mut inner = recv(receiver.clone()).local().par_map_ordered(n, |i| i);
+            let got = fanfold::scope(|s| {
+                let outer = inner.by_ref().local().par_map_ordered(n, |i| i);
+                let outer = outer.cancel_on(&token).within(s);
+                std::thread::scope(|s| {
+                    s.spawn(|| {
+                        eventually("all are taken", || receiver.is_empty());
+                        settle(); // mostly, it waits by now
+                        token.cancel();
+                    });
+                    outer.count()
+                })
+            });
+            assert!(got <= 3);
+            send.send(3).expect("there is a receiver");
+            drop(send);
+            assert_eq!(inner.by_ref().last(), Some(3));
+            assert!(!inner.is_cut_short());
         });
     }
 }
