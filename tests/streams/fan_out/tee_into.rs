@@ -3,7 +3,7 @@
 use crate::support::{
     Counter, Gate, Ledger, Meter, SOON, bang, calls_counted, caught, dawdle, message, within,
 };
-use fanfold::{CancelToken, Fanfold, Overflow, Pool, testing::assert_quiescent};
+use fanfold::{CancelToken, Cancelled, Fanfold, Overflow, Pool, group, testing::assert_quiescent};
 use std::sync::Arc;
 use std::thread::current;
 
@@ -187,6 +187,81 @@ fn the_sinks_see_the_token_of_what_they_run_in() {
             assert_quiescent();
         });
     }
+}
+
+/// It is the same token, not a child of it: a sink that cancels it reaches the other.
+#[test]
+fn the_sinks_share_the_token() {
+    within(SOON, || {
+        let done: Result<(), ()> = group(1, |g| {
+            g.spawn(|| {
+                (0..3).tee_into(
+                    |_| CancelToken::current().wait(),
+                    |_| CancelToken::current().cancel(),
+                );
+                (0..3).tee_into(
+                    |_| CancelToken::current().cancel(),
+                    |_| CancelToken::current().wait(),
+                );
+                Ok(())
+            });
+        });
+        assert_eq!(done, Ok(()));
+    });
+}
+
+/// What either makes of a part is not taken for a result, also not on the thread that is not in the closure.
+#[test]
+fn a_sink_that_is_cut_short_is_heard_of() {
+    for place in 0..2 {
+        within(SOON, move || {
+            let (token, begun) = (CancelToken::new(), Counter::new());
+            let counts = std::thread::scope(|s| {
+                s.spawn(|| {
+                    begun.wait_for(3); // all have been pulled, so nothing but the sinks is cut short
+                    token.cancel();
+                });
+                fanfold::parallel_map_with(&token, 0..3, 3, |_| {
+                    let part = |own: usize| {
+                        if own != place {
+                            return 0;
+                        }
+                        let begun = begun.clone();
+                        let waits = move |_| {
+                            begun.add();
+                            CancelToken::current().wait();
+                        };
+                        (0..9).par_map_ordered(1, waits).count()
+                    };
+                    let counts = (0..3).tee_into(|a| a.count() + part(0), |b| b.count() + part(1));
+                    Ok::<_, Cancelled>(counts)
+                })
+            });
+            // The first result is missing already.
+            assert_eq!(counts.expect_err("it was cut short").seq(), Some(0));
+        });
+    }
+}
+
+/// The sink on a thread of its own is in nothing then.
+#[test]
+fn detached_sinks_do_not_see_the_token() {
+    within(SOON, || {
+        let done: Result<(), ()> = group(1, |g| {
+            g.spawn(|| {
+                let token = CancelToken::current();
+                token.cancel();
+                let twice = (0..3).broadcast(2).detached();
+                let (a, b) = twice.tee_into(
+                    |a| a.count(),
+                    |b| (CancelToken::current().is_cancelled(), b.count()),
+                );
+                assert_eq!((a, b), (3, (false, 3)));
+                Ok(())
+            });
+        });
+        assert_eq!(done, Ok(()));
+    });
 }
 
 /// Stages as the source, and within the sinks.
