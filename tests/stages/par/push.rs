@@ -1,7 +1,8 @@
 //! `push_map_ordered`: random programs against a model, errors, and early ends.
 
 use crate::support::{
-    Counter, Gate, Ledger, Meter, SOON, Tracked, bang, caught, dawdle, message, mix, within,
+    Counter, Gate, Ledger, Meter, SOON, Tracked, bang, caught, dawdle, eventually, message, mix,
+    within,
 };
 use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Permits, Pool, push_map_ordered,
@@ -560,6 +561,79 @@ fn a_pushed_item_runs_although_nobody_calls() {
     });
 }
 
+/// It was in the stage's hand already, to be weighed.
+#[test]
+fn try_push_gives_back_what_is_too_heavy_for_now() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let stage = push_map_ordered(n, {
+                let gate = gate.clone();
+                move |i: usize| (gate.wait(), i).1
+            });
+            let mut stage = stage.in_flight_weight(3, |i| *i);
+            let _opener = gate.opener();
+            assert_eq!((stage.try_push(1), stage.try_push(1)), (Ok(()), Ok(())));
+            for _ in 0..3 {
+                assert_eq!(stage.try_push(2), Err(2));
+            }
+            assert_eq!((stage.try_push(1), stage.try_push(1)), (Ok(()), Err(1)));
+            gate.open();
+            assert!(stage.by_ref().eq([1, 1, 1]));
+            assert_eq!((stage.try_push(9), stage.try_push(1)), (Ok(()), Err(1)));
+            assert!(stage.finish().eq([9]));
+        });
+    }
+}
+
+/// It makes the room itself, also for an item that is in hand already, to be weighed.
+#[test]
+fn try_next_hands_over_what_waited_for_room() {
+    for (n, k, weighs) in (1..=9).flat_map(|n| [(n, 1, 0), (n, 3, 0), (n, 9, 2)]) {
+        within(SOON, move || {
+            let stage = push_map_ordered(n, |i: u64| i).in_flight(k);
+            let mut stage = stage.in_flight_weight(3, move |_| weighs);
+            (0..20).for_each(|i| drop(stage.push(i)));
+            for i in 0..20 {
+                let mut output = None;
+                eventually("the next one", || {
+                    output = stage.try_next();
+                    output.is_some()
+                });
+                assert_eq!(output, Some(i));
+            }
+            assert_eq!(stage.next(), None);
+        });
+    }
+}
+
+/// Nobody waits for the item.
+#[test]
+fn try_next_gives_up_an_item_whose_time_is_over() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let gate = Gate::new();
+            let stage = push_map_ordered(n, {
+                let gate = gate.clone();
+                move |i: u64| {
+                    if i == 0 {
+                        gate.wait();
+                    }
+                }
+            });
+            let mut stage = stage.item_timeout(Duration::from_millis(5)).isolate();
+            let _opener = gate.opener();
+            assert_eq!(stage.try_push(0), Ok(()));
+            let mut first = None;
+            eventually("it is given up", || {
+                first = stage.try_next();
+                first.is_some()
+            });
+            assert!(first.is_some_and(|first| first.is_err_and(|why| why.is_timeout())));
+        });
+    }
+}
+
 // ---- ends
 
 #[test]
@@ -585,6 +659,26 @@ fn a_drop_without_finish_abandons() {
             assert!(gate.is_open());
             assert_eq!(started.get(), n);
             ledger.assert_dropped_once();
+        });
+    }
+}
+
+/// What waited in front of a stage is dropped when that has ended, not with it.
+#[test]
+fn an_ended_stage_keeps_no_item() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let ledger = Ledger::new();
+            let fails = |_: Tracked| Err::<(), _>(Why::Over);
+            let mut stage = try_push_map_ordered(n, fails).in_flight(1);
+            for i in 0..9 {
+                drop(stage.push(ledger.track(i)));
+            }
+            assert_eq!(stage.next(), Some(Err(Why::Over)));
+            assert_eq!(stage.try_next(), None);
+            eventually("all are dropped", || ledger.alive() == 0);
+            assert_eq!(stage.push(ledger.track(9)).next(), Some(Err(Why::Over)));
+            assert_eq!(ledger.alive(), 0);
         });
     }
 }
@@ -640,6 +734,54 @@ fn a_fallible_stage_that_is_cut_short_says_so() {
             assert_eq!(stage.push(0).count() + stage.by_ref().count(), 1);
             token.cancel();
             assert_eq!(stage.finish().last(), Some(Err(Why::Over)));
+
+            // from a call that does not wait, too
+            let token = CancelToken::new();
+            let stage = try_push_map_ordered(n, |i: u64| Ok::<_, Why>(i));
+            let mut stage = stage.cancel_on(&token);
+            assert_eq!(stage.push(0).count() + stage.by_ref().count(), 1);
+            token.cancel();
+            assert_eq!(stage.try_next(), Some(Err(Why::Over)));
+            assert!(stage.is_cut_short());
+            assert_eq!((stage.try_next(), stage.next()), (None, None));
+        });
+    }
+}
+
+/// What an error knows of the place at which its stage was cut short.
+#[derive(Debug)]
+struct Place(Option<u64>);
+
+impl From<Cancelled> for Place {
+    fn from(why: Cancelled) -> Self {
+        assert!(!why.is_deadline());
+        Place(why.seq())
+    }
+}
+
+/// Each refusal tells why the stage has ended, and how many items it has given results of.
+#[test]
+fn a_refused_item_is_told_why_and_where() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let token = CancelToken::new().with_timeout(Duration::from_millis(1));
+            token.wait();
+            let stage = try_push_map_ordered(n, |i: u64| Ok::<_, Cancelled>(i));
+            let mut stage = stage.cancel_on(&token);
+            for i in 0..3 {
+                let refused = stage.push(i).last().expect("an error");
+                let why = refused.expect_err("it is over");
+                assert!(why.is_deadline() && why.seq() == Some(0), "{why:?}");
+            }
+            // after an error of its own, which is its third result
+            let fails = |i: u64| if i < 2 { Ok(i) } else { Err(Place(None)) };
+            let mut stage = try_push_map_ordered(n, fails);
+            for i in 0..3 {
+                drop(stage.push(i));
+            }
+            assert_eq!(stage.by_ref().count(), 3);
+            let refused = stage.push(3).last().expect("an error");
+            assert_eq!(refused.expect_err("it is over").0, Some(3));
         });
     }
 }
@@ -662,6 +804,33 @@ fn a_drain_gives_everything_that_was_pushed() {
             assert!(got.into_iter().eq(0..20));
             assert_eq!(stage.try_push(99), Err(99));
             assert!(stage.is_cut_short());
+        });
+    }
+}
+
+/// Nobody knows how much will be pushed, or whether an item that is in there fails.
+#[test]
+fn the_hint_knows_of_an_end_only_after_finish() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let idle = push_map_ordered(n, |i: u64| i);
+            assert_eq!(idle.size_hint(), (0, None));
+            assert_eq!(idle.finish().size_hint(), (0, Some(0)));
+            let mut stage = push_map_ordered(n, |i: u64| i);
+            (0..3).for_each(|i| stage.try_push(i).expect("there is room"));
+            assert_eq!(stage.size_hint().1, None);
+            let mut stage = stage.finish();
+            for left in (1..=3).rev() {
+                let (low, high) = stage.size_hint();
+                assert!(low <= left && high.is_none_or(|high| left <= high));
+                assert!(stage.next().is_some());
+            }
+            assert_eq!((stage.next(), stage.size_hint()), (None, (0, Some(0))));
+            let mut fails = try_push_map_ordered(n, |_: u64| Err::<u64, _>(Why::Over));
+            (0..3).for_each(|i| drop(fails.push(i)));
+            let mut fails = fails.finish();
+            assert!(fails.size_hint().0 <= 1);
+            assert_eq!(fails.by_ref().count(), 1);
         });
     }
 }
@@ -801,6 +970,25 @@ fn it_takes_the_options_of_a_stage() {
                     assert!(got.into_iter().eq(want), "option {place}, bound {k}");
                 }
             }
+        });
+    }
+}
+
+/// The calls that do not wait run an item, as nobody else does.
+#[test]
+fn without_threads_the_items_run_here() {
+    for n in 1..=9 {
+        within(SOON, move || {
+            let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+            let mut stage = push_map_ordered(n, |i: u64| i).on(&none);
+            for i in 0..9 {
+                assert_eq!(stage.try_push(i), Ok(()));
+                assert_eq!((stage.try_next(), stage.try_next()), (Some(i), None));
+            }
+            for i in 9..18 {
+                assert!(stage.push(i).eq([i]));
+            }
+            assert_eq!(stage.finish().next(), None);
         });
     }
 }
