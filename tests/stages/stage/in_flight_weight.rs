@@ -620,6 +620,24 @@ fn the_weight_may_borrow_and_stages_chain() {
     });
 }
 
+/// They take all of a chunk that is ready in a loop of their own.
+#[test]
+fn terminal_calls_make_room() {
+    for (n, limit) in (1..=9).flat_map(|n| [1, 3, 100].map(|limit| (n, limit))) {
+        within(SOON, move || {
+            let stage = (0..1_000_u64).par_map_unordered(n, |i| i);
+            let stage = stage.in_flight_weight(limit, |i| *i as usize % 3);
+            assert_eq!(stage.sum::<u64>(), 499_500);
+            let stage = (0..1_000_u64).par_map_ordered(n, |i| i);
+            let stage = stage.in_flight_weight(limit, |i| *i as usize % 3);
+            assert_eq!(stage.count(), 1_000);
+            let stage = (0..1_000_u64).par_map_unordered(n, |i| i);
+            let stage = stage.parked_weight(limit, |i| *i as usize % 3);
+            assert_eq!(stage.max(), Some(999));
+        });
+    }
+}
+
 #[test]
 fn the_length_stays_exact() {
     let stage = (0..10)

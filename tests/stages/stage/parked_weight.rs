@@ -107,12 +107,14 @@ fn kinds() -> Vec<Kind> {
             s.local().par_map_unordered(n, f).parked_weight(limit, w)
         }),
         kind!("both", true, |s, n, f, limit, w| {
-            let stage = s.par_map_ordered(n, f).in_flight_weight(3 * limit, w);
+            let stage = s
+                .par_map_ordered(n, f)
+                .in_flight_weight(limit.saturating_mul(3), w);
             stage.parked_weight(limit, w).in_flight(50)
         }),
         kind!("both, unordered", false, |s, n, f, limit, w| {
             let stage = s.par_map_unordered(n, f).parked_weight(limit, w);
-            stage.in_flight_weight(3 * limit, w)
+            stage.in_flight_weight(limit.saturating_mul(3), w)
         }),
         kind!("one thread", true, |s, n, f, limit, w| {
             let pool = Pool::builder().max_threads(1).build();
@@ -201,8 +203,8 @@ fn a_slow_head_stops_the_others_at_the_limit_and_they_go_on_behind_it() {
                     runs.wait_for(4); // the limit
                     for _ in 0..5 {
                         settle();
-                        // Those that ran when the fourth was done.
-                        assert!(runs.get() < 4 + n, "{name}, n = {n}: {}", runs.get());
+                        // Those that ran when the fourth was done, beside it and the head.
+                        assert!(runs.get() <= 4 + n - 2, "{name}, n = {n}: {}", runs.get());
                     }
                     opened.open();
                 });
@@ -218,24 +220,35 @@ fn a_slow_head_stops_the_others_at_the_limit_and_they_go_on_behind_it() {
 
 #[test]
 fn a_stalled_consumer_holds_it_flat() {
+    // How many results reach the limit. What weighs more than that counts as the limit.
+    let loads: [(usize, Weight, usize); 3] = [
+        (20, |_| 5, 4),
+        (20, |_| usize::MAX, 1),
+        (usize::MAX, |_| usize::MAX, 1),
+    ];
     for kind in kinds().into_iter().filter(|kind| kind.name != "filter") {
-        for n in [1, 2, 5] {
+        for (n, (limit, weight, reach)) in [1, 2, 5]
+            .into_iter()
+            .flat_map(|n| loads.map(|load| (n, load)))
+        {
             within(SOON, move || {
                 let (ledger, ran) = (Ledger::new(), Counter::new());
                 let count = ran.clone();
                 let work: Work = Arc::new(move |_: &Tracked| {
                     count.add();
                 });
-                let mut stage = (kind.build)(source(500, &ledger), n, work, 20, |_| 5);
+                let mut stage = (kind.build)(source(500, &ledger), n, work, limit, weight);
                 assert!(stage.next().is_some());
-                for _ in 0..5 {
+                // The one that was yielded, those at the limit, what ran then, and the head.
+                let most = 1 + reach + n;
+                for _ in 0..3 {
                     settle();
-                    // The one that was yielded, those at the limit, what ran then, and the head.
+                    let ran = ran.get();
                     assert!(
-                        ran.get() <= 1 + 4 + n,
-                        "{}, n = {n}: {}",
+                        ran <= most,
+                        "{}, n = {n}: {ran} of {}",
                         kind.name,
-                        ran.get()
+                        weight(0)
                     );
                 }
                 drop(stage);
@@ -272,6 +285,73 @@ fn what_the_consumer_takes_makes_room_although_it_goes_away() {
                 ran.wait_for(before + 1);
             });
         }
+    }
+}
+
+/// Whatever the lengths of the chunks.
+#[test]
+fn the_bound_holds_within_a_long_chunk() {
+    for n in [1, 2, 3] {
+        within(SOON, move || {
+            let ran = Counter::new();
+            let stage = (0_usize..).par_map_ordered(n, {
+                let ran = ran.clone();
+                move |i| (ran.add(), i).1
+            });
+            let mut stage = stage.in_flight(10_000).parked_weight(500, |_| 1);
+            assert!(stage.by_ref().take(2_000).eq(0..2_000));
+            let mut taken = 2_000;
+            for round in 0..30 {
+                let more = 500 + round % 7;
+                assert!(stage.by_ref().take(more).eq(taken..taken + more));
+                taken += more;
+                settle(); // mostly, all that may run has run by now
+                // Beside those at the limit what ran then, and the head.
+                assert!(
+                    ran.get() <= taken + 500 + n,
+                    "{n}: {} of {taken}",
+                    ran.get()
+                );
+            }
+        });
+    }
+}
+
+/// As above, but what goes on is only the head, as what is behind it has reached the limit.
+#[test]
+fn what_has_become_the_head_begins_although_the_consumer_goes_away() {
+    const HEADS: u64 = 12;
+    const APART: u64 = 40;
+    for n in [2, 3] {
+        within(SOON, move || {
+            let gates: Arc<[Gate]> = (0..HEADS).map(|_| Gate::new()).collect();
+            let ran: Arc<[Counter]> = (0..=HEADS * APART).map(|_| Counter::new()).collect();
+            let (at, count) = (Arc::clone(&gates), Arc::clone(&ran));
+            let stage = (0..=HEADS * APART).par_map_ordered(n, move |i| {
+                // In a chunk with others, by then: the items before it have been quick.
+                if i % APART == APART - 2 {
+                    at[(i / APART) as usize].wait();
+                }
+                count[i as usize].add();
+                i
+            });
+            let mut stage = stage.parked_weight(20, |_| 5);
+            let mut next = 0;
+            for gate in &*gates {
+                let _opener = gate.opener();
+                while next % APART < APART - 2 {
+                    assert_eq!(stage.next(), Some(next));
+                    next += 1;
+                }
+                settle(); // mostly, the others have filled up what is behind it by now
+                gate.open();
+                ran[next as usize].wait_for(1);
+                settle(); // mostly, its thread has put aside what follows by now
+                assert_eq!(stage.next(), Some(next));
+                next += 1;
+                ran[next as usize].wait_for(1);
+            }
+        });
     }
 }
 
