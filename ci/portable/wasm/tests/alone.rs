@@ -1,7 +1,7 @@
 //! Every kind of operation where no thread can be started: the calling thread does all the work, nothing panics
 //! (a panic ends the program there), and a timed wait lasts its whole time.
 
-use fanfold::{CancelToken, Fanfold, HedgePolicy, Overflow, Pool, Rate, Workers};
+use fanfold::{CancelToken, Fanfold, HedgePolicy, Overflow, Permits, Pool, Rate, Workers};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,16 @@ fn stages() {
     assert_eq!(stage.by_ref().take(40).filter(Result::is_ok).count(), 40);
     assert_eq!((stage.next(), stage.next()), (Some(Err(40)), None));
     drop(stage);
+    let weight = |i: &u64| *i as usize % 5;
+    let stage = (0..500).par_map_ordered(4, works);
+    let stage = stage.in_flight_weight(7, weight).parked_weight(3, weight);
+    assert_eq!(stage.collect::<Vec<_>>(), squares(500));
+    let stage = (0..500).par_map_unordered(4, works);
+    let stage = stage.in_flight_weight(7, weight).parked_weight(3, weight);
+    assert_eq!(sorted(stage), squares(500));
+    let stage = (0..100).par_map_ordered(4, works);
+    let stage = stage.limited_by(&Permits::new(1));
+    assert_eq!(stage.collect::<Vec<_>>(), squares(100));
     let pool = Pool::builder().stack_size(1 << 20).build();
     assert_eq!(
         (0..100)
@@ -106,6 +116,21 @@ fn chains_and_what_is_nested() {
         local.local().par_map_ordered(3, works).collect::<Vec<_>>(),
         squares(50)
     );
+}
+
+#[test]
+fn stages_that_are_pushed_into() {
+    let mut stage = fanfold::push_map_ordered(4, works).in_flight(3);
+    let mut got = Vec::new();
+    for i in 0..100 {
+        got.extend(stage.push(i));
+    }
+    assert!(got.len() >= 97);
+    got.extend(stage.finish());
+    assert_eq!(got, squares(100));
+    let mut stage = fanfold::push_map_ordered(4, works);
+    assert_eq!((stage.try_push(3), stage.try_next()), (Ok(()), Some(9)));
+    assert_eq!((stage.try_next(), stage.next()), (None, None));
 }
 
 #[test]
@@ -174,7 +199,7 @@ fn whole_calls() {
     assert_eq!((result, tasks.get()), (Err(8), 9));
     let errors = fanfold::group_all(2, |group| {
         for i in 0..5_u64 {
-            let refused = group.try_spawn(move || Err(i));
+            let refused = group.try_spawn(move || Err::<(), _>(i));
             assert!(refused.is_ok());
         }
     });
@@ -223,6 +248,7 @@ fn read_ahead_merges_and_windows() {
         [4, 4, 2]
     );
     assert_eq!((0..10_u64).window(4).max_age(LONG).count(), 3);
+    assert_eq!((0..10_u64).ready_chunks(4).count(), 10);
     assert_eq!((0..10_u64).window(4).sliding(1).count(), 7);
 }
 
@@ -232,6 +258,8 @@ fn one_source_for_several() {
     assert!(readers.into_iter().all(|reader| reader.count() == 50));
     let sums = (0..50_u64).broadcast_into(3, |_, reader| reader.sum::<u64>());
     assert_eq!(sums, [1_225; 3]);
+    let both = (0..50_u64).tee_into(|a| a.sum::<u64>(), |b| b.collect::<Vec<_>>().len());
+    assert_eq!(both, (1_225, 50));
     let (even, odd) =
         (0..50_u64).partition_into(|i| i % 2 == 0, |even| even.count(), |odd| odd.count());
     assert_eq!((even, odd), (25, 25));
