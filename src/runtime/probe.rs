@@ -58,12 +58,14 @@ impl Probe {
 }
 
 /// The state stands behind the name, which is in brackets and may have brackets itself.
+#[cfg_attr(not(all(target_os = "linux", not(loom))), allow(dead_code))]
 fn is_runnable(stat: &str) -> bool {
     let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
     state.is_some_and(|state| state.starts_with('R'))
 }
 
 /// The first number, in nanoseconds.
+#[cfg_attr(not(all(target_os = "linux", not(loom))), allow(dead_code))]
 fn time_run(schedstat: &str) -> Option<Duration> {
     let nanos = schedstat.split_whitespace().next()?.parse().ok()?;
     Some(Duration::from_nanos(nanos))
