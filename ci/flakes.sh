@@ -7,7 +7,8 @@
 #     one, eight       with 1 and with 8 test threads
 #     nice             at the lowest priority, beside two busy processes; limits that tell stuck from slow are ten times longer
 #
-#     ci/flakes.sh [ROUNDS [JOBS]]     5 by default, one of each condition; 200 is a hunt of some hours
+#     ci/flakes.sh [ROUNDS [JOBS [lib] [TEST PROGRAMS..]]]     5 rounds by default, one of each condition, of all programs;
+#                                                              200 is a hunt of some hours
 #
 # With JOBS, so many rounds run side by side: faster in all, and each is beside the others instead of beside two busy
 # processes.
@@ -20,7 +21,7 @@ cd "$(dirname "$0")/.."
 
 rounds=${1:-5} jobs=${2:-1}
 [[ $rounds =~ ^[1-9][0-9]*$ && $jobs =~ ^[1-9][0-9]*$ ]] || {
-    echo "usage: ci/flakes.sh [ROUNDS [JOBS]]" >&2
+    echo "usage: ci/flakes.sh [ROUNDS [JOBS [lib] [TEST PROGRAMS..]]]" >&2
     exit 2
 }
 target=${CARGO_TARGET_DIR:-target}
@@ -30,9 +31,16 @@ conditions=(alone busy one eight nice)
 # Tests that panic would spend most of their time on the names in backtraces nobody reads.
 export RUST_BACKTRACE=0
 
-mapfile -t tests < <(runnable)
+if (($# > 2)); then
+    tests=("${@:3}")
+    tests=("${tests[@]/#/--test=}")
+    tests=("${tests[@]/#--test=lib/--lib}")
+else
+    mapfile -t tests < <(runnable)
+    tests+=(--lib)
+fi
 mapfile -t programs < <(
-    cargo test --all-features --lib "${tests[@]}" --no-run --message-format=json |
+    cargo test --all-features "${tests[@]}" --no-run --message-format=json |
         grep -o '"executable":"[^"]*"' | cut -d'"' -f4 | sort -u
 )
 ((${#programs[@]})) || {
