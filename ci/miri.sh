@@ -19,7 +19,7 @@ if (($#)); then
     miri "$@"
     exit
 fi
-parts=(runtime::event runtime::context runtime::biased runtime::gauge ordered::signals ordered::core ordered::reorder
+parts=(flat runtime::event runtime::context runtime::biased runtime::gauge ordered::signals ordered::core ordered::reorder
     keyed hedge)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

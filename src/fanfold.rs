@@ -201,7 +201,8 @@ pub trait Fanfold: Sized {
     /// Lazy. At most [`in_flight`](Stage::in_flight) outputs are held, and an item without an output
     /// counts as one; each iterator has a share of that (half of it, divided by `n`), and stops when
     /// its share is full. So an endless iterator holds up only the items after it. By default a
-    /// share is 16 outputs, and up to 4,096 of those that are made quickly.
+    /// share is 16 outputs, up to 4,096 of those that are made quickly, and up to 65,536 (or 1 MiB) of
+    /// those that are also taken quickly.
     ///
     /// An `Option` and a `Result` are iterators too, and a `None` or an `Err` is an empty one: for them
     /// there are [`par_filter_map`](Self::par_filter_map) and
@@ -222,9 +223,9 @@ pub trait Fanfold: Sized {
     ///
     /// # Complexity
     ///
-    /// A lock and a move for each output, and some allocations and locks for each item. For items
-    /// of less than some microseconds, `par_map_ordered(n, |item| f(item).collect::<Vec<_>>())` and
-    /// `flatten` cost less.
+    /// Some nanoseconds for each output, and some locks for each item, or for several short ones (with
+    /// `in_flight` or `limited_by` always for each). For items of less than a microsecond,
+    /// `par_map_ordered(n, |item| f(item).collect::<Vec<_>>())` and `flatten` cost less.
     ///
     /// # Examples
     ///

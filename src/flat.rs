@@ -6,6 +6,7 @@
 pub(crate) mod consumer;
 mod frame;
 mod lane;
+mod outputs;
 pub(crate) mod plan;
 mod shared;
 mod state;

@@ -17,6 +17,7 @@ mod imp {
     pub(crate) use std::sync::{Arc, MutexGuard, Weak};
     use std::sync::{PoisonError, TryLockError};
     pub(crate) use std::thread::{JoinHandle, yield_now};
+    pub(crate) use std::thread_local;
     use std::time::Duration;
     pub(crate) use std::time::Instant;
 
@@ -137,6 +138,14 @@ mod imp {
     pub(crate) use loom::thread::yield_now;
     pub(crate) use std::sync::{Arc, Weak};
     pub(crate) use std::time::Instant;
+
+    /// The threads of a model are one thread of the system.
+    macro_rules! of_a_thread {
+        ($(#[$doc:meta])* static $name:ident: $type:ty = const { $value:expr };) => {
+            loom::thread_local! { $(#[$doc])* static $name: $type = $value; }
+        };
+    }
+    pub(crate) use of_a_thread as thread_local;
 
     pub(crate) type JoinHandle<T> = loom::thread::JoinHandle<T>;
 

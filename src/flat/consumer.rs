@@ -3,8 +3,8 @@
 use crate::cancel;
 use crate::error::NotReady;
 use crate::flat::frame::ItemFrame;
-use crate::flat::lane::{Lane, LaneEnd, Room};
-use crate::flat::shared::{FlatStage, NextWork};
+use crate::flat::lane::{LaneEnd, Room};
+use crate::flat::shared::{FlatStage, NextWork, Pulled, WriterOf};
 use crate::flat::taker::{FlatTaker, Found};
 use crate::flat::worker::{Begun, Run, RunOf};
 use crate::par::flat_map::FlatJob;
@@ -88,17 +88,14 @@ where
         let shared = &taker.shared;
         let mut state = shared.state.lock();
         // Checked under the lock, like every pull.
-        if shared.control.is_stopped() || state.ended || !shared.has_place(&state) {
+        if !shared.consumer_pulls(&state) {
             return false;
         }
         state.held += 1;
         drop(state);
-        // A new frame for each call, because the consumer may move to another thread in between.
-        let pulled = shared.pull(&mut **source, &PerCall::new(shared.control.source_token()));
+        let pulled = Self::pull(shared, &mut **source);
         let mut state = shared.state.lock();
-        let admitted = shared.admit(&mut state, pulled).map(|opened| {
-            state.todo.extend(opened);
-        });
+        let admitted = shared.admit(&mut state, pulled);
         let wake = shared.call(&mut state);
         drop(state);
         shared.act(wake);
@@ -109,6 +106,23 @@ where
             }
         }
         true
+    }
+
+    /// Asks the source for an item.
+    fn pull<L>(shared: &FlatStage<Q, J>, source: &mut L) -> Pulled<Q::Item>
+    where
+        L: Iterator<Item = Q::Item>,
+    {
+        // A new frame for each call, because the consumer may move to another thread in between.
+        let here = PerCall::new(shared.control.source_token());
+        let entered = shared.enter_source(&here);
+        let pulled = shared.pull(source, &here);
+        drop(entered);
+        match pulled {
+            // The stage's own outputs are not wanted for now, and the source is asked again later.
+            Pulled::End if context::is_unwanted() => Pulled::Later,
+            pulled => pulled,
+        }
     }
 
     /// If no thread could be started: makes one output, or pulls an item. `false`: there is nothing to do, or other
@@ -125,15 +139,17 @@ where
         if !state.roster.is_nobody() {
             return false;
         }
-        if let Some((lane, run)) = self.alone.take() {
+        if let Some((writer, run)) = self.alone.take() {
             drop(state);
-            self.alone = Self::run_alone(shared, lane, run);
+            self.alone = Self::run_alone(shared, writer, run);
             return true;
         }
         match shared.look(&state) {
             NextWork::Run => {
-                let todo = state.todo.pop_front();
-                self.alone = todo.map(|(lane, item)| (lane, Run::Item(item)));
+                if let Some(mut writer) = shared.take(&mut state) {
+                    let item = writer.next_item();
+                    self.alone = item.map(|item| (writer, Run::Item(item)));
+                }
             }
             NextWork::Pull => {
                 let Some(mut source) = state.source.take() else {
@@ -141,21 +157,19 @@ where
                 };
                 state.held += 1;
                 drop(state);
-                let here = PerCall::new(shared.control.source_token());
-                let pulled = shared.pull(&mut *source, &here);
+                let pulled = Self::pull(shared, &mut *source);
                 let mut state = shared.state.lock();
                 match shared.admit(&mut state, pulled) {
-                    Ok(opened) => {
-                        state.todo.extend(opened);
-                        state.source = Some(source);
-                    }
+                    Ok(()) => state.source = Some(source),
                     Err(item) => {
                         drop(state);
                         shared.turned_away(item, source);
                     }
                 }
             }
-            NextWork::Full | NextWork::Nothing | NextWork::Over => return false,
+            NextWork::Steal | NextWork::Full | NextWork::Nothing | NextWork::Over => {
+                return false;
+            }
         }
         true
     }
@@ -163,20 +177,20 @@ where
     /// One step of the item that this thread runs.
     fn run_alone(
         shared: &FlatStage<Q, J>,
-        lane: Arc<Lane<J::Output>>,
+        mut writer: WriterOf<Q, J>,
         mut run: RunOf<Q, J>,
     ) -> Option<Begun<Q, J>> {
         // A new frame for each step, because the consumer may move to another thread in between.
-        let frame = ItemFrame::new(&lane.token, &shared.control);
+        let frame = ItemFrame::new(&writer.lane.token, &shared.control);
         let here = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
         let step = catch(|| {
-            if lane.room() == Room::Unwanted || shared.control.is_stopped() {
+            if writer.room() == Room::Unwanted || shared.control.is_stopped() {
                 return Err(LaneEnd::Cut);
             }
             let hold = |limit: &Permits| limit.hold(|| frame.token());
             let permit = shared.limit.as_ref().map(hold).transpose();
             match permit {
-                Ok(_permit) => shared.step(&frame, &lane, &mut run),
+                Ok(_permit) => shared.step(&frame, &mut writer, &mut run),
                 Err(_) => Err(LaneEnd::Cut),
             }
         });
@@ -188,12 +202,12 @@ where
         let Some(end) = end else {
             drop(here);
             drop(frame);
-            return Some((lane, run));
+            return Some((writer, run));
         };
-        let end = shared.ended(&lane, run, end);
-        shared.close(&lane, end);
+        let end = shared.ended(&mut writer, run, end);
+        drop(shared.close(writer, end));
         drop(here);
-        lane.token.forget();
+        frame.item_over();
         None
     }
 
@@ -207,7 +221,8 @@ where
         let control = Arc::clone(self.session.control());
         let left = {
             let state = shared.state.lock();
-            !state.ended || taker.cut || !state.order.is_empty()
+            let has_more = !(state.todo.is_empty() && state.order.is_empty());
+            !state.ended || taker.cut || taker.has_more() || has_more
         };
         let cut_short = left || control.is_drained();
         if timed {
@@ -298,8 +313,8 @@ impl<Q: Iterator, N, J: FlatJob<Q::Item>> Drop for FlatIter<Q, N, J> {
         // First the hooks and the threads: until they are joined, threads use everything that is dropped below.
         let mut panic = self.session.close();
         unwind::first(&mut panic, unwind::discard(self.near.take()));
-        if let Some((lane, run)) = self.alone.take() {
-            drop(lane);
+        if let Some((writer, run)) = self.alone.take() {
+            drop(writer);
             unwind::first(&mut panic, unwind::discard(run));
         }
         // After the join this is the only handle on the stage.

@@ -27,7 +27,7 @@ impl ItemToken {
     }
 
     /// The item is over, so nothing asks for its token any more.
-    pub(super) fn forget(&self) {
+    fn forget(&self) {
         let token = self.0.lock().token.take();
         drop(token); // Without the lock.
     }
@@ -47,7 +47,7 @@ impl ItemToken {
     }
 }
 
-/// The frame of an item.
+/// The frame of the items of a lane, one after the other.
 pub(super) struct ItemFrame {
     token: Arc<ItemToken>,
     control: Arc<Control>,
@@ -67,6 +67,12 @@ impl ItemFrame {
     /// showing it.
     pub(super) fn over(&self) -> bool {
         self.started.over()
+    }
+
+    /// The item is over, so nothing asks for its token any more.
+    pub(super) fn item_over(&self) {
+        self.over();
+        self.token.forget();
     }
 }
 

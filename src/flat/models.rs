@@ -9,7 +9,7 @@ use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::{Leases, with_crew};
 use crate::runtime::life::Scheduler;
 use crate::runtime::pool::Pool;
-use crate::sync::Arc;
+use crate::sync::{Arc, Condvar, Mutex};
 
 /// The parameters of a model.
 #[derive(Clone)]
@@ -23,6 +23,10 @@ struct Case {
     fails: Option<usize>,
     /// Whether a thread cancels.
     cancelled: bool,
+    /// How many items a thread takes at once.
+    batch: usize,
+    /// Whether the source gives an item only when the outputs of the one before it have been received.
+    waits: bool,
 }
 
 const CASE: Case = Case {
@@ -32,6 +36,8 @@ const CASE: Case = Case {
     outputs: 2,
     fails: None,
     cancelled: false,
+    batch: 1,
+    waits: false,
 };
 
 /// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless the stage is
@@ -50,6 +56,14 @@ fn run(case: &Case, leases: &Leases) {
             Ok(of_item)
         }
     };
+    let received = Arc::new((Mutex::new(0), Condvar::new()));
+    let (told, waits) = (Arc::clone(&received), case.waits);
+    let source = (0..case.items).inspect(move |&item| {
+        let mut received = told.0.lock();
+        while waits && *received < item * outputs {
+            received = told.1.wait(received);
+        }
+    });
     let listener = Listener::new();
     let control = Arc::new(Control::new(listener.event(), None));
     let shared = Arc::new(FlatStage::new(
@@ -57,12 +71,13 @@ fn run(case: &Case, leases: &Leases) {
         case.workers,
         Some(case.bound),
         None,
-        Some(Box::new(0..case.items)),
+        Some(Box::new(source)),
         Arc::clone(&control),
         leases.clone(),
     ));
     {
         let mut state = shared.state.lock();
+        state.batch = case.batch;
         for thread in 0..case.workers {
             assert_eq!(state.roster.enlist(), thread);
         }
@@ -86,6 +101,8 @@ fn run(case: &Case, leases: &Leases) {
     loop {
         if let Some(output) = taker.next_taken() {
             got.push(output);
+            *received.0.lock() = got.len();
+            received.1.notify_all();
             continue;
         }
         match taker.refill() {
@@ -153,11 +170,41 @@ fn loom_flat_two_for_one_place() {
 fn loom_flat_failure() {
     all_come(Case {
         workers: 2,
-        bound: 2,
+        bound: 3,
         items: 2,
+        outputs: 3,
         fails: Some(0),
         ..CASE
     });
+}
+
+/// Two items in one lane, of which the second one may be stolen.
+#[test]
+fn loom_flat_together() {
+    all_come(Case {
+        workers: 2,
+        bound: 3,
+        items: 2,
+        outputs: 1,
+        batch: 2,
+        ..CASE
+    });
+}
+
+/// The thread in the source waits there for the outputs of what it has pulled.
+#[test]
+fn loom_flat_source_waits() {
+    for workers in [1, 2] {
+        all_come(Case {
+            workers,
+            bound: 2,
+            items: 2,
+            outputs: 1,
+            batch: 2,
+            waits: true,
+            ..CASE
+        });
+    }
 }
 
 #[test]

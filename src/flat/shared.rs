@@ -1,38 +1,60 @@
 //! What the workers and the consumer share, and the rules for what a thread does next.
 
 use crate::error::Cancelled;
-use crate::flat::lane::{Lane, LaneEnd};
+use crate::flat::lane::{Closed, Lane, LaneEnd, LaneWriter};
+use crate::flat::outputs::OutputReader;
 use crate::flat::state::FlatState;
 use crate::par::flat_map::FlatJob;
+use crate::runtime::barrier::heavy;
 use crate::runtime::context::Interrupts;
 use crate::runtime::control::Control;
 use crate::runtime::lease::Leases;
 use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
-use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Instant, Mutex, MutexGuard, Ordering, bug};
 use crate::unwind::{self, Payload};
 use crossbeam_utils::CachePadded;
+use std::collections::VecDeque;
+use std::time::Duration;
 
 pub(super) type StateOf<Q, J> =
     FlatState<Q, <Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Output>;
 pub(super) type StateGuard<'a, Q, J> = MutexGuard<'a, StateOf<Q, J>>;
-pub(super) type LaneOf<Q, J> = Lane<<J as FlatJob<<Q as Iterator>::Item>>::Output>;
-/// An item that is started next, with its lane.
-pub(super) type Opened<Q, J> = (Arc<LaneOf<Q, J>>, <Q as Iterator>::Item);
+pub(super) type LaneOf<Q, J> =
+    Lane<<Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Output>;
+pub(super) type WriterOf<Q, J> =
+    LaneWriter<<Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Output>;
 
 /// Without `in_flight`: how many outputs an inner iterator may be ahead, at first and at most, and how many bytes.
 const FEWEST: usize = 16;
-const MOST: usize = 4096;
+const MANY: usize = 1 << 12; // while the consumer takes nothing
+const MOST: usize = 1 << 16;
 const MOST_BYTES: usize = 1 << 20;
+/// A thread takes so many items at once that they take this long, and no more than so many.
+const TOGETHER: Duration = Duration::from_micros(50);
+const MOST_ITEMS: usize = 64;
+/// If they have not been started after this time, others may take them.
+const LONG: Duration = Duration::from_micros(200);
+/// In `freed_for`.
+const NEVER: usize = usize::MAX;
 
 /// What the workers and the consumer share.
 pub(super) struct FlatStage<Q: Iterator, J: FlatJob<Q::Item>> {
     pub(super) job: J,
     pub(super) width: usize,
+    /// The source belongs to the consumer, which pulls it.
+    is_near: bool,
     /// How many places there are, if the user has said so.
     in_flight: Option<usize>,
     /// How many places an inner iterator has that has filled its first one.
     share: AtomicUsize,
+    /// The consumer has taken outputs since a share was made larger.
+    pub(super) flows: AtomicBool,
+    /// How many places the consumer has given back. It stores this without the lock (exchange give / full).
+    pub(super) freed: CachePadded<AtomicUsize>,
+    /// The `freed` from which on the consumer looks who waits for places; `NEVER`: nobody does. With a bound of the
+    /// user's it always looks. Stored under the lock.
+    pub(super) freed_for: AtomicUsize,
     /// `Some`: whoever runs an inner iterator holds one of these.
     pub(super) limit: Option<Permits>,
     /// How the stage is stopped, and the event of its consumer.
@@ -50,6 +72,8 @@ pub(super) enum NextWork {
     /// An item that the consumer has pulled.
     Run,
     Pull,
+    /// Items that another thread has had for long, and has not started.
+    Steal,
     /// A pull, if there were places.
     Full,
     Nothing,
@@ -96,8 +120,12 @@ where
         FlatStage {
             job,
             width,
+            is_near: source.is_none(),
             in_flight,
             share: AtomicUsize::new(share),
+            flows: AtomicBool::new(false),
+            freed: CachePadded::new(AtomicUsize::new(0)),
+            freed_for: AtomicUsize::new(if in_flight.is_some() { 0 } else { NEVER }),
             limit,
             inside: control.add_source(),
             control,
@@ -115,44 +143,105 @@ where
             .unwrap_or_else(|| self.share.load(Ordering::Relaxed).saturating_mul(both))
     }
 
+    /// How many of them are free.
+    fn room(&self, state: &StateOf<Q, J>) -> usize {
+        // A little behind what the consumer has stored, which only makes it smaller.
+        let held = state.held - self.freed.load(Ordering::Relaxed);
+        self.bound().saturating_sub(held)
+    }
+
     /// Whether an item may be pulled. It begins with one place.
     pub(super) fn has_place(&self, state: &StateOf<Q, J>) -> bool {
-        state.held < self.bound()
+        self.room(state) > 0
+    }
+
+    /// Whether the consumer has a source, and may pull it now.
+    pub(super) fn consumer_pulls(&self, state: &StateOf<Q, J>) -> bool {
+        let may = self.is_near && !state.ended && !self.control.is_stopped();
+        may && self.has_place(state)
+    }
+
+    /// How many places must be free before a thread is woken for them. Without a bound of the user's these are some,
+    /// because waking a thread costs as much as many tiny outputs.
+    fn several(&self) -> usize {
+        match self.in_flight {
+            Some(_) => 1,
+            None => (self.bound() / 4).max(1),
+        }
+    }
+
+    /// A share is used up so soon that a wake-up would not pay: whether it may become twice as large. Not with a bound of
+    /// the user's.
+    fn may_grow(&self, share: usize) -> bool {
+        let most = MOST.min(MOST_BYTES / size_of::<J::Output>().max(1));
+        self.in_flight.is_none() && share <= most / 2
+    }
+
+    /// Whether the consumer has taken outputs since this was last asked.
+    fn has_taken(&self) -> bool {
+        self.flows.swap(false, Ordering::Relaxed)
     }
 
     /// An inner iterator has filled its places: gives it its share; and if it has filled that so soon that a wake-up
     /// would not pay, as much again, unless the user has set a bound.
-    pub(super) fn enlarge(&self, lane: &Arc<LaneOf<Q, J>>, is_soon: bool) -> Places {
+    pub(super) fn enlarge(&self, writer: &WriterOf<Q, J>, is_soon: bool) -> Places {
         // Two at least, if they are there: with an output in the only place the iterator's end would not be seen.
-        let (places, share) = (lane.places(), self.share.load(Ordering::Relaxed).max(2));
-        let most = MOST.min(MOST_BYTES / size_of::<J::Output>().max(1));
+        let (places, share) = (writer.places(), self.share.load(Ordering::Relaxed).max(2));
         let wanted = if places < share {
             share - places
-        } else if is_soon && self.in_flight.is_none() && places <= most / 2 {
+        } else if is_soon && self.may_grow(places) && (places < MANY || self.has_taken()) {
             places
         } else {
             return Places::Enough;
         };
         let mut state = self.state.lock();
         let more = match self.in_flight {
-            Some(k) => wanted.min(k.saturating_sub(state.held)),
+            Some(_) => wanted.min(self.room(&state)),
             None => wanted,
         };
         if more == 0 {
-            state.waiting.push_back(Arc::clone(lane));
+            state.waiting.push_back(Arc::clone(&writer.lane));
             return Places::Listed;
         }
         state.held += more;
-        lane.grow(more); // wakes nobody: its worker is here
-        // Later items have as large a share, so the bound grows by `2 n` times as much.
-        self.share.fetch_max(places + more, Ordering::Relaxed);
+        writer.lane.grow(more); // wakes nobody: its worker is here
+        if self.in_flight.is_none() {
+            // Later items have as large a share, so the bound grows by `2 n` times as much.
+            self.share.fetch_max(places + more, Ordering::Relaxed);
+        }
         Places::More
     }
 
-    /// These places are free again: gives them to those that wait for one, the first request first.
-    pub(super) fn free(&self, state: &mut StateOf<Q, J>, places: usize) {
-        state.held -= places;
-        while self.has_place(state) {
+    /// All places are taken, so soon after the consumer has given some back that a wake-up would not pay: whether there
+    /// are more now.
+    pub(super) fn widen(&self) -> bool {
+        let share = self.share.load(Ordering::Relaxed);
+        let grows = self.may_grow(share) && self.has_taken();
+        if grows {
+            self.share.fetch_max(2 * share, Ordering::Relaxed);
+        }
+        grows
+    }
+
+    /// Whether too few places are free to wake a thread for them. Then the consumer does so when it has given back
+    /// enough (exchange give / full).
+    pub(super) fn is_short(&self, state: &StateOf<Q, J>) -> bool {
+        let is_short = || self.several().checked_sub(self.room(state) + 1);
+        let Some(missing) = is_short() else {
+            return false;
+        };
+        let at = self.freed.load(Ordering::Relaxed) + missing + 1;
+        if self.freed_for.load(Ordering::Relaxed) <= at {
+            return true;
+        }
+        self.freed_for.store(at, Ordering::Relaxed);
+        heavy(); // pairs with the light one in `FlatTaker::give_back`
+        is_short().is_some()
+    }
+
+    /// Gives free places to the lanes that wait for one, the first request first.
+    pub(super) fn grant(&self, state: &mut StateOf<Q, J>) {
+        while !state.waiting.is_empty() && self.has_place(state) {
             let Some(lane) = state.waiting.pop_front() else {
                 return;
             };
@@ -162,6 +251,25 @@ where
                 worker.unpark();
             }
         }
+    }
+
+    /// These places of a worker are free again.
+    fn free(&self, state: &mut StateOf<Q, J>, places: usize) {
+        state.held -= places;
+        self.grant(state);
+    }
+
+    /// Consumer: as many places have been given back as somebody waits for.
+    #[cold]
+    pub(super) fn places_are_back(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if self.in_flight.is_none() {
+            self.freed_for.store(NEVER, Ordering::Relaxed);
+        }
+        self.grant(&mut state);
+        let wake = self.call(&mut state);
+        drop(state);
+        self.act(wake);
     }
 
     /// This lane waits for a place no longer.
@@ -175,30 +283,40 @@ where
     /// Whether this lane, the consumer's next one, gives nothing more. It may have outputs that were not taken.
     pub(super) fn is_forsaken(&self, state: &StateOf<Q, J>, lane: &LaneOf<Q, J>) -> bool {
         // Nobody starts an item after a stop.
-        self.control.is_stopped() && state.todo.iter().any(|(todo, _)| todo.seq == lane.seq)
+        self.control.is_stopped()
+            && state
+                .stolen
+                .iter()
+                .any(|stolen| stolen.lane.seq == lane.seq)
     }
 
     /// Whether no more lanes will come.
     pub(super) fn is_over(&self, state: &StateOf<Q, J>) -> bool {
-        state.order.is_empty() && (state.ended || self.control.is_stopped())
+        let no_more = state.ended && state.todo.is_empty() || self.control.is_stopped();
+        state.order.is_empty() && no_more
     }
 
     /// What a thread that is not at work could do. A look changes nothing.
     pub(super) fn look(&self, state: &StateOf<Q, J>) -> NextWork {
         // Checked in the critical section in which a thread starts something.
         if self.control.is_stopped() {
-            NextWork::Over
-        } else if !state.todo.is_empty() {
-            NextWork::Run
-        } else if state.ended {
-            NextWork::Over
-        } else if state.source.is_none() {
-            // Another thread is in the source, and looks around when it comes out.
-            NextWork::Nothing
-        } else if self.has_place(state) {
+            return NextWork::Over;
+        }
+        if !(state.stolen.is_empty() && state.todo.is_empty()) {
+            return NextWork::Run;
+        }
+        let can_pull = state.source.is_some() && !state.ended;
+        if can_pull && self.has_place(state) {
             NextWork::Pull
-        } else {
+        } else if (state.shared.iter()).any(|(since, lane)| is_old(*since) && lane.has_items()) {
+            NextWork::Steal
+        } else if state.ended && !state.is_any_shared() {
+            NextWork::Over
+        } else if can_pull {
             NextWork::Full
+        } else {
+            // Another thread is in the source, and looks around when it comes out; or others run what is left.
+            NextWork::Nothing
         }
     }
 
@@ -209,11 +327,19 @@ where
         if state.coming || state.looking > 0 {
             return Wake::Nobody;
         }
-        match self.look(state) {
+        let is_work = match self.look(state) {
+            NextWork::Pull | NextWork::Full => !self.is_short(state),
+            NextWork::Run | NextWork::Steal => true,
+            NextWork::Nothing => false,
+            NextWork::Over => return state.call(0), // A sleeping thread may leave too.
+        };
+        if is_work {
             // Each thread runs one item at a time, so no more than `n` run.
-            NextWork::Run | NextWork::Pull => state.call(self.width),
-            NextWork::Full | NextWork::Nothing => Wake::Nobody,
-            NextWork::Over => state.call(0), // A sleeping thread may leave too.
+            state.call(self.width)
+        } else if state.is_any_shared() && !state.watched {
+            state.call(0) // to see whether these items wait for long
+        } else {
+            Wake::Nobody
         }
     }
 
@@ -233,18 +359,21 @@ where
 
     // ---- what comes from the source, and how it ends
 
-    /// Makes a lane of what was pulled, with the place that was counted before. `Err`: nothing must be pulled any more,
-    /// and this item, if there is one, is not wanted either. The caller drops it without the lock.
+    /// Takes over what was pulled, with the place that was counted before. `Err`: nothing must be pulled any more, and
+    /// this item, if there is one, is not wanted either. The caller drops it without the lock.
     pub(super) fn admit(
         &self,
         state: &mut StateOf<Q, J>,
         pulled: Pulled<Q::Item>,
-    ) -> Result<Option<Opened<Q, J>>, Option<Q::Item>> {
+    ) -> Result<(), Option<Q::Item>> {
         let admitted = match pulled {
             // The stage was stopped, or has failed, while the source was asked.
             Pulled::Item(item) if self.control.is_stopped() || state.ended => Err(Some(item)),
-            Pulled::Item(item) => return Ok(Some((state.lane(), item))),
-            Pulled::Later => Ok(None),
+            Pulled::Item(item) => {
+                state.todo.push_back(item);
+                return Ok(());
+            }
+            Pulled::Later => Ok(()),
             Pulled::End => {
                 state.ended = true;
                 Err(None)
@@ -260,6 +389,43 @@ where
         admitted
     }
 
+    /// Whether the thread in the source, which has just pulled an item, is to pull another one before it runs that:
+    /// only as long as another thread finds that item.
+    pub(super) fn pulls_more(&self, state: &StateOf<Q, J>) -> bool {
+        let is_alone = !state.is_watched() && !bug("pulls_on_alone");
+        let wanted = (1..state.batch).contains(&state.todo.len()) && self.has_place(state);
+        wanted && !(is_alone || state.ended || self.control.is_stopped())
+    }
+
+    /// Takes the items that are next, with their lane. `None`: there are none.
+    pub(super) fn take(&self, state: &mut StateOf<Q, J>) -> Option<WriterOf<Q, J>> {
+        if let Some(writer) = state.stolen.pop_front() {
+            return Some(writer);
+        }
+        let batch = if state.is_watched() { state.batch } else { 1 };
+        let items = batch.min(state.todo.len());
+        // With its share, or if there may be too few places, with those that its items have.
+        let more = match self.in_flight {
+            Some(_) => 0,
+            None => self.share.load(Ordering::Relaxed) - 1,
+        };
+        (items > 0).then(|| state.lane(items, more))
+    }
+
+    /// Items have been run together: how long that took decides how many are taken at once from now on.
+    pub(super) fn ran(&self, state: &mut StateOf<Q, J>, items: usize, took: Duration) {
+        // With a bound of the user's each item gets its places, and gives them back, alone, and with `limited_by` its
+        // permit; and a model must not depend on time.
+        let is_alone = self.in_flight.is_some() || self.limit.is_some();
+        if is_alone || items == 0 || cfg!(loom) {
+            return;
+        }
+        let fit = items as u128 * TOGETHER.as_nanos() / took.as_nanos().max(1);
+        // Slowly up, at once down.
+        let most = MOST_ITEMS.min(2 * state.batch);
+        state.batch = usize::try_from(fit).map_or(most, |fit| fit.clamp(1, most));
+    }
+
     /// The source is not needed any more, and neither is this item.
     pub(super) fn turned_away(&self, item: Option<Q::Item>, source: impl Sized) {
         // First the consumer, which may wait for exactly this end.
@@ -270,19 +436,34 @@ where
     }
 
     /// Nothing more is added to the lane. If its item has failed, nothing after it counts.
-    pub(super) fn close(&self, lane: &LaneOf<Q, J>, end: LaneEnd) {
+    pub(super) fn close(&self, writer: WriterOf<Q, J>, end: LaneEnd) -> StateGuard<'_, Q, J> {
         let has_failed = matches!(end, LaneEnd::Last | LaneEnd::Panic(_));
         let mut state = self.state.lock();
-        let mut unwanted = Vec::new();
+        let (mut unwanted, mut undone) = (Vec::new(), VecDeque::new());
         // This thread looks around next, and wakes others that may leave.
         if has_failed {
             state.ended = true;
-            let after = state.order.iter().filter(|other| other.seq > lane.seq);
+            undone.extend(state.todo.drain(..));
+            let after = (state.order.iter()).filter(|other| other.seq > writer.lane.seq);
             unwanted.extend(after.map(|other| (other.forbid(), other.token.forbid())));
         }
-        let (free, notifies) = lane.close(end);
+        let lane = Arc::clone(&writer.lane);
+        let Closed {
+            free,
+            notifies,
+            unstarted,
+        } = writer.close(end);
+        state.shared.retain(|(_, other)| !Arc::ptr_eq(other, &lane));
+        drop(lane);
         self.free(&mut state, free);
+        let notifies = notifies || free > 0 && self.consumer_pulls(&state);
+        if !has_failed && !notifies && unstarted.is_empty() {
+            return state;
+        }
         drop(state);
+        for item in unstarted.into_iter().chain(undone) {
+            self.control.stray(unwind::discard(item));
+        }
         // Without the lock, because a token runs the hooks of the user.
         for (sleeper, token) in unwanted {
             if let Some(token) = token {
@@ -295,6 +476,7 @@ where
         if notifies {
             self.control.notify();
         }
+        self.state.lock()
     }
 }
 
@@ -304,12 +486,15 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatStage<Q, J> {
         let state = self.state.into_inner().into_inner();
         // Items, outputs, the source, and last the job: the order of all schedulers.
         let mut panic = None;
-        for (lane, item) in state.todo {
-            drop(lane);
+        let stolen = state.stolen.into_iter();
+        for item in stolen.flat_map(|writer| writer.close(LaneEnd::Cut).unstarted) {
+            unwind::first(&mut panic, unwind::discard(item));
+        }
+        for item in state.todo {
             unwind::first(&mut panic, unwind::discard(item));
         }
         for lane in state.order {
-            unwind::first(&mut panic, discard(lane));
+            unwind::first(&mut panic, discard(lane, None));
         }
         unwind::first(&mut panic, unwind::discard(state.panic));
         unwind::first(&mut panic, unwind::discard(state.source));
@@ -318,13 +503,23 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatStage<Q, J> {
     }
 }
 
-/// Drops what is left in a lane that no thread has any more.
-pub(super) fn discard<T>(lane: Arc<Lane<T>>) -> Option<Payload> {
-    // An item that was not started has another handle on its lane, and no outputs.
-    let (outputs, end) = Arc::into_inner(lane)?.into_rest();
+/// Whether items that a thread has taken then have waited for long. In a model they always have, as time does not pass.
+pub(super) fn is_old(since: Instant) -> bool {
+    cfg!(loom) || since.elapsed() > LONG
+}
+
+/// Drops what is left in a lane that no thread has any more, and that the consumer reads with `reader`.
+pub(super) fn discard<I, T>(
+    lane: Arc<Lane<I, T>>,
+    reader: Option<OutputReader<T>>,
+) -> Option<Payload> {
+    let (unread, end) = Arc::into_inner(lane).map_or((None, None), Lane::into_rest);
     let mut panic = None;
-    for output in outputs {
-        unwind::first(&mut panic, unwind::discard(output));
+    for mut reader in reader.into_iter().chain(unread) {
+        reader.look();
+        while let Some(output) = reader.take() {
+            unwind::first(&mut panic, unwind::discard(output));
+        }
     }
     unwind::first(&mut panic, unwind::discard(end));
     panic

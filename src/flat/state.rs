@@ -1,8 +1,8 @@
 //! What is under the lock of the stage.
 
-use crate::flat::lane::Lane;
+use crate::flat::lane::{Lane, LaneWriter, SpareLane};
 use crate::runtime::roster::{Roster, Wake};
-use crate::sync::{Arc, bug};
+use crate::sync::{Arc, Instant, bug};
 use crate::unwind::Payload;
 use std::collections::VecDeque;
 
@@ -15,16 +15,27 @@ pub(super) struct FlatState<Q, I, T> {
     pub(super) ended: bool,
     /// The panic of the source.
     pub(super) panic: Option<Payload>,
-    /// How many items have been pulled.
-    pub(super) pulled: u64,
-    /// Items that the consumer has pulled and no worker has started.
-    pub(super) todo: VecDeque<(Arc<Lane<T>>, I)>,
+    /// How many items have been taken by a thread.
+    pub(super) begun: u64,
+    /// Items that were pulled and that no thread has taken; in the source they come after those of all lanes.
+    pub(super) todo: VecDeque<I>,
+    /// Items that one thread has taken and another one has stolen, the first one first, each with its lane.
+    pub(super) stolen: VecDeque<LaneWriter<I, T>>,
+    /// Lanes of several items, and since when a thread has them.
+    pub(super) shared: Vec<(Instant, Arc<Lane<I, T>>)>,
+    /// A sleeping thread looks at these now and then.
+    pub(super) watched: bool,
+    /// How many items a thread takes at once.
+    pub(super) batch: usize,
     /// The lanes that the consumer has not come to, in the order of their items.
-    pub(super) order: VecDeque<Arc<Lane<T>>>,
-    /// How many places are taken.
+    pub(super) order: VecDeque<Arc<Lane<I, T>>>,
+    /// How many places have been taken, less those that workers have given back. `FlatStage::freed` has those of the
+    /// consumer.
     pub(super) held: usize,
+    /// Lanes that are over, to be used again.
+    pub(super) spare: Vec<SpareLane<I, T>>,
     /// The lanes whose workers wait for a place, in the order of their requests.
-    pub(super) waiting: VecDeque<Arc<Lane<T>>>,
+    pub(super) waiting: VecDeque<Arc<Lane<I, T>>>,
     /// The consumer has yielded everything, and waits for the first output of the next lane.
     pub(super) starves: bool,
     /// A worker has fallen asleep for lack of places since the consumer looked.
@@ -43,10 +54,15 @@ impl<Q, I, T> FlatState<Q, I, T> {
             source,
             ended: false,
             panic: None,
-            pulled: 0,
+            begun: 0,
             todo: VecDeque::new(),
+            stolen: VecDeque::new(),
+            shared: Vec::new(),
+            watched: false,
+            batch: 1,
             order: VecDeque::new(),
             held: 0,
+            spare: Vec::new(),
             waiting: VecDeque::new(),
             starves: false,
             full: false,
@@ -56,13 +72,58 @@ impl<Q, I, T> FlatState<Q, I, T> {
         }
     }
 
-    /// A lane for the next item, with one place, which is counted already.
-    pub(super) fn lane(&mut self) -> Arc<Lane<T>> {
+    /// A lane for so many of the next items, which have a place each, with more of them.
+    pub(super) fn lane(&mut self, items: usize, more: usize) -> LaneWriter<I, T> {
         let starves = std::mem::take(&mut self.starves) && !bug("starving_is_forgotten");
-        let lane = Arc::new(Lane::new(self.pulled, starves));
-        self.pulled += 1;
-        self.order.push_back(Arc::clone(&lane));
-        lane
+        let spare = self.spare.pop().unwrap_or_else(SpareLane::new);
+        self.held += more;
+        let todo = self.todo.drain(..items);
+        let writer = spare.open(self.begun, todo, items + more, starves);
+        self.begun += items as u64;
+        self.order.push_back(Arc::clone(&writer.lane));
+        if items > 1 {
+            (self.shared).push((Instant::now(), Arc::clone(&writer.lane)));
+        }
+        writer
+    }
+
+    /// Whether a thread has items that it has not started.
+    pub(super) fn is_any_shared(&self) -> bool {
+        self.shared.iter().any(|(_, lane)| lane.has_items())
+    }
+
+    /// Whether another thread than this one looks for items that are not started: it is awake, and looks before it sleeps;
+    /// or it sleeps only briefly (exchange sleep / wake).
+    pub(super) fn is_watched(&self) -> bool {
+        self.roster.awake() > 1 || self.watched
+    }
+
+    /// Takes the items that were not started from threads that have had them for long. Each gets a lane of its own.
+    pub(super) fn steal(&mut self, is_old: impl Fn(Instant) -> bool) {
+        let mut shared = std::mem::take(&mut self.shared);
+        shared.retain(|(since, lane)| {
+            let stays = !is_old(*since);
+            if !stays {
+                self.steal_from(lane);
+            }
+            stays
+        });
+        self.shared = shared;
+        // They take longer than was thought.
+        self.batch = 1;
+    }
+
+    fn steal_from(&mut self, lane: &Lane<I, T>) {
+        let (seq, items) = lane.steal();
+        for (seq, item) in (seq..).zip(items) {
+            let spare = self.spare.pop().unwrap_or_else(SpareLane::new);
+            let writer = spare.open(seq, std::iter::once(item), 1, false);
+            // The consumer may have come to the other lane, which then is not in there.
+            let at = self.order.partition_point(|lane| lane.seq < seq);
+            self.order.insert(at, Arc::clone(&writer.lane));
+            let at = (self.stolen).partition_point(|other| other.lane.seq < seq);
+            self.stolen.insert(at, writer);
+        }
     }
 
     /// There is something to do for another thread. Wakes one, or leases one if fewer than `most` exist; with

@@ -1,10 +1,11 @@
 //! The part of the consumer that does not depend on its thread: it takes outputs, waits for them, and makes room.
 
-use crate::flat::lane::{Lane, LaneEnd, Taken};
+use crate::flat::lane::{LaneEnd, LaneReader, SpareLane, Taken};
 use crate::flat::shared::{FlatStage, discard};
 use crate::par::flat_map::FlatJob;
+use crate::runtime::barrier::Light;
 use crate::runtime::event::{Listener, WaitResult};
-use crate::sync::{Arc, Instant, bug};
+use crate::sync::{Arc, Instant, Ordering, bug};
 use crate::unwind::{self, Payload};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,6 +15,10 @@ const NAP: Duration = Duration::from_millis(1);
 /// A sleep that is shorter than this means that outputs flow.
 const FLOW: Duration = Duration::from_micros(300);
 
+/// How many lanes it takes at once, if they have ended, and how many it has to be used again.
+const TOGETHER: usize = 64;
+const SPARES: usize = 64;
+
 /// The consumer's own state; no other thread touches it.
 pub(super) struct FlatTaker<Q: Iterator, J: FlatJob<Q::Item>> {
     pub(super) shared: Arc<FlatStage<Q, J>>,
@@ -21,11 +26,14 @@ pub(super) struct FlatTaker<Q: Iterator, J: FlatJob<Q::Item>> {
     /// The consumer is woken for each output.
     eager: bool,
     /// The lane that is being yielded.
-    head: Option<Arc<Lane<J::Output>>>,
-    /// Outputs that were taken out of it, and are yielded one by one without its lock.
-    taken: VecDeque<J::Output>,
-    /// Places of lanes that are free again when `taken` is empty.
+    head: Option<LaneReader<Q::Item, J::Output>>,
+    /// Those after it that have ended, as far as they were taken together.
+    next: VecDeque<LaneReader<Q::Item, J::Output>>,
+    /// Lanes that are over, to be used again.
+    spare: Vec<SpareLane<Q::Item, J::Output>>,
+    /// How many places have been given back, all in all.
     freed: usize,
+    light: Light,
     /// A lane was cut, and this was found.
     pub(super) cut: bool,
     flows: bool,
@@ -50,8 +58,10 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatTaker<Q, J> {
             listener,
             eager,
             head: None,
-            taken: VecDeque::new(),
+            next: VecDeque::new(),
+            spare: Vec::new(),
             freed: 0,
+            light: Light::new(),
             cut: false,
             flows: false,
         }
@@ -59,18 +69,21 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatTaker<Q, J> {
 
     /// How many outputs the next calls yield at least.
     pub(super) fn len(&self) -> usize {
-        self.taken.len()
+        self.head.as_ref().map_or(0, LaneReader::len)
+    }
+
+    /// Whether there are lanes that it has not come to.
+    pub(super) fn has_more(&self) -> bool {
+        !self.next.is_empty()
     }
 
     /// Drops the outputs that were not yielded, and everything else of the stage. Returns the first panic.
     pub(super) fn dispose(self) -> Option<Payload> {
         let mut panic = None;
         // Each part is dropped separately, so that a panic of one does not keep the others from being dropped.
-        for output in self.taken {
-            unwind::first(&mut panic, unwind::discard(output));
-        }
-        if let Some(head) = self.head {
-            unwind::first(&mut panic, discard(head));
+        for lane in self.head.into_iter().chain(self.next) {
+            let (lane, reader) = lane.into_rest();
+            unwind::first(&mut panic, discard(lane, Some(reader)));
         }
         match Arc::into_inner(self.shared) {
             Some(shared) => unwind::first(&mut panic, shared.dispose()),
@@ -85,38 +98,65 @@ where
     Q: Iterator<Item: Send> + Send,
     J: FlatJob<Q::Item>,
 {
-    /// The next one of those that were taken.
+    /// The next one of those that were found.
     pub(super) fn next_taken(&mut self) -> Option<J::Output> {
-        let output = self.taken.pop_front()?;
-        // The last output of an item has made room for another item: told at once, because the consumer may stay with
+        let head = self.head.as_mut()?;
+        let output = head.next()?;
+        // The last output of an item makes room for another item: told at once, because the consumer may stay with
         // this output.
-        if self.taken.is_empty() && self.freed > 0 {
-            self.advance();
+        if head.is_over() {
+            self.leave_head();
         }
         Some(output)
     }
 
-    /// Gives freed places back, and goes to the next lane. `false`: there is none now.
-    fn advance(&mut self) -> bool {
+    /// Nothing is left in the head.
+    fn leave_head(&mut self) {
+        let Some(head) = self.head.take() else {
+            return;
+        };
+        let (places, spare) = head.close();
+        if self.spare.len() < SPARES {
+            self.spare.extend(spare);
+        }
+        self.give_back(places);
+    }
+
+    /// These places are free again.
+    fn give_back(&mut self, places: usize) {
+        self.freed += places;
         let shared = &self.shared;
-        let mut state = shared.state.lock();
-        shared.free(&mut state, std::mem::take(&mut self.freed));
-        let wake = shared.call(&mut state);
-        if self.head.is_none() {
-            self.head = state.order.pop_front();
-            if let Some(head) = &self.head {
-                head.becomes_head();
+        shared.freed.store(self.freed, Ordering::Relaxed);
+        self.light.pass(); // pairs with the heavy one in `FlatStage::is_short`
+        if shared.freed_for.load(Ordering::Relaxed) <= self.freed && !bug("places_are_silent") {
+            shared.places_are_back();
+        }
+    }
+
+    /// Goes to the next lane. `false`: there is none now.
+    fn advance(&mut self) -> bool {
+        if self.next.is_empty() {
+            let mut state = self.shared.state.lock();
+            state.spare.append(&mut self.spare);
+            // Together with those after it that have ended, and so are in nobody's hands any more.
+            // Behind one that has not, lanes may still be added (`FlatState::steal`).
+            while self.next.len() < TOGETHER && self.next.back().is_none_or(LaneReader::is_done) {
+                let front = state.order.front();
+                let Some(reader) = front.and_then(|lane| lane.reader(self.next.is_empty())) else {
+                    break;
+                };
+                state.order.pop_front();
+                self.next.push_back(reader);
             }
         }
-        drop(state);
-        shared.act(wake);
+        self.head = self.next.pop_front();
         self.head.is_some()
     }
 
-    /// Takes outputs from the head, and goes to the next lane when it has ended.
+    /// Looks for outputs in the head, and goes to the next lane when it has ended.
     pub(super) fn refill(&mut self) -> Found {
         loop {
-            let Some(head) = &self.head else {
+            let Some(head) = &mut self.head else {
                 if self.advance() {
                     continue;
                 }
@@ -126,21 +166,21 @@ where
                     Found::Nothing
                 };
             };
-            match head.take(&mut self.taken) {
-                Taken::Some { over, wake } => {
-                    if let Some(worker) = wake {
-                        worker.unpark();
-                    }
-                    if let Some(places) = over {
-                        self.freed += places;
-                        self.head = None;
+            let (taken, wake) = head.refill();
+            if let Some(worker) = wake {
+                worker.unpark();
+            }
+            match taken {
+                Taken::Some => {
+                    let flows = &self.shared.flows;
+                    if !flows.load(Ordering::Relaxed) {
+                        flows.store(true, Ordering::Relaxed);
                     }
                     return Found::Some;
                 }
                 Taken::Nothing => return self.nothing(),
-                Taken::End(end, places) => {
-                    self.freed += places;
-                    self.head = None;
+                Taken::End(end) => {
+                    self.leave_head();
                     match end {
                         LaneEnd::Done => {}
                         // Everything before it was yielded, and nothing after it will be.
@@ -161,7 +201,9 @@ where
         let Some(head) = &self.head else {
             return Found::Nothing;
         };
-        self.cut = self.shared.is_forsaken(&self.shared.state.lock(), head);
+        self.cut = self
+            .shared
+            .is_forsaken(&self.shared.state.lock(), &head.lane);
         if self.cut {
             Found::Over
         } else {
@@ -174,10 +216,13 @@ where
         let shared = &self.shared;
         let now = Instant::now();
         let naps = self.flows && !self.eager;
-        let head = self.head.as_deref();
+        let mut head = self.head.as_mut();
         // While it naps, a part of the head's places wakes it, or a worker that has no places left.
-        let wanted = head.filter(|_| naps).map_or(1, Lane::bulk);
-        if let Some(head) = head {
+        let wanted = match &mut head {
+            Some(head) if naps => head.bulk(),
+            _ => 1,
+        };
+        if let Some(head) = &head {
             head.want(wanted, !naps);
         }
         {
@@ -190,21 +235,22 @@ where
             state.full = false;
         }
         let ready = || {
-            let is_ready = |head: &Lane<_>| head.is_ready(wanted, !naps);
             let state = shared.state.lock();
             let is_full = naps && state.full;
-            let is_there = match head {
-                Some(head) => is_ready(head) || shared.is_forsaken(&state, head),
-                None => state.order.front().is_some_and(|head| is_ready(head)),
+            let is_there = if let Some(head) = &mut head {
+                head.is_ready(wanted, !naps) || shared.is_forsaken(&state, &head.lane)
+            } else {
+                let next = state.order.front();
+                shared.is_over(&state) || next.is_some_and(|next| next.is_ready(wanted, !naps))
             };
-            is_there || is_full || shared.is_over(&state) && head.is_none()
+            is_there || is_full || shared.consumer_pulls(&state)
         };
         let limit = naps.then(|| now + NAP).into_iter().chain(until).min();
         let heard = self.listener.wait(ready, limit);
         self.flows = if naps {
             // What is behind the head does not count: it may be stuck for long.
             let is_more = || !shared.state.lock().order.is_empty();
-            heard == WaitResult::Ready || head.map_or_else(is_more, Lane::has_several)
+            heard == WaitResult::Ready || head.map_or_else(is_more, LaneReader::has_several)
         } else {
             // In a model time does not pass, and a nap would hide a wake-up that is missing.
             !cfg!(loom) && now.elapsed() < FLOW

@@ -3,9 +3,9 @@
 use crate::error::ItemError;
 use crate::flat::frame::ItemFrame;
 use crate::flat::lane::{LaneEnd, Room};
-use crate::flat::shared::{FlatStage, LaneOf, NextWork, Opened, Places, Pulled, StateGuard};
+use crate::flat::shared::{FlatStage, NextWork, Places, Pulled, StateGuard, WriterOf, is_old};
 use crate::par::flat_map::FlatJob;
-use crate::runtime::context::{self, Current, PerCall};
+use crate::runtime::context::{self, Current, FrameGuard, PerCall};
 use crate::runtime::control::Control;
 use crate::runtime::permits::closure::ClosurePermit;
 use crate::runtime::spin::SpinPolicy;
@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// An inner iterator that fills its places sooner than this gets more of them.
 const SOON: Duration = Duration::from_millis(4);
+/// How long a thread sleeps that looks for items which others have not started.
+const WATCH: Duration = Duration::from_millis(1);
+/// How often it does so if there are none.
+const VAIN: u32 = 8;
 
 /// A leased thread.
 struct FlatWorker {
@@ -25,6 +29,12 @@ struct FlatWorker {
     /// Whether it looks around before a sleep.
     patience: SpinPolicy,
     room: SpinPolicy,
+    /// How often it has looked in vain for items of other threads.
+    vain: u32,
+    /// When it has last slept.
+    woke: Instant,
+    /// When it has begun to fill the room of its lane.
+    filling: Instant,
     in_source: Rc<PerCall>,
 }
 
@@ -35,6 +45,9 @@ impl FlatWorker {
             parker: Parker::new(),
             patience: SpinPolicy::new(),
             room: SpinPolicy::new(),
+            vain: VAIN,
+            woke: Instant::now(),
+            filling: Instant::now(),
             in_source: PerCall::new(control.source_token()),
         }
     }
@@ -49,7 +62,7 @@ pub(super) enum Run<I, N> {
 }
 
 /// With its lane.
-pub(super) type Begun<Q, J> = (Arc<LaneOf<Q, J>>, RunOf<Q, J>);
+pub(super) type Begun<Q, J> = (WriterOf<Q, J>, RunOf<Q, J>);
 
 pub(super) type RunOf<Q, J> =
     Run<<Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Inner>;
@@ -73,11 +86,15 @@ where
         // The lock is held from the look to the step that it decides on. Only the steps release it.
         loop {
             state = match self.look(&state) {
-                NextWork::Run => match state.todo.pop_front() {
-                    Some(opened) => self.run_item(&mut worker, state, opened),
+                NextWork::Run => match self.take(&mut state) {
+                    Some(writer) => self.run_items(&mut worker, state, writer),
                     None => state,
                 },
-                NextWork::Pull => self.pull_next(&mut worker, state),
+                NextWork::Steal => {
+                    state.steal(is_old);
+                    state
+                }
+                NextWork::Pull => self.pull_next(&worker, state),
                 NextWork::Full | NextWork::Nothing => self.idle(&mut worker, state),
                 NextWork::Over => {
                     // A chain: each thread that leaves wakes the next sleeper, which finds the same and leaves too.
@@ -90,31 +107,46 @@ where
         }
     }
 
-    // ---- an item
+    // ---- items
 
-    /// Runs an item from its start to its end.
-    fn run_item<'a>(
+    /// Runs the items of a lane one after the other, each from its start to its end.
+    fn run_items<'a>(
         self: &'a Arc<Self>,
         worker: &mut FlatWorker,
         mut state: StateGuard<'a, Q, J>,
-        (lane, item): Opened<Q, J>,
+        mut writer: WriterOf<Q, J>,
     ) -> StateGuard<'a, Q, J> {
-        // There may be more: another thread is called before this one may stay long in this item.
+        // There may be more: another thread is called before this one may stay long in these items.
         let wake = self.call(&mut state);
         drop(state);
         self.act(wake);
-        let frame = ItemFrame::new(&lane.token, &self.control);
-        // One frame from the call of the closure to the end of its iterator: what is started there is linked to it as
-        // long as the iterator is.
+        // One frame for all of them. From the call of an item's closure to the end of its iterator it has that item's
+        // token: what is started there is linked to it as long as the iterator is.
+        let frame = ItemFrame::new(&writer.lane.token, &self.control);
         let here = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
-        let (mut run, mut permit) = (Run::Item(item), None);
-        let end = catch(|| self.run_all(worker, &frame, &lane, &mut run, &mut permit));
-        let end = self.ended(&lane, run, end);
-        // Before the permit is given back, to an item that may wait for it: nothing starts after a failure.
-        self.close(&lane, end);
-        frame.over();
-        lane.token.forget();
-        drop((permit, here));
+        let (began, mut ran, mut permit) = (Instant::now(), 0, None);
+        worker.filling = began;
+        let mut end = LaneEnd::Done;
+        while let Some(item) = writer.next_item() {
+            let mut run = Run::Item(item);
+            let made = catch(|| self.run_all(worker, &frame, &mut writer, &mut run, &mut permit));
+            end = self.ended(&mut writer, run, made);
+            frame.item_over();
+            ran += 1;
+            if !matches!(end, LaneEnd::Done) {
+                break;
+            }
+        }
+        let took = began.elapsed();
+        drop(here);
+        let mut state = self.close(writer, end);
+        self.ran(&mut state, ran, took);
+        // Not before: nothing starts after a failure, and an item may wait for this permit.
+        if permit.is_none() {
+            return state;
+        }
+        drop(state);
+        drop(permit);
         self.state.lock()
     }
 
@@ -124,20 +156,19 @@ where
         &self,
         worker: &mut FlatWorker,
         frame: &ItemFrame,
-        lane: &Arc<LaneOf<Q, J>>,
+        writer: &mut WriterOf<Q, J>,
         run: &mut RunOf<Q, J>,
         permit: &mut Option<ClosurePermit>,
     ) -> LaneEnd {
-        let mut room = lane.room();
-        let mut began = Instant::now();
+        let mut room = writer.room();
         loop {
             if room == Room::No {
-                room = self.wait_for_room(worker, lane, permit, &mut began);
+                room = self.wait_for_room(worker, writer, permit);
             }
             if room == Room::Unwanted || self.control.is_stopped() || !self.allow(frame, permit) {
                 return LaneEnd::Cut;
             }
-            room = match self.step(frame, lane, run) {
+            room = match self.step(frame, writer, run) {
                 Ok(room) => room,
                 Err(end) => return end,
             };
@@ -159,7 +190,7 @@ where
     pub(super) fn step(
         &self,
         frame: &ItemFrame,
-        lane: &LaneOf<Q, J>,
+        writer: &mut WriterOf<Q, J>,
         run: &mut RunOf<Q, J>,
     ) -> Result<Room, LaneEnd> {
         let Run::Inner(inner) = run else {
@@ -167,7 +198,7 @@ where
                 return Err(LaneEnd::Cut);
             };
             *run = Run::Inner(self.job.open(item));
-            return Ok(lane.room());
+            return Ok(writer.room());
         };
         let output = inner.next();
         // What was made of something that was cut short does not count, once nothing more is wanted. Asked only then,
@@ -182,7 +213,7 @@ where
             }
             Some(output) => {
                 let is_last = J::is_last(&output);
-                let (notifies, room) = lane.push(output);
+                let (notifies, room) = writer.push(output);
                 if is_last {
                     return Err(LaneEnd::Last);
                 }
@@ -198,7 +229,7 @@ where
     /// Drops the iterator, and says what stands at the end of its lane.
     pub(super) fn ended(
         &self,
-        lane: &LaneOf<Q, J>,
+        writer: &mut WriterOf<Q, J>,
         run: RunOf<Q, J>,
         end: Result<LaneEnd, Payload>,
     ) -> LaneEnd {
@@ -220,12 +251,12 @@ where
             (Ok(_), Some(panic)) => panic,
             (Ok(end), None) => return end,
         };
-        match self.job.failed(ItemError::panicked(lane.seq, &*panic)) {
+        match self.job.failed(ItemError::panicked(writer.seq(), &*panic)) {
             None => LaneEnd::Panic(panic),
             Some(output) => {
                 unwind::bury(panic);
                 // There is room: it was checked before the iterator was asked.
-                let (notifies, _) = lane.push(output);
+                let (notifies, _) = writer.push(output);
                 if notifies {
                     self.control.notify();
                 }
@@ -238,71 +269,78 @@ where
     fn wait_for_room(
         &self,
         worker: &mut FlatWorker,
-        lane: &Arc<LaneOf<Q, J>>,
+        writer: &mut WriterOf<Q, J>,
         permit: &mut Option<ClosurePermit>,
-        began: &mut Instant,
     ) -> Room {
         // A model must not depend on time.
-        let is_soon = !cfg!(loom) && began.elapsed() < SOON;
-        let places = self.enlarge(lane, is_soon);
+        let is_soon = !cfg!(loom) && worker.filling.elapsed() < SOON;
+        let places = self.enlarge(writer, is_soon);
         if places == Places::More {
-            return lane.room();
+            return writer.room();
         }
         // Given back, as this may be a long wait: those who run the items before this one may need it.
         *permit = None;
-        let is_over = || lane.room() != Room::No || self.control.is_stopped();
-        worker.room.look(is_over);
+        worker
+            .room
+            .look(|| writer.room() != Room::No || self.control.is_stopped());
         let room = loop {
             // The request and the last look are one critical section; the flag of a stop is set before the threads are
             // woken for it (exchange wait / take).
-            let room = lane.ask(worker.parker.unparker());
+            let room = writer.ask(worker.parker.unparker());
             if room != Room::No || self.control.is_stopped() {
-                *began = Instant::now();
+                worker.filling = Instant::now();
                 break room;
             }
             worker.parker.park();
         };
         if places == Places::Listed {
-            self.unlist(lane);
+            self.unlist(&writer.lane);
         }
         room
     }
 
     // ---- the source
 
-    /// Pulls an item and runs it. This thread is the puller meanwhile.
+    /// Pulls what this thread can run next. It is the puller meanwhile.
     fn pull_next<'a>(
-        self: &'a Arc<Self>,
-        worker: &mut FlatWorker,
+        &'a self,
+        worker: &FlatWorker,
         mut state: StateGuard<'a, Q, J>,
     ) -> StateGuard<'a, Q, J> {
         // Taken out of the state, so there is one puller at a time, and the lock is not held while the source runs.
         let Some(mut source) = state.source.take() else {
             return state;
         };
-        state.held += 1;
-        drop(state);
-        let pulled = self.pull(&mut *source, &worker.in_source);
-        let mut state = self.state.lock();
-        // In one critical section with the return of the source: lanes are in the order of their items, and a thread
-        // that is about to sleep sees the source (exchange sleep / wake).
-        match self.admit(&mut state, pulled) {
-            Ok(opened) => {
-                state.source = Some(source);
-                match opened {
-                    Some(opened) => self.run_item(worker, state, opened),
-                    None => state,
+        // One frame for all calls.
+        let here = self.enter_source(&worker.in_source);
+        loop {
+            state.held += 1;
+            drop(state);
+            let pulled = self.pull(&mut *source, &worker.in_source);
+            state = self.state.lock();
+            // In one critical section with the decision to go into the source again, or to return it: another thread
+            // that is about to sleep sees the item, or the source (exchange sleep / wake).
+            match self.admit(&mut state, pulled) {
+                Ok(()) if self.pulls_more(&state) => {}
+                Ok(()) => {
+                    state.source = Some(source);
+                    return state;
                 }
-            }
-            Err(item) => {
-                drop(state);
-                self.turned_away(item, source);
-                self.state.lock()
+                Err(item) => {
+                    drop((state, here));
+                    self.turned_away(item, source);
+                    return self.state.lock();
+                }
             }
         }
     }
 
-    /// Asks the source for an item. Called without the lock.
+    /// This thread is in the source.
+    pub(super) fn enter_source(&self, here: &Rc<PerCall>) -> FrameGuard {
+        context::in_source(Rc::clone(here) as Rc<dyn Current>, &self.inside)
+    }
+
+    /// Asks the source for an item, within its frame. Called without the lock.
     pub(super) fn pull<L>(&self, source: &mut L, here: &Rc<PerCall>) -> Pulled<Q::Item>
     where
         L: Iterator<Item = Q::Item>,
@@ -311,18 +349,15 @@ where
         if self.control.ends_source() {
             return Pulled::End;
         }
-        let pulled = {
-            let here = Rc::clone(here) as Rc<dyn Current>;
-            let _entered = context::in_source(here, &self.inside);
-            catch(|| source.next())
-        };
+        let pulled = catch(|| source.next());
         // The frame is used again, so the token of this call is forgotten.
         here.call_over();
         match pulled {
             Ok(Some(item)) => Pulled::Item(item),
-            // Not the end: the stage's own outputs are not wanted for now, and the source is asked again later.
-            Ok(None) if context::is_unwanted() => Pulled::Later,
-            Ok(None) => Pulled::End,
+            Ok(None) => {
+                self.control.source_ended();
+                Pulled::End
+            }
             Err(panic) => Pulled::Panic(panic),
         }
     }
@@ -335,6 +370,11 @@ where
         worker: &mut FlatWorker,
         mut state: StateGuard<'a, Q, J>,
     ) -> StateGuard<'a, Q, J> {
+        // A model must not depend on time.
+        let is_soon = !cfg!(loom) && worker.woke.elapsed() < SOON;
+        if self.look(&state) == NextWork::Full && is_soon && self.widen() {
+            return state;
+        }
         // While it looks around no thread is called, because this one would find the work itself.
         state.looking += 1;
         drop(state);
@@ -348,10 +388,19 @@ where
         // The last look, in one critical section with `fall_asleep`: a thread that creates work later finds this one on
         // the list.
         let sight = self.look(&state);
-        if is_work(sight) {
+        if is_work(sight) || sight == NextWork::Full && !self.is_short(&state) {
             return state;
         }
         state.roster.fall_asleep(worker.thread);
+        // It looks again soon, if others have items that they have not started; and a few times after that, because it
+        // would be woken for the next ones.
+        worker.vain = if state.is_any_shared() {
+            0
+        } else {
+            worker.vain.saturating_add(1)
+        };
+        let watches = !state.watched && state.batch > 1 && worker.vain <= VAIN;
+        state.watched |= watches;
         let is_full = sight == NextWork::Full && !state.full;
         state.full |= is_full;
         drop(state);
@@ -359,8 +408,14 @@ where
             // The consumer may nap.
             self.control.notify();
         }
-        worker.parker.park();
+        if watches {
+            worker.parker.park_timeout(WATCH);
+        } else {
+            worker.parker.park();
+        }
+        worker.woke = Instant::now();
         let mut state = self.state.lock();
+        state.watched &= !watches;
         // Taken off the list: it was called, and has arrived. Otherwise it woke for a stop, or for nothing.
         if !state.roster.woke_up(worker.thread) {
             state.coming = false;

@@ -184,7 +184,7 @@ struct Frame {
     shields: bool,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
 }
 

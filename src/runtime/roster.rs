@@ -67,6 +67,11 @@ impl Roster {
         self.threads
     }
 
+    /// How many of them do not sleep, or are being started.
+    pub(crate) fn awake(&self) -> usize {
+        self.threads - self.sleepers.len()
+    }
+
     /// Whether a thread may still be leased, as far as is known.
     pub(crate) fn can_grow(&self) -> bool {
         self.can_grow

@@ -474,6 +474,10 @@ pub(crate) const KINDS: &[Kind] = &[
     row!(STAGE, "par_map_ordered, local", in_flight, ahead: false, |source, with| {
         source.local().par_map_ordered(with.n, with.f())
     }),
+    row!(STAGE, "par_flat_map, local", in_flight, ahead: false, exact: false, |source, with| {
+        let f = with.f();
+        source.local().par_flat_map(with.n, move |item| [f(item)])
+    }),
     Kind {
         name: "push_map_ordered",
         build: |mut source, with| {

@@ -5,6 +5,7 @@ mod support;
 
 mod flat {
     mod inner;
+    mod short;
 }
 mod group;
 mod hedge {

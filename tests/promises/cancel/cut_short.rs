@@ -791,6 +791,8 @@ fn a_source_that_was_told_to_end_has_not_ended_by_itself() {
             ends(drained, |source| {
                 source.local().par_map_by_key(n, |i| i % 2, |i| i)
             });
+            ends(drained, |source| source.par_flat_map(n, |i| [i]));
+            ends(drained, |source| source.local().par_flat_map(n, |i| [i]));
             ends(drained, |source| source.readahead(n));
             ends(drained, |source| merge([source]));
             ends(drained, |source| round_robin([source]));

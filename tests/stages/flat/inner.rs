@@ -778,3 +778,50 @@ fn a_free_place_goes_to_a_worker_that_waits_for_one() {
         });
     }
 }
+
+/// The consumer pulls a local source. When an inner iterator ends and gives a place back, it is to pull on, although the
+/// head is stuck.
+#[test]
+fn a_place_that_is_given_back_lets_a_local_source_go_on() {
+    within(SOON, || {
+        let (pulls, asked) = (Counter::new(), Gate::new());
+        let (end, stuck) = (Gate::new(), Gate::new());
+        let source = counted(0.., &pulls).inspect({
+            let asked = asked.clone();
+            // Until item 1 has its second place.
+            move |item| {
+                if *item == 2 {
+                    asked.wait();
+                }
+            }
+        });
+        let outputs = {
+            let (end, stuck) = (end.clone(), stuck.clone());
+            move |item: u64| {
+                if item != 1 {
+                    stuck.wait();
+                }
+                let (asked, end) = (asked.clone(), end.clone());
+                let no_more = std::iter::from_fn(move || {
+                    asked.open();
+                    end.wait();
+                    None
+                });
+                std::iter::once(item).chain(no_more)
+            }
+        };
+        let consumer = std::thread::spawn(move || {
+            let stage = source.local().par_flat_map(2, outputs).in_flight(8);
+            stage.take(20).eq(0..20)
+        });
+        let _opener = stuck.opener();
+        // There are eight places, of which item 1 has two.
+        pulls.wait_for(7);
+        settle();
+        assert_eq!(pulls.get(), 7);
+        end.open();
+        pulls.wait_for(8);
+        stuck.open();
+        assert!(consumer.join().is_ok_and(|all| all));
+    });
+}
