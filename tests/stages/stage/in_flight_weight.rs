@@ -243,6 +243,13 @@ fn kinds() -> Vec<Kind> {
             }
         ),
         kind!(
+            "with a limit for what is parked",
+            true,
+            true,
+            |s, n, f| s.par_map_ordered(n, f),
+            |stage: Stage<_>| stage.parked_weight(usize::MAX, |_: &Tracked| 1)
+        ),
+        kind!(
             "isolated later",
             true,
             true,
