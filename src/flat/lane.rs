@@ -79,6 +79,23 @@ struct LaneState<I, T> {
     waits: Option<Unparker>,
 }
 
+impl<I, T> LaneState<I, T> {
+    /// Of a lane without items.
+    fn new() -> Self {
+        LaneState {
+            reader: None,
+            items: VecDeque::new(),
+            next: 0,
+            places: 0,
+            end: None,
+            wanted: NEVER,
+            wants_end: false,
+            unwanted: false,
+            waits: None,
+        }
+    }
+}
+
 /// A lane that is over and that nobody else has, to be used again: the threads that make lanes and those that drop them are
 /// not the same, which an allocator makes dear.
 #[derive(Debug)]
@@ -137,23 +154,12 @@ impl<I, T> SpareLane<I, T> {
     /// One that was never used.
     pub(super) fn new() -> Self {
         let (writer, reader) = outputs();
-        let state = LaneState {
-            reader: None,
-            items: VecDeque::new(),
-            next: 0,
-            places: 0,
-            end: None,
-            wanted: NEVER,
-            wants_end: false,
-            unwanted: false,
-            waits: None,
-        };
         let lane = Lane {
             seq: 0,
             token: Arc::default(),
             alarm: AtomicUsize::new(NEVER),
             asks: AtomicBool::new(false),
-            state: Mutex::new(state),
+            state: Mutex::new(LaneState::new()),
             yielded: CachePadded::new(AtomicUsize::new(0)),
         };
         SpareLane {
@@ -185,18 +191,18 @@ impl<I, T> SpareLane<I, T> {
             lane.alarm = AtomicUsize::new(wanted);
             lane.yielded = CachePadded::new(AtomicUsize::new(0));
             lane.asks = AtomicBool::new(false);
-            *lane.state.get_mut() = LaneState {
+            let state = lane.state.get_mut();
+            let mut memory = std::mem::take(&mut state.items);
+            memory.extend(items);
+            *state = LaneState {
                 reader: Some(reader),
-                items: std::mem::take(&mut lane.state.get_mut().items),
+                items: memory,
                 next: seq,
                 places,
-                end: None,
                 wanted,
                 wants_end: starves,
-                unwanted: false,
-                waits: None,
+                ..LaneState::new()
             };
-            lane.state.get_mut().items.extend(items);
         }
         LaneWriter {
             lane,
