@@ -223,8 +223,9 @@ pub trait Fanfold: Sized {
     ///
     /// # Complexity
     ///
-    /// Some nanoseconds for each output, and some locks for each item, or for several short ones (with
-    /// `in_flight` or `limited_by` always for each). For items of less than a microsecond,
+    /// Some nanoseconds for each output, and some locks for each item, or for several short ones. With
+    /// `in_flight` nearly each item or output may cost a wake-up, some 20 µs. For items of less than a
+    /// microsecond, and for a small bound and items of less than some 100 µs,
     /// `par_map_ordered(n, |item| f(item).collect::<Vec<_>>())` and `flatten` cost less.
     ///
     /// # Examples
