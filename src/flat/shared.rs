@@ -324,20 +324,20 @@ where
     pub(super) fn call(&self, state: &mut StateOf<Q, J>) -> Wake {
         // Threads come in a chain. One that is on its way, or is still looking around, will call the next if it finds
         // more work than it can do.
-        if state.coming || state.looking > 0 {
+        if state.roster.is_anybody_coming() {
             return Wake::Nobody;
         }
         let is_work = match self.look(state) {
             NextWork::Pull | NextWork::Full => !self.is_short(state),
             NextWork::Run | NextWork::Steal => true,
             NextWork::Nothing => false,
-            NextWork::Over => return state.call(0), // A sleeping thread may leave too.
+            NextWork::Over => return state.roster.call(0), // A sleeping thread may leave too.
         };
         if is_work {
             // Each thread runs one item at a time, so no more than `n` run.
-            state.call(self.width)
+            state.roster.call(self.width)
         } else if state.is_any_shared() && !state.watched {
-            state.call(0) // to see whether these items wait for long
+            state.roster.call(0) // to see whether these items wait for long
         } else {
             Wake::Nobody
         }
@@ -352,7 +352,6 @@ where
         wake.act(lease, || {
             let mut state = self.state.lock();
             state.roster.lease_failed();
-            state.coming = false;
             self.call(&mut state)
         });
     }

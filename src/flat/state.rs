@@ -1,7 +1,7 @@
 //! What is under the lock of the stage.
 
 use crate::flat::lane::{Lane, LaneWriter, SpareLane};
-use crate::runtime::roster::{Roster, Wake};
+use crate::runtime::roster::Roster;
 use crate::sync::{Arc, Instant, bug};
 use crate::unwind::Payload;
 use std::collections::VecDeque;
@@ -42,10 +42,6 @@ pub(super) struct FlatState<Q, I, T> {
     pub(super) full: bool,
     /// The threads, and which of them sleep.
     pub(super) roster: Roster,
-    /// A thread has been woken or leased, and has not arrived yet.
-    pub(super) coming: bool,
-    /// How many threads look around briefly before they sleep.
-    pub(super) looking: usize,
 }
 
 impl<Q, I, T> FlatState<Q, I, T> {
@@ -67,8 +63,6 @@ impl<Q, I, T> FlatState<Q, I, T> {
             starves: false,
             full: false,
             roster: Roster::new(),
-            coming: false,
-            looking: 0,
         }
     }
 
@@ -124,17 +118,5 @@ impl<Q, I, T> FlatState<Q, I, T> {
             let at = (self.stolen).partition_point(|other| other.lane.seq < seq);
             self.stolen.insert(at, writer);
         }
-    }
-
-    /// There is something to do for another thread. Wakes one, or leases one if fewer than `most` exist; with
-    /// 0, only a sleeping one is woken.
-    pub(super) fn call(&mut self, most: usize) -> Wake {
-        let wake = match self.roster.pop_sleeper() {
-            Some((_, wake)) => wake,
-            None => self.roster.grow(most),
-        };
-        // Cleared by that thread when it arrives.
-        self.coming |= !matches!(wake, Wake::Nobody);
-        wake
     }
 }

@@ -81,8 +81,6 @@ where
         self.control.register(unparker.clone());
         let mut state = self.state.lock();
         state.roster.register(thread, unparker);
-        // It has arrived: from now on it calls the next thread itself.
-        state.coming = false;
         // The lock is held from the look to the step that it decides on. Only the steps release it.
         loop {
             state = match self.look(&state) {
@@ -376,7 +374,7 @@ where
             return state;
         }
         // While it looks around no thread is called, because this one would find the work itself.
-        state.looking += 1;
+        state.roster.begin_look();
         drop(state);
         // `Over` counts as work: the thread must leave.
         let is_work = |sight| !matches!(sight, NextWork::Full | NextWork::Nothing);
@@ -384,7 +382,7 @@ where
             .patience
             .look(|| is_work(self.look(&self.state.lock())));
         let mut state = self.state.lock();
-        state.looking -= 1;
+        state.roster.end_look();
         // The last look, in one critical section with `fall_asleep`: a thread that creates work later finds this one on
         // the list.
         let sight = self.look(&state);
@@ -416,10 +414,7 @@ where
         worker.woke = Instant::now();
         let mut state = self.state.lock();
         state.watched &= !watches;
-        // Taken off the list: it was called, and has arrived. Otherwise it woke for a stop, or for nothing.
-        if !state.roster.woke_up(worker.thread) {
-            state.coming = false;
-        }
+        state.roster.woke_up(worker.thread);
         state
     }
 }

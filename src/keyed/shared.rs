@@ -131,7 +131,7 @@ where
     pub(super) fn call(&self, state: &mut StateOf<Q, J>) -> Wake {
         // Threads come in a chain. One that is on its way, or is still looking around, will call the next if
         // it finds more work than it can do.
-        if state.coming || state.looking > 0 {
+        if state.roster.is_anybody_coming() {
             return Wake::Nobody;
         }
         let is_work = match self.look(state) {
@@ -141,7 +141,7 @@ where
             // Asks on behalf of the thread that will sleep; `true`: there is room after all, and so work.
             NextWork::Full => !self.held.is_anybody_waiting() && self.held.ask(self.bound()),
             NextWork::Nothing => false,
-            NextWork::Over => return state.call(0), // A sleeping thread may leave too.
+            NextWork::Over => return state.roster.call(0), // A sleeping thread may leave too.
         };
         if !is_work {
             return Wake::Nobody;
@@ -149,7 +149,7 @@ where
         // One thread more than `n` may pull while `n` run closures. Not for a job with states, which must
         // exist at most `n` times.
         let spare = usize::from(!J::STATEFUL && state.running >= self.width);
-        state.call(self.width.saturating_add(spare))
+        state.roster.call(self.width.saturating_add(spare))
     }
 
     /// Does what a caller has decided under the lock, after it was released.
@@ -162,8 +162,6 @@ where
         wake.act(lease, || {
             let mut state = self.state.lock();
             state.roster.lease_failed();
-            // It was noted as on its way, and no thread would ever be called again.
-            state.coming = false;
             self.call(&mut state)
         });
     }

@@ -1,6 +1,6 @@
 //! The state of a keyed stage, under one lock: what waits, what runs, and what is done.
 
-use crate::runtime::roster::{Roster, Wake};
+use crate::runtime::roster::Roster;
 use crate::sync::{Arc, Mutex};
 use crate::unwind::Payload;
 use std::collections::VecDeque;
@@ -85,10 +85,6 @@ pub(super) struct KeyedState<Q, T, B> {
     pub(super) wanted: usize,
     /// The threads, and which of them sleep.
     pub(super) roster: Roster,
-    /// A thread has been woken or leased, and has not arrived yet.
-    pub(super) coming: bool,
-    /// How many threads look around briefly before they sleep.
-    pub(super) looking: usize,
 }
 
 impl<Q, T, B> KeyedState<Q, T, B> {
@@ -105,8 +101,6 @@ impl<Q, T, B> KeyedState<Q, T, B> {
             outboxes: Vec::new(),
             wanted: 1,
             roster: Roster::new(),
-            coming: false,
-            looking: 0,
         }
     }
 
@@ -195,17 +189,5 @@ impl<Q, T, B> KeyedState<Q, T, B> {
                 }
             }
         }
-    }
-
-    /// There is something to do for another thread. Wakes one, or leases one if fewer than `most` exist; with
-    /// 0, only a sleeping one is woken.
-    pub(super) fn call(&mut self, most: usize) -> Wake {
-        let wake = match self.roster.pop_sleeper() {
-            Some((_, wake)) => wake,
-            None => self.roster.grow(most),
-        };
-        // Cleared by that thread when it arrives.
-        self.coming |= !matches!(wake, Wake::Nobody);
-        wake
     }
 }

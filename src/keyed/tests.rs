@@ -1,8 +1,7 @@
 //! Unit tests of the parts of a keyed stage.
 
 use super::state::{Done, KEPT, KeyLane, KeyedState, Outbox};
-use crate::runtime::roster::Wake;
-use crate::sync::{Arc, Parker};
+use crate::sync::Arc;
 use std::collections::VecDeque;
 
 type TestState = KeyedState<(), u32, u32>;
@@ -99,22 +98,4 @@ fn only_idle_lanes_are_forgotten_and_only_when_many() {
     let expected = (0..=KEPT).filter(|lane| ![3, 5].contains(lane));
     assert_eq!(forgotten, expected.collect::<Vec<_>>());
     assert!(state.idle.is_empty() && !state.lanes[3].listed);
-}
-
-#[test]
-fn a_sleeper_is_called_before_another_thread_is_leased() {
-    let mut state = TestState::new(None);
-    assert!(matches!(state.call(0), Wake::Nobody));
-    assert!(!state.coming);
-    assert!(matches!(state.call(2), Wake::Lease(0)));
-    assert!(state.coming);
-    assert!(matches!(state.call(2), Wake::Lease(1)));
-    state.roster.register(0, Parker::new().unparker().clone());
-    state.roster.fall_asleep(0);
-    state.coming = false;
-    assert!(matches!(state.call(9), Wake::Unpark(_)));
-    assert!(state.coming);
-    state.coming = false;
-    assert!(matches!(state.call(2), Wake::Nobody));
-    assert!(!state.coming);
 }

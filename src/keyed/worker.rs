@@ -80,8 +80,6 @@ where
         let here = context::in_closure(Rc::clone(&worker.here) as Rc<dyn Current>);
         let mut state = self.state.lock();
         state.roster.register(thread, unparker);
-        // It has arrived: from now on it calls the next thread itself.
-        state.coming = false;
         // The lock is held from the look to the step that it decides on. Only the steps release it.
         loop {
             state = match self.look(&state) {
@@ -363,7 +361,7 @@ where
     ) -> StateGuard<'a, Q, J> {
         // While it looks around no thread is called, because this one would find the work itself. Counted
         // under the lock, in the critical section of the look that found nothing.
-        state.looking += 1;
+        state.roster.begin_look();
         drop(state);
         // Due before the sleep, and without the lock.
         self.notify(worker);
@@ -374,7 +372,7 @@ where
             .look(|| is_work(self.look(&self.state.lock())));
         let mut state = self.state.lock();
         // From now on others may call a thread again. This one sees everything until then in its last look.
-        state.looking -= 1;
+        state.roster.end_look();
         // The last look, in one critical section with `fall_asleep`: a thread that creates work later finds
         // this one on the list.
         let sight = self.look(&state);
@@ -388,10 +386,7 @@ where
         drop(state);
         worker.parker.park();
         let mut state = self.state.lock();
-        // Taken off the list: it was called, and has arrived. Otherwise it woke for a stop, or for nothing.
-        if !state.roster.woke_up(worker.thread) {
-            state.coming = false;
-        }
+        state.roster.woke_up(worker.thread);
         state
     }
 }

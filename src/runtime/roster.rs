@@ -22,6 +22,10 @@ pub(crate) struct Roster {
     threads: usize,
     /// `false` once a lease has failed: then no further thread is asked for.
     can_grow: bool,
+    /// A thread has been [called](Self::call), and has not arrived yet.
+    coming: bool,
+    /// How many threads look around briefly before they sleep.
+    looking: usize,
 }
 
 /// What a waker has to do once it has released the lock.
@@ -57,6 +61,8 @@ impl Roster {
             parkers: Vec::new(),
             threads: 0,
             can_grow: true,
+            coming: false,
+            looking: 0,
         }
     }
 
@@ -85,6 +91,35 @@ impl Roster {
     /// Whether a thread is on the list. A watcher of `ordered` naps, and is not.
     pub(crate) fn is_anybody_asleep(&self) -> bool {
         !self.sleepers.is_empty()
+    }
+
+    // ---- to call one thread after another: each that arrives calls the next if there is more to do
+
+    /// Whether a thread is on its way, or still looks around: it will call the next if it finds more work than it can
+    /// do.
+    pub(crate) fn is_anybody_coming(&self) -> bool {
+        self.coming || self.looking > 0
+    }
+
+    /// There is something to do for another thread. Wakes one, or leases one if fewer than `most` exist; with
+    /// 0, only a sleeping one is woken.
+    pub(crate) fn call(&mut self, most: usize) -> Wake {
+        let wake = match self.pop_sleeper() {
+            Some((_, wake)) => wake,
+            None => self.grow(most),
+        };
+        // Cleared when that thread arrives, in `register` or `woke_up`, or if it cannot be leased.
+        self.coming |= !matches!(wake, Wake::Nobody);
+        wake
+    }
+
+    /// A thread looks around until it has found something, or falls asleep.
+    pub(crate) fn begin_look(&mut self) {
+        self.looking += 1;
+    }
+
+    pub(crate) fn end_look(&mut self) {
+        self.looking -= 1;
     }
 
     // ---- to wake a thread
@@ -128,6 +163,8 @@ impl Roster {
     pub(crate) fn lease_failed(&mut self) {
         self.can_grow = false;
         self.threads -= 1;
+        // It was noted as on its way, and no thread would ever be called again.
+        self.coming = false;
     }
 
     // ---- what a thread does for itself
@@ -135,6 +172,8 @@ impl Roster {
     /// The thread has arrived, and can be woken from now on.
     pub(crate) fn register(&mut self, thread: usize, parker: Unparker) {
         self.parkers[thread] = Some(parker);
+        // From now on it calls the next thread itself.
+        self.coming = false;
     }
 
     /// Puts the thread on the list, in the critical section of its last look. It parks after the lock is
@@ -143,13 +182,15 @@ impl Roster {
         self.sleepers.push(thread);
     }
 
-    /// Called after a park. `false`: the waker has already taken the thread off the list.
+    /// Called after a park. `false`: the waker has already taken the thread off the list, and it has arrived now.
     pub(crate) fn woke_up(&mut self, thread: usize) -> bool {
         // A thread also wakes by itself, when its nap is over or when the stage stops. Then it is still on
         // the list, and must not stay there: a waker would choose it, and the threads that do sleep would not
         // be woken.
         let place = self.sleepers.iter().position(|sleeper| *sleeper == thread);
-        place.is_some_and(|place| self.sleepers.swap_remove(place) == thread)
+        let by_itself = place.is_some_and(|place| self.sleepers.swap_remove(place) == thread);
+        self.coming &= by_itself;
+        by_itself
     }
 }
 

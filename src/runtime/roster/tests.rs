@@ -44,3 +44,41 @@ fn the_roster_grows_to_its_limit_or_until_a_lease_fails() {
     roster.lease_failed();
     assert!(roster.is_nobody());
 }
+
+#[test]
+fn a_sleeper_is_called_before_another_thread_is_leased() {
+    let mut roster = Roster::new();
+    assert!(matches!(roster.call(0), Wake::Nobody));
+    assert!(!roster.is_anybody_coming());
+    assert!(matches!(roster.call(2), Wake::Lease(0)));
+    assert!(roster.is_anybody_coming());
+    assert!(matches!(roster.call(2), Wake::Lease(1)));
+    roster.register(0, Parker::new().unparker().clone());
+    assert!(!roster.is_anybody_coming(), "it has arrived");
+    roster.fall_asleep(0);
+    assert!(matches!(roster.call(9), Wake::Unpark(_)));
+    assert!(roster.is_anybody_coming());
+    assert!(!roster.woke_up(0));
+    assert!(!roster.is_anybody_coming(), "it has arrived");
+    assert!(matches!(roster.call(2), Wake::Nobody));
+    assert!(!roster.is_anybody_coming());
+}
+
+#[test]
+fn nobody_is_on_its_way_after_a_failed_lease_or_a_look() {
+    let mut roster = parked(1);
+    assert!(matches!(roster.call(1), Wake::Unpark(_)));
+    roster.begin_look();
+    assert!(!roster.woke_up(0));
+    assert!(roster.is_anybody_coming(), "it looks around");
+    roster.end_look();
+    assert!(!roster.is_anybody_coming());
+    assert!(matches!(roster.call(2), Wake::Lease(1)));
+    roster.lease_failed();
+    assert!(!roster.is_anybody_coming());
+    // A thread that wakes by itself leaves it as it is.
+    let mut roster = parked(2);
+    assert!(matches!(roster.call(2), Wake::Unpark(_)));
+    assert!(roster.woke_up(0));
+    assert!(roster.is_anybody_coming());
+}
