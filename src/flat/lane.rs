@@ -94,6 +94,11 @@ impl<I, T> LaneState<I, T> {
             waits: None,
         }
     }
+
+    /// Whether it has ended by itself.
+    fn is_done(&self) -> bool {
+        matches!(self.end, Some(LaneEnd::Done))
+    }
 }
 
 /// A lane that is over and that nobody else has, to be used again: the threads that make lanes and those that drop them are
@@ -281,24 +286,21 @@ impl<I, T> Lane<I, T> {
 
     /// Before the consumer takes from this lane: whether there is what it waits for.
     pub(super) fn is_ready(&self, wanted: usize, or_end: bool) -> bool {
-        let mut state = self.state.lock();
-        let has_end = state.end.is_some();
-        let ready = state.reader.as_mut().map_or(0, |reader| {
-            reader.look();
-            reader.len()
-        });
-        ready >= wanted || (or_end && has_end)
+        let reader = &mut self.state.lock().reader;
+        reader
+            .as_mut()
+            .is_some_and(|reader| reader.is_ready(wanted, or_end))
     }
 
     /// Whether it has ended by itself.
     fn is_done(&self) -> bool {
-        matches!(self.state.lock().end, Some(LaneEnd::Done))
+        self.state.lock().is_done()
     }
 
     /// The consumer takes from this lane from now on; `None`: it has not ended, and is not to be `running`. Called once.
     pub(super) fn reader(self: &Arc<Self>, running: bool) -> Option<LaneReader<I, T>> {
         let mut state = self.state.lock();
-        let is_done = matches!(state.end, Some(LaneEnd::Done));
+        let is_done = state.is_done();
         if !is_done && !running {
             return None;
         }
@@ -539,8 +541,7 @@ impl<I, T> LaneReader<I, T> {
 
     /// Whether there is what the consumer waits for.
     pub(super) fn is_ready(&mut self, wanted: usize, or_end: bool) -> bool {
-        self.outputs.look();
-        self.outputs.len() >= wanted || (or_end && self.outputs.has_end())
+        self.outputs.is_ready(wanted, or_end)
     }
 
     /// A part of the places, for which a nap may end.

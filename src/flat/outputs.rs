@@ -179,6 +179,12 @@ impl<T> OutputReader<T> {
         self.has_end = published & 1 == 1;
     }
 
+    /// Looks, and returns whether there are so many outputs, or the end if that counts too.
+    pub(super) fn is_ready(&mut self, wanted: usize, or_end: bool) -> bool {
+        self.look();
+        self.len() >= wanted || (or_end && self.has_end)
+    }
+
     /// Takes the next one of those that the last look has found.
     #[inline]
     pub(super) fn take(&mut self) -> Option<T> {

@@ -11,7 +11,7 @@ use crate::runtime::control::Control;
 use crate::runtime::lease::Leases;
 use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Instant, Mutex, MutexGuard, Ordering, bug};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, bug};
 use crate::unwind::{self, Payload};
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
@@ -33,8 +33,6 @@ const MOST_BYTES: usize = 1 << 20;
 /// A thread takes so many items at once that they take this long, and no more than so many.
 const TOGETHER: Duration = Duration::from_micros(50);
 const MOST_ITEMS: usize = 64;
-/// If they have not been started after this time, others may take them.
-const LONG: Duration = Duration::from_micros(200);
 /// In `freed_for`.
 const NEVER: usize = usize::MAX;
 
@@ -69,7 +67,7 @@ pub(super) struct FlatStage<Q: Iterator, J: FlatJob<Q::Item>> {
 /// What there is to do for one more thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextWork {
-    /// An item that the consumer has pulled.
+    /// Items that were pulled, or stolen, and that no thread has taken.
     Run,
     Pull,
     /// Items that another thread has had for long, and has not started.
@@ -226,17 +224,17 @@ where
     /// Whether too few places are free to wake a thread for them. Then the consumer does so when it has given back
     /// enough (exchange give / full).
     pub(super) fn is_short(&self, state: &StateOf<Q, J>) -> bool {
-        let is_short = || self.several().checked_sub(self.room(state) + 1);
-        let Some(missing) = is_short() else {
+        let missing = || self.several().saturating_sub(self.room(state));
+        if missing() == 0 {
             return false;
-        };
-        let at = self.freed.load(Ordering::Relaxed) + missing + 1;
+        }
+        let at = self.freed.load(Ordering::Relaxed) + missing();
         if self.freed_for.load(Ordering::Relaxed) <= at {
             return true;
         }
         self.freed_for.store(at, Ordering::Relaxed);
         heavy(); // pairs with the light one in `FlatTaker::give_back`
-        is_short().is_some()
+        missing() > 0
     }
 
     /// Gives free places to the lanes that wait for one, the first request first.
@@ -308,7 +306,7 @@ where
         let can_pull = state.source.is_some() && !state.ended;
         if can_pull && self.has_place(state) {
             NextWork::Pull
-        } else if (state.shared.iter()).any(|(since, lane)| is_old(*since) && lane.has_items()) {
+        } else if state.has_old() {
             NextWork::Steal
         } else if state.ended && !state.is_any_shared() {
             NextWork::Over
@@ -438,22 +436,20 @@ where
     pub(super) fn close(&self, writer: WriterOf<Q, J>, end: LaneEnd) -> StateGuard<'_, Q, J> {
         let has_failed = matches!(end, LaneEnd::Last | LaneEnd::Panic(_));
         let mut state = self.state.lock();
-        let (mut unwanted, mut undone) = (Vec::new(), VecDeque::new());
+        let (seq, mut unwanted, mut undone) = (writer.lane.seq, Vec::new(), VecDeque::new());
         // This thread looks around next, and wakes others that may leave.
         if has_failed {
             state.ended = true;
-            undone.extend(state.todo.drain(..));
-            let after = (state.order.iter()).filter(|other| other.seq > writer.lane.seq);
+            undone = std::mem::take(&mut state.todo);
+            let after = state.order.iter().filter(|other| other.seq > seq);
             unwanted.extend(after.map(|other| (other.forbid(), other.token.forbid())));
         }
-        let lane = Arc::clone(&writer.lane);
         let Closed {
             free,
             notifies,
             unstarted,
         } = writer.close(end);
-        state.shared.retain(|(_, other)| !Arc::ptr_eq(other, &lane));
-        drop(lane);
+        state.shared.retain(|(_, other)| other.seq != seq);
         self.free(&mut state, free);
         let notifies = notifies || free > 0 && self.consumer_pulls(&state);
         if !has_failed && !notifies && unstarted.is_empty() {
@@ -500,11 +496,6 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatStage<Q, J> {
         unwind::first(&mut panic, unwind::discard(self.job));
         panic
     }
-}
-
-/// Whether items that a thread has taken then have waited for long. In a model they always have, as time does not pass.
-pub(super) fn is_old(since: Instant) -> bool {
-    cfg!(loom) || since.elapsed() > LONG
 }
 
 /// Drops what is left in a lane that no thread has any more, and that the consumer reads with `reader`.

@@ -5,6 +5,10 @@ use crate::runtime::roster::Roster;
 use crate::sync::{Arc, Instant, bug};
 use crate::unwind::Payload;
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// If items have not been started after this time, other threads may take them.
+const LONG: Duration = Duration::from_micros(200);
 
 /// What is under the lock; see `README.md`.
 #[derive(Debug)]
@@ -92,8 +96,14 @@ impl<Q, I, T> FlatState<Q, I, T> {
         self.roster.awake() > 1 || self.watched
     }
 
+    /// Whether there is something to steal.
+    pub(super) fn has_old(&self) -> bool {
+        let mut shared = self.shared.iter();
+        shared.any(|(since, lane)| is_old(*since) && lane.has_items())
+    }
+
     /// Takes the items that were not started from threads that have had them for long. Each gets a lane of its own.
-    pub(super) fn steal(&mut self, is_old: impl Fn(Instant) -> bool) {
+    pub(super) fn steal(&mut self) {
         let mut shared = std::mem::take(&mut self.shared);
         shared.retain(|(since, lane)| {
             let stays = !is_old(*since);
@@ -119,4 +129,9 @@ impl<Q, I, T> FlatState<Q, I, T> {
             self.stolen.insert(at, writer);
         }
     }
+}
+
+/// Whether items that a thread has taken then have waited for long. In a model they always have, as time does not pass.
+fn is_old(since: Instant) -> bool {
+    cfg!(loom) || since.elapsed() > LONG
 }

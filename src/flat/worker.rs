@@ -3,7 +3,7 @@
 use crate::error::ItemError;
 use crate::flat::frame::ItemFrame;
 use crate::flat::lane::{LaneEnd, Room};
-use crate::flat::shared::{FlatStage, NextWork, Places, Pulled, StateGuard, WriterOf, is_old};
+use crate::flat::shared::{FlatStage, NextWork, Places, Pulled, StateGuard, WriterOf};
 use crate::par::flat_map::FlatJob;
 use crate::runtime::context::{self, Current, FrameGuard, PerCall};
 use crate::runtime::control::Control;
@@ -89,7 +89,7 @@ where
                     None => state,
                 },
                 NextWork::Steal => {
-                    state.steal(is_old);
+                    state.steal();
                     state
                 }
                 NextWork::Pull => self.pull_next(&worker, state),

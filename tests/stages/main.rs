@@ -4,6 +4,17 @@
 mod support;
 
 mod flat {
+    /// With this bound.
+    macro_rules! bounded {
+        ($stage:expr, $k:expr) => {{
+            let stage = $stage;
+            match $k {
+                None => stage,
+                Some(k) => stage.in_flight(k),
+            }
+        }};
+    }
+
     mod inner;
     mod short;
 }

@@ -20,6 +20,7 @@ fn take_all<T>(reader: &mut OutputReader<T>) -> Vec<T> {
 
 quickcheck! {
     /// As a `VecDeque`, over several segments.
+    #[cfg_attr(miri, ignore = "so many outputs take minutes there")]
     fn it_is_a_queue(steps: Vec<(u8, u8)>) -> bool {
         let (mut writer, mut reader) = outputs();
         let (mut twin, mut next) = (VecDeque::new(), 0_u32);

@@ -20,17 +20,6 @@ fn widths() -> impl Iterator<Item = (usize, Option<usize>)> {
     (1..=9).flat_map(|n| [None, Some(1), Some(2), Some(7), Some(64)].map(|k| (n, k)))
 }
 
-/// With this bound.
-macro_rules! bounded {
-    ($stage:expr, $k:expr) => {{
-        let stage = $stage;
-        match $k {
-            None => stage,
-            Some(k) => stage.in_flight(k),
-        }
-    }};
-}
-
 // ---- the outputs of the head
 
 #[test]

@@ -20,17 +20,6 @@ fn each(f: impl Fn(usize, Option<usize>) + Clone + Send + 'static) {
     }
 }
 
-/// With this bound.
-macro_rules! bounded {
-    ($stage:expr, $k:expr) => {{
-        let stage = $stage;
-        match $k {
-            None => stage,
-            Some(k) => stage.in_flight(k),
-        }
-    }};
-}
-
 /// None, one or two outputs.
 fn few(item: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..item % 3).map(move |i| (item, i))
