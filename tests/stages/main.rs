@@ -4,17 +4,8 @@
 mod support;
 
 mod flat {
-    /// With this bound.
-    macro_rules! bounded {
-        ($stage:expr, $k:expr) => {{
-            let stage = $stage;
-            match $k {
-                None => stage,
-                Some(k) => stage.in_flight(k),
-            }
-        }};
-    }
-
+    #[macro_use]
+    mod bounded;
     mod inner;
     mod short;
 }
