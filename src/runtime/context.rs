@@ -9,7 +9,7 @@
 //!
 //! # How an end is passed on
 //!
-//! What starts inside a frame is a part of it, and reacts to its end in one of two ways:
+//! What starts inside a frame is a part of it, and reacts to its end in one of three ways:
 //!
 //! - *By a link.* A stage, hedge or the like that starts inside a closure hangs a hook on a child of the
 //!   closure's token ([`link`]). The frame holds that child, and drops it when the closure returns. So a
@@ -20,6 +20,10 @@
 //!   answers `None` once, loses nothing, and continues when it is asked again. If it was not lent, it is
 //!   dropped with the source. Calls that run to their end inside the source (a terminal call, a group, a
 //!   hedge) cannot live on, and have a link.
+//!
+//! - *By nesting.* A consumer may run items itself, and pull its source, inside of something that does not wait then but
+//!   is in user code. So the token of a frame is tripped with those around it ([`Nested`]). What it makes of that goes
+//!   to whatever was asking, which has ended.
 //!
 //! What was cut short like that, and cannot show it by what it yields, reports it to the frame
 //! ([`Inherited::cut_short`], [`tell_cut`]). What the closure makes of it is then not taken for a result.
@@ -46,6 +50,7 @@ use crate::error::Cancelled;
 use crate::runtime::biased::{OwnerPlace, OwnerWords};
 use crate::sync::fixed;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Weak};
+use crate::unwind;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -207,10 +212,59 @@ fn push(frame: Frame) -> FrameGuard {
     }
 }
 
+/// What the consumer of a stage runs itself, inside of something else. Its token is tripped with that too, as nothing
+/// could interrupt it otherwise: it is no wait, and the stage that it belongs to may have no link.
+struct Nested {
+    current: Rc<dyn Current>,
+    outer: Rc<dyn Current>,
+    /// The hook on the outer token, and the token that it trips.
+    hook: RefCell<Option<(CancelToken, CancelHook)>>,
+}
+
+impl Nested {
+    /// On a thread of the pool, and on a consumer's thread that is inside of nothing, it is `current` itself.
+    fn new(current: Rc<dyn Current>) -> Rc<dyn Current> {
+        match innermost() {
+            None => current,
+            Some(outer) => Rc::new(Nested {
+                current,
+                outer,
+                hook: RefCell::new(None),
+            }),
+        }
+    }
+}
+
+impl Current for Nested {
+    fn token(&self) -> CancelToken {
+        let token = self.current.token();
+        // It may be one call after another, each with its token.
+        let is_hooked = |(hooked, _): &(CancelToken, _)| hooked.is(&token);
+        if !self.hook.borrow().as_ref().is_some_and(is_hooked) {
+            let inner = token.clone();
+            // A panic of the user's hooks goes where those of the outer token go.
+            let trip = move |why| unwind::raise(inner.trip(why));
+            // Not within the borrow, as it may call hooks at once.
+            let hook = self.outer.token().on_trip(trip);
+            let before = self.hook.replace(Some((token.clone(), hook)));
+            drop(before);
+        }
+        token
+    }
+
+    fn is_tripped(&self) -> bool {
+        self.current.is_tripped() || self.outer.is_tripped()
+    }
+
+    fn started(&self) -> &Started {
+        self.current.started()
+    }
+}
+
 /// The thread is in a closure.
 pub(crate) fn in_closure(current: Rc<dyn Current>) -> FrameGuard {
     push(Frame {
-        current,
+        current: Nested::new(current),
         source: None,
         shields: true,
     })
@@ -219,7 +273,7 @@ pub(crate) fn in_closure(current: Rc<dyn Current>) -> FrameGuard {
 /// The thread is in a source.
 pub(crate) fn in_source(current: Rc<dyn Current>, inside: &Arc<Interrupts>) -> FrameGuard {
     push(Frame {
-        current,
+        current: Nested::new(current),
         source: Some(Arc::clone(inside)),
         shields: false,
     })

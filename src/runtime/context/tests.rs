@@ -125,6 +125,29 @@ fn outer_sources_interrupt_a_wait_up_to_a_closure_or_shield() {
 }
 
 #[test]
+fn a_token_is_tripped_with_those_around_it() {
+    let (outer, inner) = (CancelToken::new(), CancelToken::new());
+    let _outer = in_source(PerCall::new(&outer), &Arc::default());
+    let per_call = PerCall::new(&inner);
+    let _inner = in_closure(Rc::clone(&per_call) as _);
+    let tripped = || innermost().is_some_and(|frame| frame.is_tripped());
+    let (first, again) = (CancelToken::current(), CancelToken::current());
+    assert!(first.is(&again) && !tripped());
+    per_call.call_over();
+    let second = CancelToken::current();
+    {
+        let shared = CancelToken::new();
+        let _shared = in_shared_source(Plain::new(shared.clone()), &Arc::default());
+        outer.cancel();
+        assert!(!shared.is_cancelled(), "others still want it");
+    }
+    assert!(second.is_cancelled() && tripped() && !inner.is_cancelled());
+    assert!(!first.is_cancelled(), "its call was over");
+    per_call.call_over();
+    assert!(CancelToken::current().is_cancelled(), "too late");
+}
+
+#[test]
 fn a_link_ends_with_its_closure() {
     assert!(link().is_none() && link_of_iterator().is_none());
     let token = CancelToken::new();

@@ -4,13 +4,14 @@
 //! waits in its user code for an hour, or until its token is tripped; each outer one runs an inner one, and
 //! ends as soon as that waits. So a pair that is not linked hangs.
 
-use crate::support::{Counter, Gate, SOON, bang, caught, eventually, within};
+use crate::support::{Counter, Gate, SOON, bang, caught, eventually, spin, within};
 use fanfold::{
-    CancelToken, Cancelled, Fanfold, Merge, Permits, SourceOptions, group, group_with,
+    CancelToken, Cancelled, Fanfold, Merge, Permits, Pool, SourceOptions, group, group_with,
     parallel_map, parallel_map_with, push_map_ordered,
 };
 use std::iter::from_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -778,4 +779,81 @@ fn ended_stages_leave_nothing_in_their_closure() {
         };
         (0..1).par_map_ordered(1, f).for_each(drop);
     });
+}
+
+type Work = Arc<dyn Fn(u64) + Send + Sync>;
+type Asked = Box<dyn Iterator<Item = u64> + Send>;
+
+/// A stage with this bound, on this pool if it is `Some`.
+macro_rules! asked {
+    ($stage:expr, $k:expr, $pool:expr) => {{
+        let stage = $stage.in_flight($k);
+        match $pool {
+            Some(pool) => Box::new(stage.on(pool)) as Asked,
+            None => Box::new(stage) as Asked,
+        }
+    }};
+}
+
+/// A consumer may run items itself: where there is no thread, and at a small bound. If it is in the source of something
+/// else, they hear the end of that; otherwise the drop of that would wait for them.
+#[test]
+fn what_a_consumer_runs_hears_the_end_of_what_asks_it() {
+    type Make = fn(usize, usize, Option<&Pool>, Work) -> Asked;
+    const KINDS: [(&str, Make); 4] = [
+        ("ordered", |n, k, pool, f| {
+            let work = move |i| (f(i), i).1;
+            asked!((0..20_000).par_map_ordered(n, work), k, pool)
+        }),
+        ("unordered", |n, k, pool, f| {
+            let work = move |i| (f(i), i).1;
+            asked!((0..20_000).par_map_unordered(n, work), k, pool)
+        }),
+        ("by key", |n, k, pool, f| {
+            let work = move |i| (f(i), i).1;
+            asked!((0..20_000).par_map_by_key(n, |i| i % 3, work), k, pool)
+        }),
+        ("flat", |n, k, pool, f| {
+            let outputs = move |i| {
+                let f = Arc::clone(&f);
+                (0..2).map(move |part| (f(2 * i + part), 2 * i + part).1)
+            };
+            asked!((0..10_000u64).par_flat_map(n, outputs), k, pool)
+        }),
+    ];
+    let nobody = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+    for (name, make) in KINDS {
+        for (n, k) in [(1, 4), (2, 1), (2, 4), (2, 16), (3, 9)] {
+            for pool in [None, Some(nobody.clone())] {
+                within(SOON, move || {
+                    let consumer = Arc::new(Mutex::new(None));
+                    let (asks, inside) = (Arc::clone(&consumer), Gate::new());
+                    let waits = inside.clone();
+                    let me = || Some(thread::current().id());
+                    let work: Work = Arc::new(move |i| {
+                        // Otherwise it may be run there only because it is short.
+                        spin(Duration::from_micros(2));
+                        if i >= 500 && *asks.lock().expect("no panic") == me() {
+                            waits.open();
+                            CancelToken::current().wait();
+                        }
+                    });
+                    let mut stage = make(n, k, pool.as_ref(), work);
+                    let source = from_fn(move || {
+                        *consumer.lock().expect("no panic") = me();
+                        stage.next()
+                    });
+                    let mut outer = source.par_map_ordered(1, |i| i).eager();
+                    loop {
+                        let taken = outer.next_within(SHORT);
+                        if inside.is_open() || matches!(taken, Ok(None)) {
+                            break;
+                        }
+                    }
+                    assert!(inside.is_open() || pool.is_none(), "{name}");
+                    drop(outer);
+                });
+            }
+        }
+    }
 }
