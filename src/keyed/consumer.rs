@@ -12,6 +12,7 @@ use crate::par::runner::JobRunner;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
+use crate::runtime::life::Scheduler;
 use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
 use crate::size_hint::{self, Hint};
@@ -157,7 +158,8 @@ where
         match shared.look(&state) {
             NextWork::Run => {
                 let here = Rc::clone(&worker.here) as Rc<dyn Current>;
-                let _here = context::in_closure(here);
+                let is_nested = || shared.control.life().is_nested();
+                let _here = context::in_closure(context::nested(here, is_nested));
                 let mut runner = JobRunner::new(&shared.job);
                 // One item, because this thread must deliver its result.
                 drop(shared.run_next(&mut worker, &mut runner, state, 1));

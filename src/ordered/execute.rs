@@ -234,7 +234,9 @@ impl<I, B> Sched<I, B> {
                     // checked here.
                     cancel::keep_time();
                     // Only around the closures. A visit to the source has its own frame.
-                    let _here = context::in_closure(Rc::clone(&worker.here) as Rc<dyn Current>);
+                    let is_nested = || self.signals.is_nested();
+                    let here = Rc::clone(&worker.here) as Rc<dyn Current>;
+                    let _here = context::in_closure(context::nested(here, is_nested));
                     self.execute(host, runner, chunk, &mut worker)
                 }
                 Err(core) => core,

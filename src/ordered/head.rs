@@ -291,7 +291,9 @@ where
         // A new one for each item, because the consumer may move to another thread in between.
         let here = Rc::new(ItemContext::new(Arc::clone(&shared.signals)));
         let mut runner = JobRunner::new(&shared.job);
-        let current = context::in_closure(Rc::clone(&here) as Rc<dyn Current>);
+        let is_nested = || shared.signals.is_nested();
+        let current = context::nested(Rc::clone(&here) as Rc<dyn Current>, is_nested);
+        let current = context::in_closure(current);
         let step = own.run(|chunk| {
             // A panic is caught, and published at its place, as on any thread.
             let claim = runner.run_items(&shared.sched, chunk, &here, 1);

@@ -22,8 +22,8 @@
 //!   hedge) cannot live on, and have a link.
 //!
 //! - *By nesting.* A consumer may run items itself, and pull its source, inside of something that does not wait then but
-//!   is in user code. So the token of a frame is tripped with those around it ([`Nested`]). What it makes of that goes
-//!   to whatever was asking, which has ended.
+//!   is in user code. So the token of such a frame is tripped with those around it ([`nested`]). What it makes of that
+//!   goes to whatever was asking, which has ended.
 //!
 //! What was cut short like that, and cannot show it by what it yields, reports it to the frame
 //! ([`Inherited::cut_short`], [`tell_cut`]). What the closure makes of it is then not taken for a result.
@@ -88,6 +88,14 @@ impl Started {
         let fresh = || (token().child(), Arc::new(AtomicBool::new(false)));
         let (token, cut) = link.get_or_insert_with(fresh).clone();
         Link { token, cut }
+    }
+
+    /// For another frame of the same closure.
+    pub(crate) fn take(&self) -> Started {
+        Started {
+            link: RefCell::new(self.link.take()),
+            cut: Cell::new(self.cut.take()),
+        }
     }
 
     /// The closure has returned: what was started in it and still exists is independent from now on. Returns
@@ -212,8 +220,7 @@ fn push(frame: Frame) -> FrameGuard {
     }
 }
 
-/// What the consumer of a stage runs itself, inside of something else. Its token is tripped with that too, as nothing
-/// could interrupt it otherwise: it is no wait, and the stage that it belongs to may have no link.
+/// See [`nested`].
 struct Nested {
     current: Rc<dyn Current>,
     outer: Rc<dyn Current>,
@@ -221,17 +228,20 @@ struct Nested {
     hook: RefCell<Option<(CancelToken, CancelHook)>>,
 }
 
-impl Nested {
-    /// On a thread of the pool, and on a consumer's thread that is inside of nothing, it is `current` itself.
-    fn new(current: Rc<dyn Current>) -> Rc<dyn Current> {
-        match innermost() {
-            None => current,
-            Some(outer) => Rc::new(Nested {
-                current,
-                outer,
-                hook: RefCell::new(None),
-            }),
-        }
+/// For what the consumer of a stage runs itself. If it is inside of something else, the token is tripped with that too:
+/// it is no wait that could be interrupted. `is_nested`: not if the stage is linked, which then passes on the end in its
+/// own order, or detached.
+pub(crate) fn nested(
+    current: Rc<dyn Current>,
+    is_nested: impl FnOnce() -> bool,
+) -> Rc<dyn Current> {
+    match innermost() {
+        Some(outer) if is_nested() => Rc::new(Nested {
+            current,
+            outer,
+            hook: RefCell::new(None),
+        }),
+        _ => current,
     }
 }
 
@@ -264,7 +274,7 @@ impl Current for Nested {
 /// The thread is in a closure.
 pub(crate) fn in_closure(current: Rc<dyn Current>) -> FrameGuard {
     push(Frame {
-        current: Nested::new(current),
+        current,
         source: None,
         shields: true,
     })
@@ -273,7 +283,7 @@ pub(crate) fn in_closure(current: Rc<dyn Current>) -> FrameGuard {
 /// The thread is in a source.
 pub(crate) fn in_source(current: Rc<dyn Current>, inside: &Arc<Interrupts>) -> FrameGuard {
     push(Frame {
-        current: Nested::new(current),
+        current,
         source: Some(Arc::clone(inside)),
         shields: false,
     })

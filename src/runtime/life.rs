@@ -53,6 +53,7 @@ pub(crate) struct Life {
     /// The link to the frame in which the stage was started. `None`: the stage does not react to the end of
     /// that.
     inherited: Mutex<Option<Inherited>>,
+    detached: AtomicBool,
     /// The stage's entry in the registry, until no thread holds a part of it.
     alive: Mutex<Option<Alive>>,
     /// The first panic that belongs to no item.
@@ -68,6 +69,7 @@ impl Life {
             token: CancelToken::new(),
             threads: Mutex::default(),
             inherited: Mutex::default(),
+            detached: AtomicBool::new(false),
             alive: Mutex::new(alive),
             stray: Mutex::default(),
         }
@@ -167,6 +169,16 @@ impl Life {
     /// only ends.
     pub(crate) fn is_linked(&self) -> bool {
         self.inherited.lock().is_some()
+    }
+
+    /// The stage is independent of what is around it, its consumer too.
+    pub(crate) fn detach(&self) {
+        self.detached.store(true, Ordering::Relaxed); // before anything runs
+    }
+
+    /// Whether what the consumer runs is to end with what is around that, and no link sees to it.
+    pub(crate) fn is_nested(&self) -> bool {
+        !self.detached.load(Ordering::Relaxed) && !self.is_linked()
     }
 
     /// The stage was cut short, and what it yields does not show that. The outer frame then discards the

@@ -43,6 +43,9 @@ impl<C: Scheduler> Session<C> {
         // The entry in the registry comes first, and goes last: `Control` holds it until the threads are
         // joined.
         let control = Arc::new(control(Alive::new(common.name_or(operator))));
+        if common.detached {
+            control.life().detach();
+        }
         // Asked on the thread that starts the stage: the frame around this thread is what the stage is a part
         // of.
         let link = (!common.detached).then(|| start_permit.link()).flatten();

@@ -129,7 +129,12 @@ fn a_token_is_tripped_with_those_around_it() {
     let (outer, inner) = (CancelToken::new(), CancelToken::new());
     let _outer = in_source(PerCall::new(&outer), &Arc::default());
     let per_call = PerCall::new(&inner);
-    let _inner = in_closure(Rc::clone(&per_call) as _);
+    let linked = nested(Rc::clone(&per_call) as _, || false);
+    assert!(
+        std::ptr::addr_eq(Rc::as_ptr(&linked), Rc::as_ptr(&per_call)),
+        "its link does it"
+    );
+    let _inner = in_closure(nested(Rc::clone(&per_call) as _, || true));
     let tripped = || innermost().is_some_and(|frame| frame.is_tripped());
     let (first, again) = (CancelToken::current(), CancelToken::current());
     assert!(first.is(&again) && !tripped());

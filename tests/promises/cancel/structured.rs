@@ -803,22 +803,22 @@ fn what_a_consumer_runs_hears_the_end_of_what_asks_it() {
     const KINDS: [(&str, Make); 4] = [
         ("ordered", |n, k, pool, f| {
             let work = move |i| (f(i), i).1;
-            asked!((0..20_000).par_map_ordered(n, work), k, pool)
+            asked!((0..1_000).par_map_ordered(n, work), k, pool)
         }),
         ("unordered", |n, k, pool, f| {
             let work = move |i| (f(i), i).1;
-            asked!((0..20_000).par_map_unordered(n, work), k, pool)
+            asked!((0..1_000).par_map_unordered(n, work), k, pool)
         }),
         ("by key", |n, k, pool, f| {
             let work = move |i| (f(i), i).1;
-            asked!((0..20_000).par_map_by_key(n, |i| i % 3, work), k, pool)
+            asked!((0..1_000).par_map_by_key(n, |i| i % 3, work), k, pool)
         }),
         ("flat", |n, k, pool, f| {
             let outputs = move |i| {
                 let f = Arc::clone(&f);
                 (0..2).map(move |part| (f(2 * i + part), 2 * i + part).1)
             };
-            asked!((0..10_000u64).par_flat_map(n, outputs), k, pool)
+            asked!((0..500u64).par_flat_map(n, outputs), k, pool)
         }),
     ];
     let nobody = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
@@ -833,7 +833,7 @@ fn what_a_consumer_runs_hears_the_end_of_what_asks_it() {
                     let work: Work = Arc::new(move |i| {
                         // Otherwise it may be run there only because it is short.
                         spin(Duration::from_micros(2));
-                        if i >= 500 && *asks.lock().expect("no panic") == me() {
+                        if i >= 200 && *asks.lock().expect("no panic") == me() {
                             waits.open();
                             CancelToken::current().wait();
                         }
