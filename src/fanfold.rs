@@ -208,8 +208,9 @@ pub trait Fanfold: Sized {
     /// there are [`par_filter_map`](Self::par_filter_map) and
     /// [`try_par_map_ordered`](Self::try_par_map_ordered).
     ///
-    /// The iterators are dropped on the threads that ran them. Where no thread can be started, the
-    /// consumer runs them, so they must be `Send`. With [`limited_by`](Stage::limited_by) a permit is
+    /// An iterator is dropped on the thread that ran it last, or with the stage. Where no thread can be
+    /// started, and where everything within `in_flight` takes less than a millisecond, the consumer runs
+    /// the iterators, and threads go on with them when it stays away: so they must be `Send`. With [`limited_by`](Stage::limited_by) a permit is
     /// held while `f` and the iterator run, and not while the iterator waits for room.
     ///
     /// The options about an item and its one result do not exist here: `unordered`, `item_timeout`,
@@ -223,10 +224,11 @@ pub trait Fanfold: Sized {
     ///
     /// # Complexity
     ///
-    /// Some nanoseconds for each output, and some locks for each item, or for several short ones. With
-    /// `in_flight` nearly each item or output may cost a wake-up, some 20 µs. For items of less than a
-    /// microsecond, and for a small bound and items of less than some 100 µs,
-    /// `par_map_ordered(n, |item| f(item).collect::<Vec<_>>())` and `flatten` cost less.
+    /// Some nanoseconds for each output, and some locks for each item, or for several short ones. If
+    /// everything within `in_flight` takes less than a millisecond, the stage is about as fast as the
+    /// loop: some 70 ns slower for each output, and 150 ns for each item. There, and for items of less
+    /// than a microsecond, `par_map_ordered(n, |item| f(item).collect::<Vec<_>>())` and `flatten` cost
+    /// less.
     ///
     /// # Examples
     ///

@@ -3,10 +3,12 @@
 //!
 //! `flat/README.md` describes the protocol.
 
+mod begun;
 pub(crate) mod consumer;
 mod frame;
 mod lane;
 mod outputs;
+mod own;
 pub(crate) mod plan;
 mod shared;
 mod state;

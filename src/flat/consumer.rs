@@ -1,24 +1,20 @@
 //! The consumer's side.
 
-use crate::cancel;
 use crate::error::NotReady;
-use crate::flat::frame::ItemFrame;
-use crate::flat::lane::{LaneEnd, Room};
-use crate::flat::shared::{FlatStage, NextWork, Pulled, WriterOf};
+use crate::flat::begun::OwnStep;
+use crate::flat::shared::FlatStage;
 use crate::flat::taker::{FlatTaker, Found};
-use crate::flat::worker::{Begun, Run, RunOf};
 use crate::par::flat_map::FlatJob;
-use crate::runtime::context::{self, Current, PerCall};
+use crate::runtime::barrier;
+use crate::runtime::context;
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
-use crate::runtime::permits::Permits;
 use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
 use crate::size_hint::Hint;
 use crate::sync::{Arc, Instant};
-use crate::unwind::{self, catch};
+use crate::unwind;
 use std::panic::resume_unwind;
-use std::rc::Rc;
 
 /// A running stage. `Q` is a source that its workers pull, `N` one that stays on this thread.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
@@ -28,8 +24,6 @@ pub struct FlatIter<Q: Iterator, N, J: FlatJob<Q::Item>> {
     near: Option<Box<N>>,
     /// `None` only during the drop.
     taker: Option<FlatTaker<Q, J>>,
-    /// If there is no thread: the item that this thread runs, and its lane.
-    alone: Option<Begun<Q, J>>,
 }
 
 impl<Q: Iterator, N, J: FlatJob<Q::Item>> std::fmt::Debug for FlatIter<Q, N, J> {
@@ -51,22 +45,20 @@ where
         session: Session,
         listener: Listener,
         opts: WorkOpts,
+        may_own: bool,
         source: Result<Q, N>,
         job: J,
     ) -> Self {
+        // Registers the process for the heavy barrier.
+        barrier::prepare();
         let (far, near) = match source {
             // Boxed, because each pull moves it out of the state and back.
             Ok(far) => (Some(Box::new(far)), None),
             Err(near) => (None, Some(Box::new(near))),
         };
         let (control, leases) = (Arc::clone(session.control()), session.leases().clone());
-        let WorkOpts {
-            width,
-            in_flight,
-            eager,
-            limit,
-        } = opts;
-        let shared = FlatStage::new(job, width, in_flight, limit, far, control, leases);
+        let eager = opts.eager;
+        let shared = FlatStage::new(job, opts, may_own && !eager, far, control, leases);
         let shared = Arc::new(shared);
         let wake = shared.call(&mut shared.state.lock());
         shared.act(wake);
@@ -74,7 +66,6 @@ where
             session,
             near,
             taker: Some(FlatTaker::new(shared, listener, eager)),
-            alone: None,
         }
     }
 
@@ -93,7 +84,7 @@ where
         }
         state.held += 1;
         drop(state);
-        let pulled = Self::pull(shared, &mut **source);
+        let pulled = taker.pull_here(&mut **source);
         let mut state = shared.state.lock();
         let admitted = shared.admit(&mut state, pulled);
         let wake = shared.call(&mut state);
@@ -108,109 +99,6 @@ where
         true
     }
 
-    /// Asks the source for an item.
-    fn pull<L>(shared: &FlatStage<Q, J>, source: &mut L) -> Pulled<Q::Item>
-    where
-        L: Iterator<Item = Q::Item>,
-    {
-        // A new frame for each call, because the consumer may move to another thread in between.
-        let here = PerCall::new(shared.control.source_token());
-        let entered = shared.enter_source(&here);
-        let pulled = shared.pull(source, &here);
-        drop(entered);
-        match pulled {
-            // The stage's own outputs are not wanted for now, and the source is asked again later.
-            Pulled::End if context::is_unwanted() => Pulled::Later,
-            pulled => pulled,
-        }
-    }
-
-    /// If no thread could be started: makes one output, or pulls an item. `false`: there is nothing to do, or other
-    /// threads do it.
-    fn work_alone(&mut self) -> bool {
-        let Some(taker) = &self.taker else {
-            return false;
-        };
-        let shared = &taker.shared;
-        // Where no thread can be started, there may be no timer thread either: what is due is tripped here.
-        cancel::keep_time();
-        let mut state = shared.state.lock();
-        // Also `false` while the first thread is still being started: it counts already.
-        if !state.roster.is_nobody() {
-            return false;
-        }
-        if let Some((writer, run)) = self.alone.take() {
-            drop(state);
-            self.alone = Self::run_alone(shared, writer, run);
-            return true;
-        }
-        match shared.look(&state) {
-            NextWork::Run => {
-                if let Some(mut writer) = shared.take(&mut state) {
-                    let item = writer.next_item();
-                    self.alone = item.map(|item| (writer, Run::Item(item)));
-                }
-            }
-            NextWork::Pull => {
-                let Some(mut source) = state.source.take() else {
-                    return false;
-                };
-                state.held += 1;
-                drop(state);
-                let pulled = Self::pull(shared, &mut *source);
-                let mut state = shared.state.lock();
-                match shared.admit(&mut state, pulled) {
-                    Ok(()) => state.source = Some(source),
-                    Err(item) => {
-                        drop(state);
-                        shared.turned_away(item, source);
-                    }
-                }
-            }
-            NextWork::Steal | NextWork::Full | NextWork::Nothing | NextWork::Over => {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// One step of the item that this thread runs.
-    fn run_alone(
-        shared: &FlatStage<Q, J>,
-        mut writer: WriterOf<Q, J>,
-        mut run: RunOf<Q, J>,
-    ) -> Option<Begun<Q, J>> {
-        // A new frame for each step, because the consumer may move to another thread in between.
-        let frame = ItemFrame::new(&writer.lane.token, &shared.control);
-        let here = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
-        let step = catch(|| {
-            if writer.room() == Room::Unwanted || shared.control.is_stopped() {
-                return Err(LaneEnd::Cut);
-            }
-            let hold = |limit: &Permits| limit.hold(|| frame.token());
-            let permit = shared.limit.as_ref().map(hold).transpose();
-            match permit {
-                Ok(_permit) => shared.step(&frame, &mut writer, &mut run),
-                Err(_) => Err(LaneEnd::Cut),
-            }
-        });
-        let end = match step {
-            Ok(Ok(_)) => None,
-            Ok(Err(end)) => Some(Ok(end)),
-            Err(panic) => Some(Err(panic)),
-        };
-        let Some(end) = end else {
-            drop(here);
-            drop(frame);
-            return Some((writer, run));
-        };
-        let end = shared.ended(&mut writer, run, end);
-        drop(shared.close(writer, end));
-        drop(here);
-        frame.item_over();
-        None
-    }
-
     // ---- the end
 
     /// Nothing more is yielded. Joins the threads, unless one may be stuck in a source or an iterator that is not
@@ -221,7 +109,8 @@ where
         let control = Arc::clone(self.session.control());
         let left = {
             let state = shared.state.lock();
-            let has_more = !(state.todo.is_empty() && state.order.is_empty());
+            let is_any = state.own.has_any() || !state.order.is_empty();
+            let has_more = is_any || !state.todo.is_empty();
             !state.ended || taker.cut || taker.has_more() || has_more
         };
         let cut_short = left || control.is_drained();
@@ -271,8 +160,35 @@ where
             if self.session.is_over() {
                 break;
             }
+            if until.is_some() {
+                taker.refuse_own();
+            }
+            if taker.owns || taker.has_turn {
+                // Checked before this thread may itself go into user code.
+                if context::is_unwanted() {
+                    context::tell_cut();
+                    return unwanted(until);
+                }
+                if taker.owns || taker.take_own() {
+                    let step = taker.owns.then(|| taker.run_own());
+                    match step {
+                        Some(OwnStep::Output(output)) => return Ok(Some(output)),
+                        Some(OwnStep::Last(output)) => {
+                            self.session.stop(false);
+                            return Ok(Some(output));
+                        }
+                        Some(OwnStep::Panic(panic)) => {
+                            self.session.stop(false);
+                            resume_unwind(panic);
+                        }
+                        Some(OwnStep::Cut) => self.end(until.is_some()),
+                        Some(OwnStep::Nothing) | None => {}
+                    }
+                    continue;
+                }
+            }
             match taker.refill() {
-                Found::Some => {}
+                Found::Some | Found::Own => {}
                 Found::Last => self.session.stop(false),
                 // Everything before it was yielded, and nothing after it will be.
                 Found::Panic(panic) => {
@@ -287,7 +203,8 @@ where
                         return unwanted(until);
                     }
                     // Each of them may have made something: look again before waiting.
-                    if self.pull_near() || self.work_alone() {
+                    let has_lane = taker.has_lanes();
+                    if !has_lane && taker.take_own() || self.pull_near() {
                         continue;
                     }
                     // The last look before the sleep is in there (exchange push / wait).
@@ -313,10 +230,6 @@ impl<Q: Iterator, N, J: FlatJob<Q::Item>> Drop for FlatIter<Q, N, J> {
         // First the hooks and the threads: until they are joined, threads use everything that is dropped below.
         let mut panic = self.session.close();
         unwind::first(&mut panic, unwind::discard(self.near.take()));
-        if let Some((writer, run)) = self.alone.take() {
-            drop(writer);
-            unwind::first(&mut panic, unwind::discard(run));
-        }
         // After the join this is the only handle on the stage.
         if let Some(taker) = self.taker.take() {
             unwind::first(&mut panic, taker.dispose());

@@ -55,12 +55,22 @@ pub(super) struct ItemFrame {
 }
 
 impl ItemFrame {
-    pub(super) fn new(token: &Arc<ItemToken>, control: &Arc<Control>) -> Rc<Self> {
+    /// `started`: what has been started in the item so far.
+    pub(super) fn new(
+        token: &Arc<ItemToken>,
+        control: &Arc<Control>,
+        started: Started,
+    ) -> Rc<Self> {
         Rc::new(ItemFrame {
             token: Arc::clone(token),
             control: Arc::clone(control),
-            started: Started::default(),
+            started,
         })
+    }
+
+    /// Another thread goes on with the item, in a frame of its own.
+    pub(super) fn take_started(&self) -> Started {
+        self.started.take()
     }
 
     /// Called when no more is asked of the item: whether anything that was started in it has been cut short without

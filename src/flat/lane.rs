@@ -30,6 +30,8 @@ pub(super) enum LaneEnd {
     Last,
     /// It would have gone on, but the stage ends.
     Cut,
+    /// Its iterator is left for the consumer, or for another worker, to go on with.
+    Left,
     Panic(Payload),
 }
 
@@ -369,6 +371,11 @@ impl<I, T> LaneWriter<I, T> {
         self.seq
     }
 
+    /// How many outputs it has got so far.
+    pub(super) fn len(&self) -> usize {
+        self.outputs.len()
+    }
+
     /// The next item, which the caller starts now.
     pub(super) fn next_item(&mut self) -> Option<I> {
         if self.unstarted == 0 {
@@ -426,14 +433,15 @@ impl<I, T> LaneWriter<I, T> {
     /// Nothing more is added.
     pub(super) fn close(self, end: LaneEnd) -> Closed<I> {
         let pushed = self.outputs.len();
+        let goes_on = matches!(end, LaneEnd::Left);
         let mut state = self.lane.state.lock();
         state.end = Some(end);
         self.outputs.finish();
         let unstarted = std::mem::take(&mut state.items);
         // What is left takes up its places. Also without outputs it takes up one until the consumer comes to it, so
-        // that the number of lanes is bounded.
+        // that the number of lanes is bounded; and one that the consumer goes on with, so that it can.
         let left = pushed - self.lane.yielded.load(Ordering::Relaxed);
-        let held = left.max(usize::from(state.reader.is_some()));
+        let held = left.max(usize::from(state.reader.is_some() || goes_on));
         let held = held.min(state.places);
         let free = state.places - held;
         state.places = held;

@@ -1,15 +1,17 @@
 //! Loom models of the protocol of flat stages.
 
+use super::begun::OwnStep;
 use super::shared::FlatStage;
 use super::taker::{FlatTaker, Found};
 use crate::error::Cancelled;
 use crate::par::flat_map::TryFlatMap;
 use crate::runtime::control::Control;
 use crate::runtime::event::{Listener, WaitResult};
-use crate::runtime::lease::{Leases, with_crew};
+use crate::runtime::lease::{Leases, Stop, with_crew};
 use crate::runtime::life::Scheduler;
+use crate::runtime::plan::WorkOpts;
 use crate::runtime::pool::Pool;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering};
 
 /// The parameters of a model.
 #[derive(Clone)]
@@ -27,6 +29,12 @@ struct Case {
     batch: usize,
     /// Whether the source gives an item only when the outputs of the one before it have been received.
     waits: bool,
+    /// Whether the consumer may run items itself. It does as soon as a worker could say so, and once.
+    own: bool,
+    /// Item 0 ends only when the first output of item 1 has been made.
+    ends_late: bool,
+    /// The consumer stays away, with its first output, until then.
+    away: bool,
 }
 
 const CASE: Case = Case {
@@ -38,6 +46,9 @@ const CASE: Case = Case {
     cancelled: false,
     batch: 1,
     waits: false,
+    own: false,
+    ends_late: false,
+    away: false,
 };
 
 /// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless the stage is
@@ -47,9 +58,30 @@ fn all_come(case: Case) {
 }
 
 fn run(case: &Case, leases: &Leases) {
-    let (outputs, fails) = (case.outputs, case.fails);
+    let (outputs, fails, ends_late) = (case.outputs, case.fails, case.ends_late);
+    let second = Arc::new((Mutex::new(false), Condvar::new()));
+    let (begun, width) = (Arc::clone(&second), case.workers);
+    let running = Arc::new(AtomicUsize::new(0));
     let open = move |item: usize| {
-        let of_item = (0..outputs).map(move |i| Ok((item, i)));
+        let (begun, running) = (Arc::clone(&begun), Arc::clone(&running));
+        let of_item = (0..outputs).map(move |i| {
+            let others = running.fetch_add(1, Ordering::Relaxed);
+            assert!(
+                others < width,
+                "more closures at once than the stage is wide"
+            );
+            let mut has_begun = begun.0.lock();
+            if item == 1 {
+                *has_begun = true;
+                begun.1.notify_all();
+            }
+            while ends_late && item == 0 && i + 1 == outputs && !*has_begun {
+                has_begun = begun.1.wait(has_begun);
+            }
+            drop(has_begun);
+            running.fetch_sub(1, Ordering::Relaxed);
+            Ok((item, i))
+        });
         if fails == Some(item) {
             Err(item)
         } else {
@@ -66,11 +98,12 @@ fn run(case: &Case, leases: &Leases) {
     });
     let listener = Listener::new();
     let control = Arc::new(Control::new(listener.event(), None));
+    let mut opts = WorkOpts::new(case.workers);
+    opts.in_flight = Some(case.bound);
     let shared = Arc::new(FlatStage::new(
         TryFlatMap::new(open),
-        case.workers,
-        Some(case.bound),
-        None,
+        opts,
+        case.own,
         Some(Box::new(source)),
         Arc::clone(&control),
         leases.clone(),
@@ -99,14 +132,34 @@ fn run(case: &Case, leases: &Leases) {
     let mut taker = FlatTaker::new(shared, listener, false);
     let mut got = Vec::new();
     loop {
-        if let Some(output) = taker.next_taken() {
+        let mut output = taker.next_taken();
+        if output.is_none() && (taker.owns || taker.has_turn && taker.take_own()) {
+            output = match taker.owns.then(|| taker.run_own()) {
+                Some(OwnStep::Output(output)) => Some(output),
+                Some(OwnStep::Last(output)) => {
+                    got.push(output);
+                    control.stop();
+                    break;
+                }
+                Some(OwnStep::Nothing) | None => continue,
+                Some(OwnStep::Cut) => break,
+                Some(OwnStep::Panic(_)) => panic!("no panic"),
+            };
+        }
+        if let Some(output) = output {
             got.push(output);
+            let mut has_begun = second.0.lock();
+            while case.away && !*has_begun {
+                has_begun = second.1.wait(has_begun);
+            }
+            drop(has_begun);
             *received.0.lock() = got.len();
             received.1.notify_all();
             continue;
         }
         match taker.refill() {
-            Found::Some => {}
+            Found::Some | Found::Own => {}
+            Found::Nothing if !taker.has_lanes() && taker.take_own() => {}
             Found::Nothing => assert_eq!(taker.wait(None), WaitResult::Ready),
             Found::Last | Found::Over => break,
             Found::Panic(_) => panic!("no panic"),
@@ -205,6 +258,72 @@ fn loom_flat_source_waits() {
             ..CASE
         });
     }
+}
+
+/// The consumer gets the turn, and may lose it at any time.
+#[test]
+fn loom_flat_own() {
+    for workers in [1, 2] {
+        all_come(Case {
+            workers,
+            bound: 2,
+            items: 2,
+            outputs: 2,
+            own: true,
+            ..CASE
+        });
+    }
+}
+
+/// A worker leaves an iterator that has filled its places, and the consumer goes on with it, or another worker.
+#[test]
+fn loom_flat_left() {
+    for (workers, bound, items) in [(1, 3, 2), (2, 2, 1)] {
+        all_come(Case {
+            workers,
+            bound,
+            items,
+            outputs: 3,
+            own: true,
+            ..CASE
+        });
+    }
+}
+
+/// The consumer is inside of an item that ends only when another one has begun.
+#[test]
+fn loom_flat_guest() {
+    all_come(Case {
+        workers: 2,
+        bound: 2,
+        items: 2,
+        outputs: 1,
+        own: true,
+        ends_late: true,
+        ..CASE
+    });
+}
+
+/// The consumer is away, with an item that is half run, or that was left.
+#[test]
+fn loom_flat_away() {
+    all_come(Case {
+        bound: 4,
+        items: 2,
+        own: true,
+        away: true,
+        ..CASE
+    });
+}
+
+#[test]
+fn loom_flat_own_cancel() {
+    all_come(Case {
+        outputs: 2,
+        cancelled: true,
+        own: true,
+        ..CASE
+    });
 }
 
 #[test]

@@ -54,11 +54,12 @@ where
 
     fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
         let (cx, listener) = (start_permit.cx(), Listener::new());
+        let may_own = common.pool.is_none();
         let session = Session::start(start_permit, common, Self::NAME, |alive| {
             Control::new(listener.event(), Some(alive))
         })?;
         let source = self.source.place(cx);
-        let running = FlatIter::start(session, listener, self.opts, source, self.job);
+        let running = FlatIter::start(session, listener, self.opts, may_own, source, self.job);
         Some(Box::new(running))
     }
 }

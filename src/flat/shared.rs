@@ -1,6 +1,7 @@
 //! What the workers and the consumer share, and the rules for what a thread does next.
 
 use crate::error::Cancelled;
+use crate::flat::begun::{BegunOf, Own, discard_begun};
 use crate::flat::lane::{Closed, Lane, LaneEnd, LaneWriter};
 use crate::flat::outputs::OutputReader;
 use crate::flat::state::FlatState;
@@ -10,20 +11,28 @@ use crate::runtime::context::Interrupts;
 use crate::runtime::control::Control;
 use crate::runtime::lease::Leases;
 use crate::runtime::permits::Permits;
+use crate::runtime::plan::WorkOpts;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, bug};
 use crate::unwind::{self, Payload};
 use crossbeam_utils::CachePadded;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub(super) type StateOf<Q, J> =
-    FlatState<Q, <Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Output>;
+pub(super) type StateOf<Q, J> = FlatState<
+    Q,
+    <Q as Iterator>::Item,
+    <J as FlatJob<<Q as Iterator>::Item>>::Output,
+    BegunOf<Q, J>,
+>;
 pub(super) type StateGuard<'a, Q, J> = MutexGuard<'a, StateOf<Q, J>>;
 pub(super) type LaneOf<Q, J> =
     Lane<<Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Output>;
 pub(super) type WriterOf<Q, J> =
     LaneWriter<<Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Output>;
+
+/// Items with their lane, and what was begun of them.
+pub(super) type TakenOf<Q, J> = (WriterOf<Q, J>, Option<BegunOf<Q, J>>);
 
 /// Without `in_flight`: how many outputs an inner iterator may be ahead, at first and at most, and how many bytes.
 const FEWEST: usize = 16;
@@ -43,7 +52,9 @@ pub(super) struct FlatStage<Q: Iterator, J: FlatJob<Q::Item>> {
     /// The source belongs to the consumer, which pulls it.
     is_near: bool,
     /// How many places there are, if the user has said so.
-    in_flight: Option<usize>,
+    pub(super) in_flight: Option<usize>,
+    /// What the consumer runs itself.
+    pub(super) own: Own<BegunOf<Q, J>>,
     /// How many places an inner iterator has that has filled its first one.
     share: AtomicUsize,
     /// The consumer has taken outputs since a share was made larger.
@@ -104,15 +115,21 @@ where
     Q: Iterator<Item: Send> + Send,
     J: FlatJob<Q::Item>,
 {
+    /// `may_own`: the consumer may run items itself.
     pub(super) fn new(
         job: J,
-        width: usize,
-        in_flight: Option<usize>,
-        limit: Option<Permits>,
+        opts: WorkOpts,
+        may_own: bool,
         source: Option<Box<Q>>,
         control: Arc<Control>,
         leases: Leases,
     ) -> Self {
+        let WorkOpts {
+            width,
+            in_flight,
+            limit,
+            ..
+        } = opts;
         // With `k` places in all, `n` items that run have half of them, and finished ones the rest.
         let share = in_flight.map_or(FEWEST, |k| (k / width.saturating_mul(2).max(1)).max(1));
         FlatStage {
@@ -120,6 +137,7 @@ where
             width,
             is_near: source.is_none(),
             in_flight,
+            own: Own::new(may_own && in_flight.is_some() && limit.is_none() && Self::is_small()),
             share: AtomicUsize::new(share),
             flows: AtomicBool::new(false),
             freed: CachePadded::new(AtomicUsize::new(0)),
@@ -252,7 +270,7 @@ where
     }
 
     /// These places of a worker are free again.
-    fn free(&self, state: &mut StateOf<Q, J>, places: usize) {
+    pub(super) fn free(&self, state: &mut StateOf<Q, J>, places: usize) {
         state.held -= places;
         self.grant(state);
     }
@@ -290,6 +308,9 @@ where
 
     /// Whether no more lanes will come.
     pub(super) fn is_over(&self, state: &StateOf<Q, J>) -> bool {
+        if state.own.handed.is_some() {
+            return self.control.is_stopped();
+        }
         let no_more = state.ended && state.todo.is_empty() || self.control.is_stopped();
         state.order.is_empty() && no_more
     }
@@ -300,6 +321,25 @@ where
         if self.control.is_stopped() {
             return NextWork::Over;
         }
+        if self.own.is_on() {
+            return if state.is_consumers_alone() {
+                NextWork::Over
+            } else {
+                NextWork::Nothing
+            };
+        }
+        let has_left = !state.own.left.is_empty();
+        if state.own.handed.is_some() || has_left && self.has_place(state) {
+            return NextWork::Run;
+        }
+        // Each item that was begun keeps its thread, or the place of one.
+        if state.running + state.own.begun() >= self.width {
+            return if has_left {
+                NextWork::Full
+            } else {
+                NextWork::Nothing
+            };
+        }
         if !(state.stolen.is_empty() && state.todo.is_empty()) {
             return NextWork::Run;
         }
@@ -308,7 +348,8 @@ where
             NextWork::Pull
         } else if state.has_old() {
             NextWork::Steal
-        } else if state.ended && !state.is_any_shared() {
+        } else if state.ended && !state.is_any_shared() && !state.own.has_any() {
+            // With what was begun left, a thread may still be needed.
             NextWork::Over
         } else if can_pull {
             NextWork::Full
@@ -331,6 +372,15 @@ where
             NextWork::Nothing => false,
             NextWork::Over => return state.roster.call(0), // A sleeping thread may leave too.
         };
+        if self.own.is_on() {
+            // One has to watch.
+            let is_nobody = !state.own.is_watched() && state.roster.awake() == 0;
+            return if is_nobody {
+                state.roster.call(self.width)
+            } else {
+                Wake::Nobody
+            };
+        }
         if is_work {
             // Each thread runs one item at a time, so no more than `n` run.
             state.roster.call(self.width)
@@ -394,8 +444,25 @@ where
         wanted && !(is_alone || state.ended || self.control.is_stopped())
     }
 
-    /// Takes the items that are next, with their lane. `None`: there are none.
-    pub(super) fn take(&self, state: &mut StateOf<Q, J>) -> Option<WriterOf<Q, J>> {
+    /// Takes the items that are next, with their lane, and what was begun of them. `None`: there are none.
+    pub(super) fn take(&self, state: &mut StateOf<Q, J>) -> Option<TakenOf<Q, J>> {
+        let left = |state: &mut StateOf<Q, J>| {
+            if !self.has_place(state) {
+                return None;
+            }
+            let (_, left) = state.own.left.pop_first()?;
+            state.held += 1;
+            Some(left)
+        };
+        let (writer, begun) = match state.own.handed.take().or_else(|| left(state)) {
+            Some(begun) => (Some(state.lane_of(begun.seq)), Some(begun)),
+            None => (self.take_new(state), None),
+        };
+        state.running += usize::from(writer.is_some());
+        Some((writer?, begun))
+    }
+
+    fn take_new(&self, state: &mut StateOf<Q, J>) -> Option<WriterOf<Q, J>> {
         if let Some(writer) = state.stolen.pop_front() {
             return Some(writer);
         }
@@ -432,15 +499,25 @@ where
         self.control.stray(unwind::discard(source));
     }
 
-    /// Nothing more is added to the lane. If its item has failed, nothing after it counts.
-    pub(super) fn close(&self, writer: WriterOf<Q, J>, end: LaneEnd) -> StateGuard<'_, Q, J> {
+    /// Nothing more is added to the lane. If its item has failed, nothing after it counts. `left`: what the consumer goes
+    /// on with.
+    pub(super) fn close(
+        &self,
+        writer: WriterOf<Q, J>,
+        end: LaneEnd,
+        left: Option<BegunOf<Q, J>>,
+    ) -> StateGuard<'_, Q, J> {
         let has_failed = matches!(end, LaneEnd::Last | LaneEnd::Panic(_));
         let mut state = self.state.lock();
+        state.running -= 1;
+        state.own.left.extend(left.map(|left| (left.seq, left)));
         let (seq, mut unwanted, mut undone) = (writer.lane.seq, Vec::new(), VecDeque::new());
+        let mut begun = BTreeMap::new();
         // This thread looks around next, and wakes others that may leave.
         if has_failed {
             state.ended = true;
             undone = std::mem::take(&mut state.todo);
+            begun = state.own.left.split_off(&seq);
             let after = state.order.iter().filter(|other| other.seq > seq);
             unwanted.extend(after.map(|other| (other.forbid(), other.token.forbid())));
         }
@@ -459,6 +536,7 @@ where
         for item in unstarted.into_iter().chain(undone) {
             self.control.stray(unwind::discard(item));
         }
+        self.control.stray(discard_begun(begun.into_values()));
         // Without the lock, because a token runs the hooks of the user.
         for (sleeper, token) in unwanted {
             if let Some(token) = token {
@@ -481,6 +559,8 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatStage<Q, J> {
         let state = self.state.into_inner().into_inner();
         // Items, outputs, the source, and last the job: the order of all schedulers.
         let mut panic = None;
+        let own = self.own.into_rest().into_iter();
+        unwind::first(&mut panic, discard_begun(own.chain(state.own.into_rest())));
         let stolen = state.stolen.into_iter();
         for item in stolen.flat_map(|writer| writer.close(LaneEnd::Cut).unstarted) {
             unwind::first(&mut panic, unwind::discard(item));

@@ -1,5 +1,6 @@
 //! What is under the lock of the stage.
 
+use crate::flat::begun::OwnState;
 use crate::flat::lane::{Lane, LaneWriter, SpareLane};
 use crate::runtime::roster::Roster;
 use crate::sync::{Arc, Instant, bug};
@@ -12,7 +13,7 @@ const LONG: Duration = Duration::from_micros(200);
 
 /// What is under the lock; see `README.md`.
 #[derive(Debug)]
-pub(super) struct FlatState<Q, I, T> {
+pub(super) struct FlatState<Q, I, T, B> {
     /// `None`: a puller has it, or the source has ended, or the source belongs to the consumer.
     pub(super) source: Option<Box<Q>>,
     /// Nothing more is pulled: the source has ended, or an item has failed.
@@ -44,11 +45,15 @@ pub(super) struct FlatState<Q, I, T> {
     pub(super) starves: bool,
     /// A worker has fallen asleep for lack of places since the consumer looked.
     pub(super) full: bool,
+    /// How many threads run items.
+    pub(super) running: usize,
+    /// What the consumer runs itself.
+    pub(super) own: OwnState<B>,
     /// The threads, and which of them sleep.
     pub(super) roster: Roster,
 }
 
-impl<Q, I, T> FlatState<Q, I, T> {
+impl<Q, I, T, B> FlatState<Q, I, T, B> {
     pub(super) fn new(source: Option<Box<Q>>) -> Self {
         FlatState {
             source,
@@ -66,6 +71,8 @@ impl<Q, I, T> FlatState<Q, I, T> {
             waiting: VecDeque::new(),
             starves: false,
             full: false,
+            running: 0,
+            own: OwnState::new(),
             roster: Roster::new(),
         }
     }
@@ -83,6 +90,30 @@ impl<Q, I, T> FlatState<Q, I, T> {
             (self.shared).push((Instant::now(), Arc::clone(&writer.lane)));
         }
         writer
+    }
+
+    /// A lane for an item that was begun before, with the place that it has.
+    pub(super) fn lane_of(&mut self, seq: u64) -> LaneWriter<I, T> {
+        // Behind the lane with its first outputs, unless the consumer has come to that.
+        let at = self.order.partition_point(|lane| lane.seq <= seq);
+        let starves = at == 0 && std::mem::take(&mut self.starves);
+        let spare = self.spare.pop().unwrap_or_else(SpareLane::new);
+        let writer = spare.open(seq, std::iter::empty(), 1, starves);
+        self.order.insert(at, Arc::clone(&writer.lane));
+        writer
+    }
+
+    /// The lane that the consumer comes to next.
+    pub(super) fn next_lane(&self) -> Option<&Arc<Lane<I, T>>> {
+        // An item that was handed over comes before all others, and gets its lane when a thread takes it.
+        let front = self.order.front();
+        front.filter(|_| self.own.handed.is_none())
+    }
+
+    /// During the consumer's turn: whether nothing will be left for others when that ends.
+    pub(super) fn is_consumers_alone(&self) -> bool {
+        let is_done = self.ended && self.todo.is_empty() && self.running == 0;
+        is_done && !self.own.has_any()
     }
 
     /// Whether a thread has items that it has not started.

@@ -1,5 +1,6 @@
 //! The part of the consumer that does not depend on its thread: it takes outputs, waits for them, and makes room.
 
+use crate::flat::frame::ItemToken;
 use crate::flat::lane::{LaneEnd, LaneReader, SpareLane, Taken};
 use crate::flat::shared::{FlatStage, discard};
 use crate::par::flat_map::FlatJob;
@@ -33,7 +34,17 @@ pub(super) struct FlatTaker<Q: Iterator, J: FlatJob<Q::Item>> {
     spare: Vec<SpareLane<Q::Item, J::Output>>,
     /// How many places have been given back, all in all.
     freed: usize,
-    light: Light,
+    pub(super) light: Light,
+    /// It has an item in the slot, unless that has been taken from there.
+    pub(super) owns: bool,
+    /// It has run an item last, and tries to begin the next one before it looks elsewhere.
+    pub(super) has_turn: bool,
+    /// There is no thread.
+    pub(super) alone: bool,
+    /// It runs no items any more while there are threads.
+    pub(super) refuses: bool,
+    /// Of an item that is over, to be used again.
+    pub(super) spare_token: Option<Arc<ItemToken>>,
     /// A lane was cut, and this was found.
     pub(super) cut: bool,
     flows: bool,
@@ -43,6 +54,8 @@ pub(super) struct FlatTaker<Q: Iterator, J: FlatJob<Q::Item>> {
 pub(super) enum Found {
     /// Outputs, which are in `taken` now.
     Some,
+    /// An item that the consumer runs itself.
+    Own,
     /// It must wait, or do something itself.
     Nothing,
     /// Nothing after the output that was yielded last counts.
@@ -62,6 +75,11 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatTaker<Q, J> {
             spare: Vec::new(),
             freed: 0,
             light: Light::new(),
+            owns: false,
+            has_turn: false,
+            alone: false,
+            refuses: false,
+            spare_token: None,
             cut: false,
             flows: false,
         }
@@ -75,6 +93,11 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatTaker<Q, J> {
     /// Whether there are lanes that it has not come to.
     pub(super) fn has_more(&self) -> bool {
         !self.next.is_empty()
+    }
+
+    /// Whether it has a lane.
+    pub(super) fn has_lanes(&self) -> bool {
+        self.head.is_some() || self.has_more()
     }
 
     /// Drops the outputs that were not yielded, and everything else of the stage. Returns the first panic.
@@ -105,25 +128,26 @@ where
         // The last output of an item makes room for another item: told at once, because the consumer may stay with
         // this output.
         if head.is_over() {
-            self.leave_head();
+            let places = self.close_head();
+            self.give_back(places);
         }
         Some(output)
     }
 
-    /// Nothing is left in the head.
-    fn leave_head(&mut self) {
+    /// Nothing is left in the head. Returns how many places it has held.
+    fn close_head(&mut self) -> usize {
         let Some(head) = self.head.take() else {
-            return;
+            return 0;
         };
         let (places, spare) = head.close();
         if self.spare.len() < SPARES {
             self.spare.extend(spare);
         }
-        self.give_back(places);
+        places
     }
 
     /// These places are free again.
-    fn give_back(&mut self, places: usize) {
+    pub(super) fn give_back(&mut self, places: usize) {
         self.freed += places;
         let shared = &self.shared;
         shared.freed.store(self.freed, Ordering::Relaxed);
@@ -141,7 +165,7 @@ where
             // Together with those after it that have ended, and so are in nobody's hands any more.
             // Behind one that has not, lanes may still be added (`FlatState::steal`).
             while self.next.len() < TOGETHER && self.next.back().is_none_or(LaneReader::is_done) {
-                let front = state.order.front();
+                let front = state.next_lane();
                 let Some(reader) = front.and_then(|lane| lane.reader(self.next.is_empty())) else {
                     break;
                 };
@@ -160,11 +184,12 @@ where
                 if self.advance() {
                     continue;
                 }
-                return if self.shared.is_over(&self.shared.state.lock()) {
-                    Found::Over
-                } else {
-                    Found::Nothing
-                };
+                let state = self.shared.state.lock();
+                if !self.shared.is_over(&state) {
+                    return Found::Nothing;
+                }
+                self.cut |= state.own.handed.is_some();
+                return Found::Over;
             };
             let (taken, wake) = head.refill();
             if let Some(worker) = wake {
@@ -180,9 +205,20 @@ where
                 }
                 Taken::Nothing => return self.nothing(),
                 Taken::End(end) => {
-                    self.leave_head();
+                    let (seq, places) = (head.lane.seq, self.close_head());
+                    if matches!(end, LaneEnd::Left) {
+                        if !self.take_left(seq, places) {
+                            self.cut = true;
+                            return Found::Over;
+                        }
+                        if self.owns {
+                            return Found::Own;
+                        }
+                        continue;
+                    }
+                    self.give_back(places);
                     match end {
-                        LaneEnd::Done => {}
+                        LaneEnd::Done | LaneEnd::Left => {}
                         // Everything before it was yielded, and nothing after it will be.
                         LaneEnd::Last => return Found::Last,
                         LaneEnd::Panic(panic) => return Found::Panic(panic),
@@ -228,7 +264,7 @@ where
         {
             let mut state = shared.state.lock();
             // A lane that was created before this line notifies only when it is the head.
-            if head.is_none() && !state.order.is_empty() && !bug("late_to_starve") {
+            if head.is_none() && state.next_lane().is_some() && !bug("late_to_starve") {
                 return WaitResult::Ready;
             }
             state.starves = head.is_none() && !naps;
@@ -240,8 +276,9 @@ where
             let is_there = if let Some(head) = &mut head {
                 head.is_ready(wanted, !naps) || shared.is_forsaken(&state, &head.lane)
             } else {
-                let next = state.order.front();
-                shared.is_over(&state) || next.is_some_and(|next| next.is_ready(wanted, !naps))
+                let next = state.next_lane();
+                let is_next = next.is_some_and(|next| next.is_ready(wanted, !naps));
+                is_next || shared.is_over(&state) || shared.consumer_begins(&state)
             };
             is_there || is_full || shared.consumer_pulls(&state)
         };

@@ -1,12 +1,15 @@
 //! A worker: it pulls an item and runs its inner iterator to the end, or sleeps.
 
 use crate::error::ItemError;
+use crate::flat::begun::{Begun, BegunOf, Run, RunOf, Step};
 use crate::flat::frame::ItemFrame;
 use crate::flat::lane::{LaneEnd, Room};
+use crate::flat::own;
 use crate::flat::shared::{FlatStage, NextWork, Places, Pulled, StateGuard, WriterOf};
 use crate::par::flat_map::FlatJob;
-use crate::runtime::context::{self, Current, FrameGuard, PerCall};
+use crate::runtime::context::{self, Current, FrameGuard, PerCall, Started};
 use crate::runtime::control::Control;
+use crate::runtime::permits::Permits;
 use crate::runtime::permits::closure::ClosurePermit;
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, Instant, Parker};
@@ -33,8 +36,9 @@ struct FlatWorker {
     vain: u32,
     /// When it has last slept.
     woke: Instant,
-    /// When it has begun to fill the room of its lane.
+    /// When it has begun to fill the room of its lane, and from which output on.
     filling: Instant,
+    from: usize,
     in_source: Rc<PerCall>,
 }
 
@@ -48,24 +52,11 @@ impl FlatWorker {
             vain: VAIN,
             woke: Instant::now(),
             filling: Instant::now(),
+            from: 0,
             in_source: PerCall::new(control.source_token()),
         }
     }
 }
-
-/// An item on its way: first the item, then its inner iterator.
-pub(super) enum Run<I, N> {
-    Item(I),
-    Inner(N),
-    /// It is being opened, or that has panicked.
-    Neither,
-}
-
-/// With its lane.
-pub(super) type Begun<Q, J> = (WriterOf<Q, J>, RunOf<Q, J>);
-
-pub(super) type RunOf<Q, J> =
-    Run<<Q as Iterator>::Item, <J as FlatJob<<Q as Iterator>::Item>>::Inner>;
 
 impl<Q, J> FlatStage<Q, J>
 where
@@ -85,7 +76,7 @@ where
         loop {
             state = match self.look(&state) {
                 NextWork::Run => match self.take(&mut state) {
-                    Some(writer) => self.run_items(&mut worker, state, writer),
+                    Some((writer, begun)) => self.run_items(&mut worker, state, writer, begun),
                     None => state,
                 },
                 NextWork::Steal => {
@@ -113,6 +104,7 @@ where
         worker: &mut FlatWorker,
         mut state: StateGuard<'a, Q, J>,
         mut writer: WriterOf<Q, J>,
+        begun: Option<BegunOf<Q, J>>,
     ) -> StateGuard<'a, Q, J> {
         // There may be more: another thread is called before this one may stay long in these items.
         let wake = self.call(&mut state);
@@ -120,15 +112,40 @@ where
         self.act(wake);
         // One frame for all of them. From the call of an item's closure to the end of its iterator it has that item's
         // token: what is started there is linked to it as long as the iterator is.
-        let frame = ItemFrame::new(&writer.lane.token, &self.control);
+        let (started, token, mut begun) = match begun {
+            Some(begun) => (begun.started, begun.token, Some(begun.run)),
+            None => (Started::default(), Arc::clone(&writer.lane.token), None),
+        };
+        let frame = ItemFrame::new(&token, &self.control, started);
         let here = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
         let (began, mut ran, mut permit) = (Instant::now(), 0, None);
-        worker.filling = began;
-        let mut end = LaneEnd::Done;
-        while let Some(item) = writer.next_item() {
-            let mut run = Run::Item(item);
+        (worker.filling, worker.from) = (began, 0);
+        let (mut end, mut left) = (LaneEnd::Done, None);
+        let mut next = |writer: &mut WriterOf<Q, J>| {
+            let begun = begun.take();
+            begun.or_else(|| writer.next_item().map(Run::Item))
+        };
+        while let Some(mut run) = next(&mut writer) {
             let made = catch(|| self.run_all(worker, &frame, &mut writer, &mut run, &mut permit));
-            end = self.ended(&mut writer, run, made);
+            if let Ok(LaneEnd::Left) = made {
+                left = Some(Begun {
+                    seq: writer.seq(),
+                    token: Arc::clone(&token),
+                    started: frame.take_started(),
+                    run,
+                });
+                end = LaneEnd::Left;
+                break;
+            }
+            let instead;
+            (end, instead) = self.ended(writer.seq(), run, made);
+            if let Some(output) = instead {
+                // There is room: it was checked before the iterator was asked.
+                let (notifies, _) = writer.push(output);
+                if notifies {
+                    self.control.notify();
+                }
+            }
             frame.item_over();
             ran += 1;
             if !matches!(end, LaneEnd::Done) {
@@ -137,8 +154,10 @@ where
         }
         let took = began.elapsed();
         drop(here);
-        let mut state = self.close(writer, end);
+        let made = writer.len() - worker.from;
+        let mut state = self.close(writer, end, left);
         self.ran(&mut state, ran, took);
+        self.note_cost(&mut state, made, worker.filling.elapsed());
         // Not before: nothing starts after a failure, and an item may wait for this permit.
         if permit.is_none() {
             return state;
@@ -161,14 +180,35 @@ where
         let mut room = writer.room();
         loop {
             if room == Room::No {
+                if self.own.is_on() {
+                    return LaneEnd::Left;
+                }
                 room = self.wait_for_room(worker, writer, permit);
             }
-            if room == Room::Unwanted || self.control.is_stopped() || !self.allow(frame, permit) {
+            if room == Room::Unwanted || self.control.is_stopped() {
                 return LaneEnd::Cut;
             }
-            room = match self.step(frame, writer, run) {
-                Ok(room) => room,
-                Err(end) => return end,
+            if room == Room::No {
+                continue; // It is the consumer's turn.
+            }
+            if !self.allow(frame, permit) {
+                return LaneEnd::Cut;
+            }
+            room = match self.step(frame, run) {
+                Step::Opened => writer.room(),
+                Step::Output(output) => {
+                    let is_last = J::is_last(&output);
+                    let (notifies, room) = writer.push(output);
+                    if is_last {
+                        return LaneEnd::Last;
+                    }
+                    // Before the iterator is asked again: it may stay there for any time.
+                    if notifies {
+                        self.control.notify();
+                    }
+                    room
+                }
+                Step::End(end) => return end,
             };
         }
     }
@@ -185,52 +225,48 @@ where
     }
 
     /// Opens the item, or asks its iterator once.
-    pub(super) fn step(
-        &self,
-        frame: &ItemFrame,
-        writer: &mut WriterOf<Q, J>,
-        run: &mut RunOf<Q, J>,
-    ) -> Result<Room, LaneEnd> {
+    fn step(&self, frame: &ItemFrame, run: &mut RunOf<Q, J>) -> Step<J::Output> {
         let Run::Inner(inner) = run else {
             let Run::Item(item) = std::mem::replace(run, Run::Neither) else {
-                return Err(LaneEnd::Cut);
+                return Step::End(LaneEnd::Cut);
             };
             *run = Run::Inner(self.job.open(item));
-            return Ok(writer.room());
+            return Step::Opened;
         };
         let output = inner.next();
         // What was made of something that was cut short does not count, once nothing more is wanted. Asked only then,
         // because it ends the links of what was started in the item.
         let in_vain = self.control.is_stopped() && frame.over();
         match output {
-            None if in_vain => Err(LaneEnd::Cut),
-            None => Err(LaneEnd::Done),
+            None if in_vain => Step::End(LaneEnd::Cut),
+            None => Step::End(LaneEnd::Done),
             Some(output) if in_vain => {
                 drop(output);
-                Err(LaneEnd::Cut)
+                Step::End(LaneEnd::Cut)
             }
-            Some(output) => {
-                let is_last = J::is_last(&output);
-                let (notifies, room) = writer.push(output);
-                if is_last {
-                    return Err(LaneEnd::Last);
-                }
-                // Before the iterator is asked again: it may stay there for any time.
-                if notifies {
-                    self.control.notify();
-                }
-                Ok(room)
-            }
+            Some(output) => Step::Output(output),
         }
     }
 
-    /// Drops the iterator, and says what stands at the end of its lane.
+    /// The same on the consumer's thread.
+    pub(super) fn step_here(&self, frame: &ItemFrame, run: &mut RunOf<Q, J>) -> Step<J::Output> {
+        if self.control.is_stopped() {
+            return Step::End(LaneEnd::Cut);
+        }
+        let hold = |limit: &Permits| limit.hold(|| frame.token());
+        match self.limit.as_ref().map(hold).transpose() {
+            Ok(_permit) => self.step(frame, run),
+            Err(_) => Step::End(LaneEnd::Cut),
+        }
+    }
+
+    /// Drops the iterator, and says what stands at the end of its lane, and the output in place of a panic.
     pub(super) fn ended(
         &self,
-        writer: &mut WriterOf<Q, J>,
+        seq: u64,
         run: RunOf<Q, J>,
         end: Result<LaneEnd, Payload>,
-    ) -> LaneEnd {
+    ) -> (LaneEnd, Option<J::Output>) {
         let dropped = match run {
             Run::Item(item) => unwind::discard(item),
             Run::Inner(inner) => unwind::discard(inner),
@@ -244,21 +280,16 @@ where
             // It belongs to no output that anybody will see.
             (Ok(LaneEnd::Cut), dropped) => {
                 self.control.stray(dropped);
-                return LaneEnd::Cut;
+                return (LaneEnd::Cut, None);
             }
             (Ok(_), Some(panic)) => panic,
-            (Ok(end), None) => return end,
+            (Ok(end), None) => return (end, None),
         };
-        match self.job.failed(ItemError::panicked(writer.seq(), &*panic)) {
-            None => LaneEnd::Panic(panic),
+        match self.job.failed(ItemError::panicked(seq, &*panic)) {
+            None => (LaneEnd::Panic(panic), None),
             Some(output) => {
                 unwind::bury(panic);
-                // There is room: it was checked before the iterator was asked.
-                let (notifies, _) = writer.push(output);
-                if notifies {
-                    self.control.notify();
-                }
-                LaneEnd::Done
+                (LaneEnd::Done, Some(output))
             }
         }
     }
@@ -271,10 +302,17 @@ where
         permit: &mut Option<ClosurePermit>,
     ) -> Room {
         // A model must not depend on time.
-        let is_soon = !cfg!(loom) && worker.filling.elapsed() < SOON;
-        let places = self.enlarge(writer, is_soon);
+        let took = worker.filling.elapsed();
+        let places = self.enlarge(writer, !cfg!(loom) && took < SOON);
         if places == Places::More {
             return writer.room();
+        }
+        self.note_cost(&mut self.state.lock(), writer.len() - worker.from, took);
+        if self.own.is_on() {
+            if places == Places::Listed {
+                self.unlist(&writer.lane);
+            }
+            return Room::No;
         }
         // Given back, as this may be a long wait: those who run the items before this one may need it.
         *permit = None;
@@ -286,7 +324,7 @@ where
             // woken for it (exchange wait / take).
             let room = writer.ask(worker.parker.unparker());
             if room != Room::No || self.control.is_stopped() {
-                worker.filling = Instant::now();
+                (worker.filling, worker.from) = (Instant::now(), writer.len());
                 break room;
             }
             worker.parker.park();
@@ -368,6 +406,13 @@ where
         worker: &mut FlatWorker,
         mut state: StateGuard<'a, Q, J>,
     ) -> StateGuard<'a, Q, J> {
+        if self.own.is_on() {
+            let nap = || worker.parker.park_timeout(own::NAP);
+            state = match self.watch_own(state, nap) {
+                Ok(state) => return state,
+                Err(state) => state,
+            };
+        }
         // A model must not depend on time.
         let is_soon = !cfg!(loom) && worker.woke.elapsed() < SOON;
         if self.look(&state) == NextWork::Full && is_soon && self.widen() {

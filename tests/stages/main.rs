@@ -7,6 +7,7 @@ mod flat {
     #[macro_use]
     mod bounded;
     mod inner;
+    mod own;
     mod short;
 }
 mod group;
