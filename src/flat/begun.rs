@@ -6,7 +6,7 @@ use crate::par::flat_map::FlatJob;
 use crate::runtime::context::Started;
 use crate::runtime::cost::Backoff;
 use crate::runtime::probe::Probe;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering, bug};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering};
 use crate::unwind::{self, Payload};
 use crossbeam_utils::CachePadded;
 use std::collections::BTreeMap;
@@ -106,9 +106,6 @@ impl<B> OwnState<B> {
 
     /// Whether there are items that were begun and that no worker has.
     pub(super) fn has_any(&self) -> bool {
-        if bug("left_is_forgotten") {
-            return false;
-        }
         self.has || self.handed.is_some() || !self.left.is_empty()
     }
 

@@ -15,29 +15,29 @@ use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering};
 
 /// The parameters of a model.
 #[derive(Clone)]
-struct Case {
-    workers: usize,
-    bound: usize,
-    items: usize,
+pub(super) struct Case {
+    pub(super) workers: usize,
+    pub(super) bound: usize,
+    pub(super) items: usize,
     /// How many outputs each item has.
-    outputs: usize,
+    pub(super) outputs: usize,
     /// This item has an error instead.
-    fails: Option<usize>,
+    pub(super) fails: Option<usize>,
     /// Whether a thread cancels.
-    cancelled: bool,
+    pub(super) cancelled: bool,
     /// How many items a thread takes at once.
-    batch: usize,
+    pub(super) batch: usize,
     /// Whether the source gives an item only when the outputs of the one before it have been received.
-    waits: bool,
+    pub(super) waits: bool,
     /// Whether the consumer may run items itself. It does as soon as a worker could say so, and once.
-    own: bool,
+    pub(super) own: bool,
     /// Item 0 ends only when the first output of item 1 has been made.
-    ends_late: bool,
+    pub(super) ends_late: bool,
     /// The consumer stays away, with its first output, until then.
-    away: bool,
+    pub(super) away: bool,
 }
 
-const CASE: Case = Case {
+pub(super) const CASE: Case = Case {
     workers: 1,
     bound: 1,
     items: 1,
@@ -53,7 +53,7 @@ const CASE: Case = Case {
 
 /// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless the stage is
 /// cancelled, all outputs up to the error come; and they come in order.
-fn all_come(case: Case) {
+pub(super) fn all_come(case: Case) {
     loom::model(move || with_crew(Pool::builder().build(), |leases| run(&case, leases)));
 }
 
@@ -258,72 +258,6 @@ fn loom_flat_source_waits() {
             ..CASE
         });
     }
-}
-
-/// The consumer gets the turn, and may lose it at any time.
-#[test]
-fn loom_flat_own() {
-    for workers in [1, 2] {
-        all_come(Case {
-            workers,
-            bound: 2,
-            items: 2,
-            outputs: 2,
-            own: true,
-            ..CASE
-        });
-    }
-}
-
-/// A worker leaves an iterator that has filled its places, and the consumer goes on with it, or another worker.
-#[test]
-fn loom_flat_left() {
-    for (workers, bound, items) in [(1, 3, 2), (2, 2, 1)] {
-        all_come(Case {
-            workers,
-            bound,
-            items,
-            outputs: 3,
-            own: true,
-            ..CASE
-        });
-    }
-}
-
-/// The consumer is inside of an item that ends only when another one has begun.
-#[test]
-fn loom_flat_guest() {
-    all_come(Case {
-        workers: 2,
-        bound: 2,
-        items: 2,
-        outputs: 1,
-        own: true,
-        ends_late: true,
-        ..CASE
-    });
-}
-
-/// The consumer is away, with an item that is half run, or that was left.
-#[test]
-fn loom_flat_away() {
-    all_come(Case {
-        bound: 4,
-        items: 2,
-        own: true,
-        away: true,
-        ..CASE
-    });
-}
-
-#[test]
-fn loom_flat_own_cancel() {
-    all_come(Case {
-        outputs: 2,
-        cancelled: true,
-        own: true,
-        ..CASE
-    });
 }
 
 #[test]

@@ -99,6 +99,11 @@ where
         }
     }
 
+    /// Whether items have been begun that no worker has.
+    pub(super) fn is_any_left(&self, state: &StateOf<Q, J>) -> bool {
+        state.own.has_any() && !bug("left_is_forgotten")
+    }
+
     /// Whether the consumer, when it has taken everything, runs what comes next.
     fn is_consumers_turn(&self, state: &StateOf<Q, J>) -> bool {
         self.own.is_on() || state.roster.is_nobody()
@@ -460,3 +465,6 @@ where
         self.answer();
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

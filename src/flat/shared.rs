@@ -348,7 +348,7 @@ where
             NextWork::Pull
         } else if state.has_old() {
             NextWork::Steal
-        } else if state.ended && !state.is_any_shared() && !state.own.has_any() {
+        } else if state.ended && !state.is_any_shared() && !self.is_any_left(state) {
             // With what was begun left, a thread may still be needed.
             NextWork::Over
         } else if can_pull {

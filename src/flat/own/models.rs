@@ -1,0 +1,69 @@
+//! Loom models of the consumer's turn.
+
+use crate::flat::models::{CASE, Case, all_come};
+
+/// The consumer gets the turn, and may lose it at any time.
+#[test]
+fn loom_flat_own() {
+    for (workers, outputs) in [(1, 2), (2, 1)] {
+        all_come(Case {
+            workers,
+            bound: 2,
+            items: 2,
+            outputs,
+            own: true,
+            ..CASE
+        });
+    }
+}
+
+/// A worker leaves an iterator that has filled its places, and the consumer goes on with it, or another worker.
+#[test]
+fn loom_flat_left() {
+    for (workers, bound, items) in [(1, 3, 2), (2, 2, 1)] {
+        all_come(Case {
+            workers,
+            bound,
+            items,
+            outputs: 3,
+            own: true,
+            ..CASE
+        });
+    }
+}
+
+/// The consumer is inside of an item that ends only when another one has begun.
+#[test]
+fn loom_flat_guest() {
+    all_come(Case {
+        workers: 2,
+        bound: 2,
+        items: 2,
+        outputs: 1,
+        own: true,
+        ends_late: true,
+        ..CASE
+    });
+}
+
+/// The consumer is away, with an item that is half run, or that was left.
+#[test]
+fn loom_flat_away() {
+    all_come(Case {
+        bound: 4,
+        items: 2,
+        own: true,
+        away: true,
+        ..CASE
+    });
+}
+
+#[test]
+fn loom_flat_own_cancel() {
+    all_come(Case {
+        outputs: 2,
+        cancelled: true,
+        own: true,
+        ..CASE
+    });
+}
