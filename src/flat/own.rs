@@ -99,9 +99,9 @@ where
         }
     }
 
-    /// Whether items have been begun that no worker has.
+    /// Whether items have been begun that a worker may have to go on with.
     pub(super) fn is_any_left(&self, state: &StateOf<Q, J>) -> bool {
-        state.own.has_any() && !bug("left_is_forgotten")
+        self.own.may && state.own.has_any() && !bug("left_is_forgotten")
     }
 
     /// Whether the consumer, when it has taken everything, runs what comes next.
