@@ -210,8 +210,9 @@ pub trait Fanfold: Sized {
     ///
     /// An iterator is dropped on the thread that ran it last, or with the stage. Where no thread can be
     /// started, and where everything within `in_flight` takes less than a millisecond, the consumer runs
-    /// the iterators, and threads go on with them when it stays away: so they must be `Send`. With [`limited_by`](Stage::limited_by) a permit is
-    /// held while `f` and the iterator run, and not while the iterator waits for room.
+    /// the iterators, and threads go on with them when it stays away: so they must be `Send`. With
+    /// [`limited_by`](Stage::limited_by) a permit is held while `f` and the iterator run, and not while
+    /// the iterator waits for room.
     ///
     /// The options about an item and its one result do not exist here: `unordered`, `item_timeout`,
     /// `hedge_slow`, `in_flight_weight` and `parked_weight`. For these, collect the outputs in the

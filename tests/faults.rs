@@ -20,7 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::ThreadId;
 use std::time::Duration;
 use support::{
-    Bang, Counter, Gate, Ledger, Meter, SOON, Tracked, bang, caught, payload, pushing, within,
+    Bang, Counter, Gate, Ledger, Meter, SOON, Tracked, bang, barren, caught, payload, pushing,
+    within,
 };
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -907,11 +908,6 @@ fn check(kind: &Kind, run: &Run, seen: &Seen, want: &[u64]) {
     } else {
         assert!(is_part(&seen.values, want), "{what}, but want {want:?}");
     }
-}
-
-/// A pool without threads: none can have a stack of three quarters of the address space.
-fn barren() -> Pool {
-    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
 }
 
 /// With one, two and three workers, and with the consumer alone.

@@ -109,10 +109,6 @@ impl<B> OwnState<B> {
         self.has || self.handed.is_some() || !self.left.is_empty()
     }
 
-    pub(super) fn is_watched(&self) -> bool {
-        self.is_watched
-    }
-
     /// Everything that is left, to be dropped.
     pub(super) fn into_rest(self) -> impl Iterator<Item = B> {
         self.handed.into_iter().chain(self.left.into_values())

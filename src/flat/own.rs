@@ -44,6 +44,7 @@ use crate::par::flat_map::FlatJob;
 use crate::runtime::barrier::heavy;
 use crate::runtime::context::{self, Current, PerCall, Started};
 use crate::runtime::life::Scheduler;
+use crate::runtime::plan::LARGE_ITEM;
 use crate::runtime::probe::Probe;
 use crate::sync::{Arc, Instant, Ordering, bug};
 use crate::unwind::catch;
@@ -60,8 +61,6 @@ const EVIDENCE: usize = 16;
 pub(super) const NAP: Duration = Duration::from_millis(1);
 /// A consumer that has not moved for so many naps is away, or in a long closure.
 const PATIENCE: u32 = 2;
-/// Larger items, in bytes, are not run on the consumer's thread.
-const LARGE: usize = 4 * 1024;
 
 impl<Q, J> FlatStage<Q, J>
 where
@@ -70,12 +69,13 @@ where
 {
     /// Whether items of these types may be run on the consumer's thread.
     pub(super) fn is_small() -> bool {
-        size_of::<BegunOf<Q, J>>() + size_of::<J::Output>() <= LARGE
+        size_of::<BegunOf<Q, J>>() + size_of::<J::Output>() <= LARGE_ITEM
     }
 
-    /// Worker: outputs have been made, in such a time. Gives the consumer the turn, if threads do not pay.
+    /// Worker: outputs have been made, in such a time. Gives the consumer the turn, if threads do not pay. Only where it
+    /// may have that.
     pub(super) fn note_cost(&self, state: &mut StateOf<Q, J>, outputs: usize, took: Duration) {
-        let Some(bound) = self.in_flight.filter(|_| self.own.may) else {
+        let Some(bound) = self.in_flight else {
             return;
         };
         // A model must not depend on time.
@@ -364,8 +364,7 @@ where
         // A new frame for each step, because the consumer may move to another thread in between.
         let frame = ItemFrame::new(token, &shared.control, started.take());
         let is_nested = || shared.control.life().is_nested();
-        let here = context::nested(Rc::clone(&frame) as Rc<dyn Current>, is_nested);
-        let here = context::in_closure(here);
+        let here = context::in_own_closure(Rc::clone(&frame) as Rc<dyn Current>, is_nested);
         let step = catch(|| match shared.step_here(&frame, run) {
             // A new item: its first output.
             Step::Opened => shared.step_here(&frame, run),

@@ -374,7 +374,7 @@ where
         };
         if self.own.is_on() {
             // One has to watch.
-            let is_nobody = !state.own.is_watched() && state.roster.awake() == 0;
+            let is_nobody = !state.own.is_watched && state.roster.awake() == 0;
             return if is_nobody {
                 state.roster.call(self.width)
             } else {

@@ -154,10 +154,15 @@ where
         }
         let took = began.elapsed();
         drop(here);
-        let made = writer.len() - worker.from;
+        let made = self
+            .own
+            .may
+            .then(|| (writer.len() - worker.from, worker.filling.elapsed()));
         let mut state = self.close(writer, end, left);
         self.ran(&mut state, ran, took);
-        self.note_cost(&mut state, made, worker.filling.elapsed());
+        if let Some((outputs, took)) = made {
+            self.note_cost(&mut state, outputs, took);
+        }
         // Not before: nothing starts after a failure, and an item may wait for this permit.
         if permit.is_none() {
             return state;
@@ -301,13 +306,15 @@ where
         writer: &mut WriterOf<Q, J>,
         permit: &mut Option<ClosurePermit>,
     ) -> Room {
-        // A model must not depend on time.
         let took = worker.filling.elapsed();
+        // A model must not depend on time.
         let places = self.enlarge(writer, !cfg!(loom) && took < SOON);
         if places == Places::More {
             return writer.room();
         }
-        self.note_cost(&mut self.state.lock(), writer.len() - worker.from, took);
+        if self.own.may {
+            self.note_cost(&mut self.state.lock(), writer.len() - worker.from, took);
+        }
         if self.own.is_on() {
             if places == Places::Listed {
                 self.unlist(&writer.lane);

@@ -159,7 +159,7 @@ where
             NextWork::Run => {
                 let here = Rc::clone(&worker.here) as Rc<dyn Current>;
                 let is_nested = || shared.control.life().is_nested();
-                let _here = context::in_closure(context::nested(here, is_nested));
+                let _here = context::in_own_closure(here, is_nested);
                 let mut runner = JobRunner::new(&shared.job);
                 // One item, because this thread must deliver its result.
                 drop(shared.run_next(&mut worker, &mut runner, state, 1));

@@ -236,7 +236,7 @@ impl<I, B> Sched<I, B> {
                     // Only around the closures. A visit to the source has its own frame.
                     let is_nested = || self.signals.is_nested();
                     let here = Rc::clone(&worker.here) as Rc<dyn Current>;
-                    let _here = context::in_closure(context::nested(here, is_nested));
+                    let _here = context::in_own_closure(here, is_nested);
                     self.execute(host, runner, chunk, &mut worker)
                 }
                 Err(core) => core,

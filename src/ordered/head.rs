@@ -292,8 +292,7 @@ where
         let here = Rc::new(ItemContext::new(Arc::clone(&shared.signals)));
         let mut runner = JobRunner::new(&shared.job);
         let is_nested = || shared.signals.is_nested();
-        let current = context::nested(Rc::clone(&here) as Rc<dyn Current>, is_nested);
-        let current = context::in_closure(current);
+        let current = context::in_own_closure(Rc::clone(&here) as Rc<dyn Current>, is_nested);
         let step = own.run(|chunk| {
             // A panic is caught, and published at its place, as on any thread.
             let claim = runner.run_items(&shared.sched, chunk, &here, 1);

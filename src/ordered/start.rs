@@ -16,14 +16,11 @@ use crate::ordered::timing::{CloneItem, StageHedge};
 use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::barrier;
-use crate::runtime::plan::{Common, ExactPlan, Plan};
+use crate::runtime::plan::{Common, ExactPlan, LARGE_ITEM, Plan};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint;
 use crate::sync::{Arc, Parker};
-
-/// Larger items, in bytes, are not run on the consumer's thread.
-const LARGE: usize = 4 * 1024;
 
 /// The plan of a [`Stage`](crate::Stage) that runs a closure for each item of one source: what the `par_..`
 /// adaptors make.
@@ -144,7 +141,7 @@ where
     };
     debug_assert_eq!(near.is_some(), S::LOCAL);
     // In a debug build a call hands an item down by copies, some thirty of them, and this stack is the user's.
-    let is_small = chunk::slot_bytes::<S::Item, J::Batch>() <= LARGE;
+    let is_small = chunk::slot_bytes::<S::Item, J::Batch>() <= LARGE_ITEM;
     // What the scheduler must know of the types, as values: its code does not depend on them.
     let shape = Shape {
         pulls: !S::LOCAL,

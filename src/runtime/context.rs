@@ -231,10 +231,7 @@ struct Nested {
 /// For what the consumer of a stage runs itself. If it is inside of something else, the token is tripped with that too:
 /// it is no wait that could be interrupted. `is_nested`: not if the stage is linked, which then passes on the end in its
 /// own order, or detached.
-pub(crate) fn nested(
-    current: Rc<dyn Current>,
-    is_nested: impl FnOnce() -> bool,
-) -> Rc<dyn Current> {
+fn nested(current: Rc<dyn Current>, is_nested: impl FnOnce() -> bool) -> Rc<dyn Current> {
     match innermost() {
         Some(outer) if is_nested() => Rc::new(Nested {
             current,
@@ -278,6 +275,14 @@ pub(crate) fn in_closure(current: Rc<dyn Current>) -> FrameGuard {
         source: None,
         shields: true,
     })
+}
+
+/// The thread is in a closure that the consumer of a stage runs itself; see [`nested`].
+pub(crate) fn in_own_closure(
+    current: Rc<dyn Current>,
+    is_nested: impl FnOnce() -> bool,
+) -> FrameGuard {
+    in_closure(nested(current, is_nested))
 }
 
 /// The thread is in a source.

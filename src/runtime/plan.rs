@@ -53,6 +53,9 @@ impl WorkOpts {
     }
 }
 
+/// Larger items, in bytes, are not run on the consumer's thread.
+pub(crate) const LARGE_ITEM: usize = 4 * 1024;
+
 /// What a [`Stage`](crate::Stage) is to do: which operator, over which sources. Sealed: only this crate
 /// implements it.
 pub trait Plan: Sized {

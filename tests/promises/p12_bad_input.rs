@@ -3,7 +3,8 @@
 
 use crate::kinds::{KINDS, With, ahead, each, items, widths_and};
 use crate::support::{
-    Counter, Ledger, Lying, Meter, SOON, bang, caught, dawdle, message, panics_at, settle, within,
+    Counter, Ledger, Lying, Meter, SOON, bang, barren, caught, dawdle, message, panics_at, settle,
+    within,
 };
 use fanfold::testing::assert_quiescent;
 use fanfold::{
@@ -368,11 +369,6 @@ fn a_variable_that_holds_no_number_is_named_with_what_it_holds() {
 }
 
 // ---- threads that cannot be started
-
-/// A pool without threads: none can have a stack of three quarters of the address space.
-fn barren() -> Pool {
-    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
-}
 
 #[test]
 fn without_threads_each_result_comes_before_the_next_begins() {

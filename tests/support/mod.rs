@@ -5,8 +5,8 @@
 
 #![allow(dead_code)] // each test file uses a part
 
-use fanfold::CancelToken;
 use fanfold::stage::{Job, Par, Pushed, Stage};
+use fanfold::{CancelToken, Pool};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -165,6 +165,11 @@ pub(crate) fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
         assert!(start.elapsed() < slow(SOON), "stuck: {what}");
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// A pool without threads: none can have a stack of three quarters of the address space.
+pub(crate) fn barren() -> Pool {
+    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
 }
 
 /// A gate that is closed until it is opened for good.

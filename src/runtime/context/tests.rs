@@ -134,7 +134,7 @@ fn a_token_is_tripped_with_those_around_it() {
         std::ptr::addr_eq(Rc::as_ptr(&linked), Rc::as_ptr(&per_call)),
         "its link does it"
     );
-    let _inner = in_closure(nested(Rc::clone(&per_call) as _, || true));
+    let _inner = in_own_closure(Rc::clone(&per_call) as _, || true);
     let tripped = || innermost().is_some_and(|frame| frame.is_tripped());
     let (first, again) = (CancelToken::current(), CancelToken::current());
     assert!(first.is(&again) && !tripped());

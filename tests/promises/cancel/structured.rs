@@ -4,7 +4,7 @@
 //! waits in its user code for an hour, or until its token is tripped; each outer one runs an inner one, and
 //! ends as soon as that waits. So a pair that is not linked hangs.
 
-use crate::support::{Counter, Gate, SOON, bang, caught, eventually, spin, within};
+use crate::support::{Counter, Gate, SOON, bang, barren, caught, eventually, spin, within};
 use fanfold::{
     CancelToken, Cancelled, Fanfold, Merge, Permits, Pool, SourceOptions, group, group_with,
     parallel_map, parallel_map_with, push_map_ordered,
@@ -821,7 +821,7 @@ fn what_a_consumer_runs_hears_the_end_of_what_asks_it() {
             asked!((0..500u64).par_flat_map(n, outputs), k, pool)
         }),
     ];
-    let nobody = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+    let nobody = barren();
     for (name, make) in KINDS {
         for (n, k) in [(1, 4), (2, 1), (2, 4), (2, 16), (3, 9)] {
             for pool in [None, Some(nobody.clone())] {

@@ -1,19 +1,14 @@
 //! `par_flat_map` and `try_par_flat_map`: inner iterators that stream, their bound, and their ends.
 
 use crate::support::{
-    Bang, Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, counted, listens, message, mix,
-    settle, within,
+    Bang, Counter, Gate, Ledger, Meter, SOON, bang, barren, blocks, caught, counted, listens,
+    message, mix, settle, within,
 };
 use fanfold::{CancelToken, Fanfold, Permits, Pool};
 use quickcheck::quickcheck;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::ThreadId;
-
-/// A pool without threads: none can have such a stack.
-fn barren() -> Pool {
-    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
-}
 
 /// Widths with bounds, and without one.
 fn widths() -> impl Iterator<Item = (usize, Option<usize>)> {

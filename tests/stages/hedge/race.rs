@@ -1,8 +1,8 @@
 //! `hedge`: the first of several replicas to answer wins.
 
 use crate::support::{
-    Counter, Gate, Ledger, SOON, bang, calls_counted, caught, counted, eventually, message, mix,
-    settle, within,
+    Counter, Gate, Ledger, SOON, bang, barren, calls_counted, caught, counted, eventually, message,
+    mix, settle, within,
 };
 use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, Pool,
@@ -778,7 +778,7 @@ fn a_panic_of_the_iterator_passes_through_and_trips_the_tokens() {
 #[test]
 fn without_threads_replicas_run_one_by_one_on_the_caller() {
     within(SOON, || {
-        let pool = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+        let pool = barren();
         let here = std::thread::current().id();
         let replicas = (0..4).map(|i| {
             move |_: CancelToken| {

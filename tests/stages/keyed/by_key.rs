@@ -1,8 +1,8 @@
 //! `par_map_by_key`: order within a key, width over keys, bound, liveness, and ends.
 
 use crate::support::{
-    Counter, Gate, Ledger, Meter, SOON, bang, blocks, calls_counted, caught, counted, dawdle,
-    eventually, listens, message, mix, panics_at, settle, spin, within,
+    Counter, Gate, Ledger, Meter, SOON, bang, barren, blocks, calls_counted, caught, counted,
+    dawdle, eventually, listens, message, mix, panics_at, settle, spin, within,
 };
 use fanfold::{CancelToken, Fanfold, Pool};
 use quickcheck::quickcheck;
@@ -12,11 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// A pool without threads: none can have such a stack.
-fn barren() -> Pool {
-    Pool::builder().stack_size(usize::MAX / 4 * 3).build()
-}
 
 /// The values of each key, in the order in which they came.
 fn by_key<T: Copy>(values: &[T], key: impl Fn(T) -> u64) -> BTreeMap<u64, Vec<T>> {

@@ -1,10 +1,10 @@
 //! `item_timeout`: an item that takes too long is an error at its place, and the rest goes on.
 
 use crate::support::{
-    Counter, Gate, Ledger, Meter, SOON, bang, blocks, caught, counted, message, mix, settle, slow,
-    timely, within,
+    Counter, Gate, Ledger, Meter, SOON, bang, barren, blocks, caught, counted, message, mix,
+    settle, slow, timely, within,
 };
-use fanfold::{CancelToken, Fanfold, ItemError, Pool, testing};
+use fanfold::{CancelToken, Fanfold, ItemError, testing};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -694,7 +694,7 @@ fn a_local_stage_takes_an_item_timeout() {
 #[test]
 fn without_threads_the_limit_is_checked_afterwards() {
     timely(SHORT, || {
-        let pool = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+        let pool = barren();
         let got: Vec<_> = (0..4)
             .par_map_ordered(2, |i| {
                 if i == 2 {

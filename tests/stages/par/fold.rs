@@ -1,9 +1,9 @@
 //! `par_fold`: a value per worker, merged at the end.
 
 use crate::support::{
-    Bang, Counter, Ledger, Meter, SOON, Tracked, bang, caught, dawdle, payload, within,
+    Bang, Counter, Ledger, Meter, SOON, Tracked, bang, barren, caught, dawdle, payload, within,
 };
-use fanfold::{CancelToken, Fanfold, Pool, testing};
+use fanfold::{CancelToken, Fanfold, testing};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 
@@ -209,7 +209,7 @@ fn it_ends_with_the_work_around_it() {
 #[test]
 fn without_threads_the_result_is_the_same() {
     within(SOON, || {
-        let pool = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+        let pool = barren();
         // No option can be set, so the calls come from a stage on that pool.
         let stage = (0..100_u64).par_map_ordered(2, |i| i).on(&pool);
         assert_eq!(

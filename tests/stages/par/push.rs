@@ -1,8 +1,8 @@
 //! `push_map_ordered`: random programs against a model, errors, and early ends.
 
 use crate::support::{
-    Counter, Gate, Ledger, Meter, SOON, Tracked, bang, caught, dawdle, eventually, message, mix,
-    within,
+    Counter, Gate, Ledger, Meter, SOON, Tracked, bang, barren, caught, dawdle, eventually, message,
+    mix, within,
 };
 use fanfold::{
     CancelToken, Cancelled, Fanfold, HedgePolicy, ItemError, Permits, Pool, push_map_ordered,
@@ -948,7 +948,7 @@ fn it_takes_the_options_of_a_stage() {
             let options: [fn(Stage) -> Stage; 8] = [
                 |stage| stage.on(&Pool::builder().build()),
                 // No thread can be started.
-                |stage| stage.on(&Pool::builder().stack_size(usize::MAX / 4 * 3).build()),
+                |stage| stage.on(&barren()),
                 |stage| stage.limited_by(&Permits::new(2)),
                 |stage| stage.item_timeout(HOUR),
                 |stage| stage.hedge_slow(&HedgePolicy::after(Duration::from_micros(20))),
@@ -979,7 +979,7 @@ fn it_takes_the_options_of_a_stage() {
 fn without_threads_the_items_run_here() {
     for n in 1..=9 {
         within(SOON, move || {
-            let none = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+            let none = barren();
             let mut stage = push_map_ordered(n, |i: u64| i).on(&none);
             for i in 0..9 {
                 assert_eq!(stage.try_push(i), Ok(()));

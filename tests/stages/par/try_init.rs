@@ -1,9 +1,9 @@
 //! `try_par_map_ordered_init`: an `init` that fails ends the stage at one place, and its worker spoils nothing else.
 
 use crate::support::{
-    Bang, Counter, Gate, Ledger, SOON, Tracked, blocks, dawdle, payload, spin, within,
+    Bang, Counter, Gate, Ledger, SOON, Tracked, barren, blocks, dawdle, payload, spin, within,
 };
-use fanfold::{Fanfold, Pool};
+use fanfold::Fanfold;
 use std::time::Duration;
 
 /// Why a stage ended.
@@ -315,7 +315,7 @@ fn a_timed_stage_ends_with_one_error_too() {
 #[test]
 fn without_threads_the_item_whose_init_fails_is_the_last() {
     within(SOON, || {
-        let pool = Pool::builder().stack_size(usize::MAX / 4 * 3).build();
+        let pool = barren();
         for k in 1..=9 {
             let inits = Inits::fail_at(k, true);
             let made = inits.clone();
