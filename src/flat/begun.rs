@@ -58,9 +58,9 @@ pub(super) struct OwnState<B> {
     pub(super) is_watched: bool,
     /// How many outputs in a row were short.
     pub(super) short: usize,
-    /// How often the turn has begun, and when it may begin again.
-    pub(super) turns: u64,
+    /// When the turn may begin again, and in a model how often.
     pub(super) pause: Backoff,
+    pub(super) turns: u64,
     /// The consumer's thread.
     pub(super) probe: Option<Probe>,
     pub(super) seen: Option<Seen>,
@@ -86,8 +86,8 @@ impl<B> OwnState<B> {
             handed: None,
             is_watched: false,
             short: 0,
-            turns: 0,
             pause: Backoff::NONE,
+            turns: u64::MAX,
             probe: None,
             seen: None,
         }

@@ -29,8 +29,8 @@ pub(super) struct Case {
     pub(super) batch: usize,
     /// Whether the source gives an item only when the outputs of the one before it have been received.
     pub(super) waits: bool,
-    /// Whether the consumer may run items itself. It does as soon as a worker could say so, and once.
-    pub(super) own: bool,
+    /// How often the consumer gets the turn. It does as soon as a worker could say so.
+    pub(super) turns: u64,
     /// Item 0 ends only when the first output of item 1 has been made.
     pub(super) ends_late: bool,
     /// The consumer stays away, with its first output, until then.
@@ -46,7 +46,7 @@ pub(super) const CASE: Case = Case {
     cancelled: false,
     batch: 1,
     waits: false,
-    own: false,
+    turns: 0,
     ends_late: false,
     away: false,
 };
@@ -103,7 +103,7 @@ fn run(case: &Case, leases: &Leases) {
     let shared = Arc::new(FlatStage::new(
         TryFlatMap::new(open),
         opts,
-        case.own,
+        case.turns > 0,
         Some(Box::new(source)),
         Arc::clone(&control),
         leases.clone(),
@@ -111,6 +111,7 @@ fn run(case: &Case, leases: &Leases) {
     {
         let mut state = shared.state.lock();
         state.batch = case.batch;
+        state.own.turns = case.turns;
         for thread in 0..case.workers {
             assert_eq!(state.roster.enlist(), thread);
         }

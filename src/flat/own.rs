@@ -88,12 +88,12 @@ where
             0
         };
         let may = if cfg!(loom) {
-            own.turns == 0
+            own.turns > 0
         } else {
             own.short >= EVIDENCE && own.pause.is_over()
         };
         if may && !self.own.is_on() && !own.has && !own.guest {
-            own.turns += 1;
+            own.turns -= 1;
             own.seen = None;
             self.own.on.store(true, Ordering::Relaxed);
         }
@@ -323,9 +323,12 @@ where
         if shared.control.is_stopped() {
             return false;
         }
-        let Some(left) = state.own.left.remove(&seq) else {
+        // A worker has gone on with it, in the next lane, and may have left it again behind that.
+        let goes_on = state.order.front().is_some_and(|next| next.seq == seq);
+        let left = (!goes_on || bug("left_twice")).then(|| state.own.left.remove(&seq));
+        let Some(left) = left.flatten() else {
             drop(state);
-            self.give_back(places); // A worker goes on with it, in a lane of its own.
+            self.give_back(places);
             return true;
         };
         if shared.is_consumers_turn(&state) {

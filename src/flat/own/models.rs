@@ -11,7 +11,7 @@ fn loom_flat_own() {
             bound: 2,
             items: 2,
             outputs,
-            own: true,
+            turns: 1,
             ..CASE
         });
     }
@@ -26,10 +26,21 @@ fn loom_flat_left() {
             bound,
             items,
             outputs: 3,
-            own: true,
+            turns: 1,
             ..CASE
         });
     }
+}
+
+/// An iterator is left, goes on in a second lane, and is left again before the consumer has come to its first one.
+#[test]
+fn loom_flat_left_twice() {
+    all_come(Case {
+        bound: 3,
+        outputs: 4,
+        turns: 2,
+        ..CASE
+    });
 }
 
 /// The consumer is inside of an item that ends only when another one has begun.
@@ -40,7 +51,7 @@ fn loom_flat_guest() {
         bound: 2,
         items: 2,
         outputs: 1,
-        own: true,
+        turns: 1,
         ends_late: true,
         ..CASE
     });
@@ -52,7 +63,7 @@ fn loom_flat_away() {
     all_come(Case {
         bound: 4,
         items: 2,
-        own: true,
+        turns: 1,
         away: true,
         ..CASE
     });
@@ -63,7 +74,7 @@ fn loom_flat_own_cancel() {
     all_come(Case {
         outputs: 2,
         cancelled: true,
-        own: true,
+        turns: 1,
         ..CASE
     });
 }
