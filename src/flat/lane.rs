@@ -35,11 +35,12 @@ pub(super) enum LaneEnd {
     Panic(Payload),
 }
 
-/// What is left of a lane after its end: how many places are free again, whether to notify the consumer, and the items
-/// that were not started.
+/// What is left of a lane after its end: how many places are free again, whether to notify the consumer, whether nothing
+/// came after what another lane has, and the items that were not started.
 pub(super) struct Closed<I> {
     pub(super) free: usize,
     pub(super) notifies: bool,
+    pub(super) is_needless: bool,
     pub(super) unstarted: VecDeque<I>,
 }
 
@@ -138,6 +139,8 @@ pub(super) struct LaneWriter<I, T> {
     seq: u64,
     /// How many items are left at most: others may have taken them.
     unstarted: usize,
+    /// It is for the rest of an item that was begun before.
+    is_rest: bool,
     /// There is room for outputs up to this number, as far as this side knows.
     room_until: usize,
     light: Light,
@@ -216,6 +219,7 @@ impl<I, T> SpareLane<I, T> {
             outputs: writer,
             seq,
             unstarted,
+            is_rest: unstarted == 0,
             room_until: 0,
             light,
         }
@@ -435,19 +439,23 @@ impl<I, T> LaneWriter<I, T> {
         let pushed = self.outputs.len();
         let goes_on = matches!(end, LaneEnd::Left);
         let mut state = self.lane.state.lock();
+        let is_unread = state.reader.is_some();
+        let is_needless = self.is_rest && pushed == 0 && is_unread && matches!(end, LaneEnd::Done);
         state.end = Some(end);
         self.outputs.finish();
         let unstarted = std::mem::take(&mut state.items);
         // What is left takes up its places. Also without outputs it takes up one until the consumer comes to it, so
-        // that the number of lanes is bounded; and one that the consumer goes on with, so that it can.
+        // that the number of lanes is bounded; and one that the consumer goes on with, so that it can. But not for a rest
+        // without outputs, which would be a second one for its item.
         let left = pushed - self.lane.yielded.load(Ordering::Relaxed);
-        let held = left.max(usize::from(state.reader.is_some() || goes_on));
+        let held = left.max(usize::from(is_unread && !is_needless || goes_on));
         let held = held.min(state.places);
         let free = state.places - held;
         state.places = held;
         Closed {
             free,
             notifies: state.wants_end && !bug("end_is_silent"),
+            is_needless,
             unstarted,
         }
     }

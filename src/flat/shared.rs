@@ -524,9 +524,13 @@ where
         let Closed {
             free,
             notifies,
+            is_needless,
             unstarted,
         } = writer.close(end);
         state.shared.retain(|(_, other)| other.seq != seq);
+        if is_needless {
+            state.remove_rest(seq, notifies);
+        }
         self.free(&mut state, free);
         let notifies = notifies || free > 0 && self.consumer_pulls(&state);
         if !has_failed && !notifies && unstarted.is_empty() {

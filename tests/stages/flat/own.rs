@@ -133,8 +133,8 @@ fn a_consumer_that_stays_away_is_not_waited_for() {
                 };
                 let mut stage = (0..).par_flat_map(n, open).in_flight(8 * n);
                 let taken = until_own(&mut stage);
-                // Some of the share of the one that runs; or all, but for the places of those whose ends come next.
-                made.wait_for(taken + if per_item == 1 { 7 * n - 1 } else { 3 });
+                // Some of the share of the one that runs; or all.
+                made.wait_for(taken + if per_item == 1 { 8 * n } else { 3 });
                 let rest: Vec<usize> = stage.map(|(i, _)| i).take(3_000).collect();
                 assert!(rest.into_iter().eq(taken..taken + 3_000));
             });
@@ -308,7 +308,12 @@ fn a_local_source() {
         let source = (0..).inspect(move |_| count.set(count.get() + 1));
         let mut stage = source.local().par_flat_map(n, open).in_flight(k);
         let first = until_own(&mut stage);
-        assert!(stage.map(|(i, _)| i).take(5_000).eq(first..first + 5_000));
+        let mut taken = 0;
+        for (i, want) in stage.map(|(i, _)| i).zip(first..first + 5_000) {
+            assert_eq!(i, want, "n = {n}, k = {k}, {per_item}");
+            taken += 1;
+        }
+        assert_eq!(taken, 5_000, "n = {n}, k = {k}, {per_item}");
         assert!(pulled.get() >= 5_000 / per_item);
     });
 }
