@@ -2,6 +2,7 @@
 //!
 //! Each pipeline is built twice from one seed: from fanfold's adaptors and from `std`'s. Both must give the
 //! same items and the same panic at the same place, and leave nothing behind: no item, no stage, no thread.
+//! Every fourth seed is a single `par_flat_map` with a short bound, whose outputs change hands most of all.
 //!
 //! `cargo test` runs it for a few seconds. `ci/stress.sh` runs it for as long as you like:
 //! `cargo test --release --test stress -- --minutes 60`, and `-- --seed N` runs one pipeline alone. It has
@@ -585,8 +586,95 @@ fn consume(stream: impl FnOnce() -> Stream, end: End, token: &CancelToken) -> Ou
     Outcome { values, panic }
 }
 
+/// Takes some time: never, rarely long, rarely with a sleep, or always a moment.
+fn tarry(how: u64, random: u64) {
+    let micros = Duration::from_micros(random >> 32 & 0xfff);
+    match how {
+        1 if random % 64 == 0 => support::spin(micros / 16),
+        2 if random % 1_024 == 0 => std::thread::sleep(micros),
+        3 => support::spin(micros / 512),
+        _ => {}
+    }
+}
+
+/// A stage of many outputs per item with a short bound, and a consumer that is away now and then: the turn goes
+/// to and fro between consumer and workers, and iterators are left half run.
+fn run_flat(seed: u64) -> Result<(), String> {
+    let mut dice = Dice(seed);
+    let (n, per_item) = (
+        dice.width(),
+        [0, 1, 2, 3, 7, 40, 1_000][dice.roll(7) as usize],
+    );
+    let bound = [1, 2, 3, 5, 8, 16, 64, 256][dice.roll(8) as usize];
+    let [source, work, taking] = [(); 3].map(|()| dice.roll(4));
+    let (is_local, is_away) = (dice.roll(4) == 0, dice.roll(3) == 0);
+    let items = dice.roll(2_000 / (per_item + 1) + 4);
+    let fails = dice.roll(4 * items + 1);
+    let most = if dice.roll(4) == 0 {
+        dice.roll(400)
+    } else {
+        u64::MAX
+    };
+    let (live, made) = (Arc::<AtomicIsize>::default(), Arc::<AtomicU64>::default());
+    let open = {
+        let (live, made) = (Arc::clone(&live), Arc::clone(&made));
+        move |item| {
+            if item == fails {
+                return Err(item);
+            }
+            let (of_item, made) = (Item::new(item, &live), Arc::clone(&made));
+            Ok((0..per_item).map(move |i| {
+                made.fetch_add(1, Ordering::SeqCst);
+                tarry(work, mix(seed ^ item << 20 ^ i));
+                Ok(of_item.with(item * per_item + i))
+            }))
+        }
+    };
+    let pulled = (0..items).inspect(move |item| tarry(source, mix(seed ^ item)));
+    let mut stage: Box<dyn Iterator<Item = Result<Item, u64>>> = if is_local {
+        Box::new(pulled.local().try_par_flat_map(n, open).in_flight(bound))
+    } else {
+        Box::new(pulled.try_par_flat_map(n, open).in_flight(bound))
+    };
+    let end = items.min(fails) * per_item;
+    let error = (fails < items).then_some(Err(fails));
+    let mut want = (0..end).map(Ok).chain(error).take(most as usize);
+    let mut taken = 0;
+    let wrong = loop {
+        let next = if taken < most { stage.next() } else { None };
+        let got = next.map(|output| output.map(|item| item.value));
+        let wanted = want.next();
+        let ahead = made.load(Ordering::SeqCst).saturating_sub(taken);
+        if got != wanted || ahead > bound as u64 + 2 {
+            break Some(format!("got {got:?} and not {wanted:?}, {ahead} ahead"));
+        }
+        if got.is_none() {
+            break None;
+        }
+        taken += 1;
+        let random = mix(seed ^ taken);
+        tarry(taking, random);
+        if is_away && random % 97 == 0 {
+            support::spin(Duration::from_micros(random >> 32 & 0xfff));
+        }
+    };
+    drop(stage);
+    let left = live.load(Ordering::SeqCst);
+    let quiescent = catch_unwind(testing::assert_quiescent).is_ok();
+    if wrong.is_none() && left == 0 && quiescent {
+        return Ok(());
+    }
+    Err(format!(
+        "par_flat_map, n = {n}, bound {bound}, {items} items of {per_item}, {taken} taken: {wrong:?}, {left} left, \
+         quiescent: {quiescent}"
+    ))
+}
+
 /// Runs one pipeline both ways. `Err` describes what is wrong.
 fn run(seed: u64) -> Result<(), String> {
+    if seed % 4 == 0 {
+        return run_flat(seed);
+    }
     let plan = Plan::new(seed);
     let token = CancelToken::new();
     let (live, twin) = (Arc::default(), Arc::default());
