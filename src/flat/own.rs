@@ -92,7 +92,9 @@ where
         } else {
             own.short >= EVIDENCE && own.pause.is_over()
         };
-        if may && !self.own.is_on() && !own.has && !own.guest {
+        // What was handed over is a worker's to run, which would wait for the end of the turn.
+        let is_free = !own.has && !own.guest && own.handed.is_none();
+        if may && !self.own.is_on() && is_free {
             own.turns -= 1;
             own.seen = None;
             self.own.on.store(true, Ordering::Relaxed);
@@ -102,6 +104,14 @@ where
     /// Whether items have been begun that a worker may have to go on with.
     pub(super) fn is_any_left(&self, state: &StateOf<Q, J>) -> bool {
         self.own.may && state.own.has_any() && !bug("left_is_forgotten")
+    }
+
+    /// Takes away the lane for the rest of an item, which gave no more outputs. `starves`: the consumer waits for it.
+    pub(super) fn remove_rest(state: &mut StateOf<Q, J>, seq: u64, starves: bool) {
+        let after = state.order.partition_point(|lane| lane.seq <= seq);
+        // The one before it, with the first outputs, may be there too.
+        state.order.remove(after - 1);
+        state.starves |= starves && !bug("rest_is_forgotten");
     }
 
     /// Whether the consumer, when it has taken everything, runs what comes next.

@@ -529,7 +529,7 @@ where
         } = writer.close(end);
         state.shared.retain(|(_, other)| other.seq != seq);
         if is_needless {
-            state.remove_rest(seq, notifies);
+            Self::remove_rest(&mut state, seq, notifies);
         }
         self.free(&mut state, free);
         let notifies = notifies || free > 0 && self.consumer_pulls(&state);

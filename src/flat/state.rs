@@ -103,14 +103,6 @@ impl<Q, I, T, B> FlatState<Q, I, T, B> {
         writer
     }
 
-    /// Takes away the lane for the rest of an item, which gave no more outputs. `starves`: the consumer waits for it.
-    pub(super) fn remove_rest(&mut self, seq: u64, starves: bool) {
-        let after = self.order.partition_point(|lane| lane.seq <= seq);
-        // The one before it, with the first outputs, may be there too.
-        self.order.remove(after - 1);
-        self.starves |= starves && !bug("rest_is_forgotten");
-    }
-
     /// The lane that the consumer comes to next.
     pub(super) fn next_lane(&self) -> Option<&Arc<Lane<I, T>>> {
         // An item that was handed over comes before all others, and gets its lane when a thread takes it.
