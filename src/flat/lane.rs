@@ -139,8 +139,6 @@ pub(super) struct LaneWriter<I, T> {
     seq: u64,
     /// How many items are left at most: others may have taken them.
     unstarted: usize,
-    /// It is for the rest of an item that was begun before.
-    is_rest: bool,
     /// There is room for outputs up to this number, as far as this side knows.
     room_until: usize,
     light: Light,
@@ -219,7 +217,6 @@ impl<I, T> SpareLane<I, T> {
             outputs: writer,
             seq,
             unstarted,
-            is_rest: unstarted == 0,
             room_until: 0,
             light,
         }
@@ -440,7 +437,9 @@ impl<I, T> LaneWriter<I, T> {
         let goes_on = matches!(end, LaneEnd::Left);
         let mut state = self.lane.state.lock();
         let is_unread = state.reader.is_some();
-        let is_needless = self.is_rest && pushed == 0 && is_unread && matches!(end, LaneEnd::Done);
+        // None was started from here: it is for the rest of an item that was begun before.
+        let is_rest = state.next == self.lane.seq;
+        let is_needless = is_rest && pushed == 0 && is_unread && matches!(end, LaneEnd::Done);
         state.end = Some(end);
         self.outputs.finish();
         let unstarted = std::mem::take(&mut state.items);

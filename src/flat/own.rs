@@ -335,10 +335,14 @@ where
         }
         // A worker has gone on with it, in the next lane, and may have left it again behind that.
         let goes_on = state.order.front().is_some_and(|next| next.seq == seq);
-        let left = (!goes_on || bug("left_twice")).then(|| state.own.left.remove(&seq));
-        let Some(left) = left.flatten() else {
+        let left = if goes_on && !bug("left_twice") {
+            None
+        } else {
+            state.own.left.remove(&seq)
+        };
+        let Some(left) = left else {
             drop(state);
-            self.give_back(places);
+            self.give_back(places); // It is in that lane, or a worker has found nothing but its end.
             return true;
         };
         if shared.is_consumers_turn(&state) {
