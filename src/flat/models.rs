@@ -12,6 +12,7 @@ use crate::runtime::life::Scheduler;
 use crate::runtime::plan::WorkOpts;
 use crate::runtime::pool::Pool;
 use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering};
+use std::iter;
 
 /// The parameters of a model.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub(super) struct Case {
     pub(super) ends_late: bool,
     /// The consumer stays away, with its first output, until then.
     pub(super) away: bool,
+    /// The outputs of item 1 are made only when item 0 has ended.
+    pub(super) follows: bool,
 }
 
 pub(super) const CASE: Case = Case {
@@ -49,7 +52,29 @@ pub(super) const CASE: Case = Case {
     turns: 0,
     ends_late: false,
     away: false,
+    follows: false,
 };
+
+/// Something that happens once.
+struct Flag(Mutex<bool>, Condvar);
+
+impl Flag {
+    fn new() -> Self {
+        Flag(Mutex::new(false), Condvar::new())
+    }
+
+    fn set(&self) {
+        *self.0.lock() = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut is_set = self.0.lock();
+        while !*is_set {
+            is_set = self.1.wait(is_set);
+        }
+    }
+}
 
 /// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless the stage is
 /// cancelled, all outputs up to the error come; and they come in order.
@@ -58,35 +83,42 @@ pub(super) fn all_come(case: Case) {
 }
 
 fn run(case: &Case, leases: &Leases) {
-    let (outputs, fails, ends_late) = (case.outputs, case.fails, case.ends_late);
-    let second = Arc::new((Mutex::new(false), Condvar::new()));
+    let (outputs, fails) = (case.outputs, case.fails);
+    let (ends_late, follows) = (case.ends_late, case.follows);
+    // Of the end of item 0, and of the first output of item 1.
+    let (first, second) = (Arc::new(Flag::new()), Arc::new(Flag::new()));
     let (begun, width) = (Arc::clone(&second), case.workers);
     let running = Arc::new(AtomicUsize::new(0));
     let open = move |item: usize| {
         let (begun, running) = (Arc::clone(&begun), Arc::clone(&running));
+        let (ends, ended) = (Arc::clone(&first), Arc::clone(&first));
         let of_item = (0..outputs).map(move |i| {
+            if follows && item == 1 {
+                ended.wait();
+            }
             let others = running.fetch_add(1, Ordering::Relaxed);
             assert!(
                 others < width,
                 "more closures at once than the stage is wide"
             );
-            let mut has_begun = begun.0.lock();
             if item == 1 {
-                *has_begun = true;
-                begun.1.notify_all();
+                begun.set();
             }
-            while ends_late && item == 0 && i + 1 == outputs && !*has_begun {
-                has_begun = begun.1.wait(has_begun);
+            if ends_late && item == 0 && i + 1 == outputs {
+                begun.wait();
             }
-            drop(has_begun);
             running.fetch_sub(1, Ordering::Relaxed);
             Ok((item, i))
         });
         if fails == Some(item) {
-            Err(item)
-        } else {
-            Ok(of_item)
+            return Err(item);
         }
+        Ok(of_item.chain(iter::from_fn(move || {
+            if follows && item == 0 {
+                ends.set();
+            }
+            None
+        })))
     };
     let received = Arc::new((Mutex::new(0), Condvar::new()));
     let (told, waits) = (Arc::clone(&received), case.waits);
@@ -149,11 +181,9 @@ fn run(case: &Case, leases: &Leases) {
         }
         if let Some(output) = output {
             got.push(output);
-            let mut has_begun = second.0.lock();
-            while case.away && !*has_begun {
-                has_begun = second.1.wait(has_begun);
+            if case.away {
+                second.wait();
             }
-            drop(has_begun);
             *received.0.lock() = got.len();
             received.1.notify_all();
             continue;

@@ -114,6 +114,12 @@ where
         state.starves |= starves && !bug("rest_is_forgotten");
     }
 
+    /// Whether the lane that the consumer waits for was taken away, and the next one, which was there before, has not heard
+    /// that it is waited for.
+    pub(super) fn is_next_unheard(state: &StateOf<Q, J>) -> bool {
+        state.starves && state.next_lane().is_some() && !bug("next_is_unheard")
+    }
+
     /// Whether the consumer, when it has taken everything, runs what comes next.
     fn is_consumers_turn(&self, state: &StateOf<Q, J>) -> bool {
         self.own.is_on() || state.roster.is_nobody()

@@ -79,7 +79,8 @@ impl<Q, I, T, B> FlatState<Q, I, T, B> {
 
     /// A lane for so many of the next items, which have a place each, with more of them.
     pub(super) fn lane(&mut self, items: usize, more: usize) -> LaneWriter<I, T> {
-        let starves = std::mem::take(&mut self.starves) && !bug("starving_is_forgotten");
+        let is_next = self.order.is_empty();
+        let starves = is_next && std::mem::take(&mut self.starves) && !bug("starving_is_forgotten");
         let spare = self.spare.pop().unwrap_or_else(SpareLane::new);
         self.held += more;
         let todo = self.todo.drain(..items);

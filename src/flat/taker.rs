@@ -277,7 +277,8 @@ where
                 head.is_ready(wanted, !naps) || shared.is_forsaken(&state, &head.lane)
             } else {
                 let next = state.next_lane();
-                let is_next = next.is_some_and(|next| next.is_ready(wanted, !naps));
+                let is_next = next.is_some_and(|next| next.is_ready(wanted, !naps))
+                    || FlatStage::<Q, J>::is_next_unheard(&state);
                 is_next || shared.is_over(&state) || shared.consumer_begins(&state)
             };
             is_there || is_full || shared.consumer_pulls(&state)

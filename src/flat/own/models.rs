@@ -43,6 +43,21 @@ fn loom_flat_left_twice() {
     });
 }
 
+/// The consumer waits for the rest of an item that was handed over. That turns out to be nothing but its end, and what the
+/// consumer waits for is then in the next lane, which was there before.
+#[test]
+fn loom_flat_empty_rest() {
+    all_come(Case {
+        workers: 2,
+        bound: 2,
+        items: 2,
+        outputs: 1,
+        turns: 1,
+        follows: true,
+        ..CASE
+    });
+}
+
 /// The consumer is inside of an item that ends only when another one has begun.
 #[test]
 fn loom_flat_guest() {
