@@ -84,6 +84,8 @@ pub(super) struct Core<I, B> {
     /// How many chunks of several items have been opened. A change since the last look means that batches
     /// flow.
     pub(super) batches: u64,
+    /// How many items workers have run, in chunks that are over.
+    pub(super) ran: u64,
     /// How many pulls have ended. A change since the last look means that the source moves.
     pub(super) pulls: u64,
     /// The thread that watches the source. A thread that was called counts from then on, before it is awake,
@@ -172,6 +174,7 @@ impl<I, B> Core<I, B> {
             abandoned: 0,
             copying: 0,
             batches: 0,
+            ran: 0,
             pulls: 0,
             watcher: None,
             watched: false,

@@ -79,6 +79,7 @@ impl<I, B> Sched<I, B> {
         let stride = if one_by_one { 1 } else { len.div_ceil(PARTS) };
         let mut parts = [0.0; PARTS];
         let mut timed = 0;
+        let first = chunk.next();
         let mut mark = Instant::now();
         // Claims the first item. From now on the consumer of a cancelled stage waits for this chunk; what is
         // past the cut by then is published as discarded.
@@ -131,6 +132,7 @@ impl<I, B> Sched<I, B> {
                     // consumer, which recycles the chunk under the lock, finds either both handles of this
                     // thread or none. First the estimate, then the decision that reads it.
                     self.cost.observe(len, &mut parts[..timed], worker.pull);
+                    core.ran += (chunk.next() - first) as u64;
                     self.choose_mode(&mut core, worker);
                     core.deactivate(worker.thread);
                     drop(chunk);

@@ -19,11 +19,14 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_millis(4);
 /// If results come less than this much faster than the workers' own times say for one thread, there is doubt.
 const DOUBT: f32 = 1.4;
-/// So many windows in a row must raise it.
-const DOUBTS: u32 = 3;
-/// Within a short bound, where the consumer does not nap, shorter and fewer ones do if results come in each of them that
-/// many times slower than for one thread. More than one, as something may have held up the whole machine.
+/// So many windows in a row must raise it: more than one, as something may have held up the whole machine. If threads
+/// were not worth it when this was last tried, one is enough.
+const DOUBTS: u32 = 2;
+const DOUBTS_AGAIN: u32 = 1;
+/// Within a short bound, where the consumer does not nap, shorter ones do if results come in each of them that many
+/// times slower than for one thread, and otherwise more of them.
 const SHORT_WINDOW: Duration = Duration::from_millis(2);
+const SHORT_DOUBTS: u32 = 3;
 const CLEAR_DOUBTS: u32 = 2;
 const CLEAR_DOUBT: f32 = 3.0;
 /// Fanning out must gain this much, or it is not worth its threads.
@@ -41,8 +44,10 @@ const TRIAL: Duration = Duration::from_millis(2);
 const CLEAR: f32 = 1.5;
 
 const STAY: Duration = Duration::from_millis(32);
-/// The first one if there was clear doubt and the consumer is clearly better.
+/// The first one if the chosen way is better by this much: two threads that happen to begin on one core look as if they
+/// gained nothing, but no worse than that.
 const CLEAR_STAY: Duration = Duration::from_millis(128);
+const BY_FAR: f32 = 1.25;
 const LONGEST_STAY: Duration = Duration::from_millis(512);
 
 /// What became of a look at a stage that runs inline.
@@ -54,11 +59,19 @@ pub(super) enum Verdict {
     FanOut,
 }
 
+/// How many items there were so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) yielded: u64,
+    /// By workers, in chunks that are over.
+    pub(super) ran: u64,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Gain {
-    /// Where the window began, and at how many results.
-    window: Option<(Instant, u64)>,
+    /// When the window began, and at what counts.
+    window: Option<(Instant, Counts)>,
     /// The stage has fanned out for a window: its chunks are as long as they should be.
     warm: bool,
     /// How many windows in a row have raised doubt, and what a result took in them on average, in nanoseconds.
@@ -92,13 +105,12 @@ impl Gain {
         }
     }
 
-    /// The stage fans out, and has yielded so many results. `item` and `pull`: what an item takes in the closure
-    /// and in the source, in nanoseconds. `short`: all that is in flight is done in a moment. `true`: try whether the
-    /// consumer does better.
+    /// The stage fans out. `item` and `pull`: what an item takes in the closure and in the source, in nanoseconds.
+    /// `short`: all that is in flight is done in a moment. `true`: try whether the consumer does better.
     pub(super) fn is_doubtful(
         &mut self,
         now: Instant,
-        yielded: u64,
+        counts: Counts,
         (item, pull): (f32, f32),
         short: bool,
     ) -> bool {
@@ -106,13 +118,19 @@ impl Gain {
             self.cool();
             return false;
         }
-        let (since, from) = *self.window.get_or_insert((now, yielded));
+        let (since, from) = *self.window.get_or_insert((now, counts));
         let time = now.duration_since(since);
-        let count = yielded - from;
+        // What is yielded comes in a rush after each nap of the consumer. Within a short bound it does not nap, but runs
+        // items itself.
+        let count = if short {
+            counts.yielded - from.yielded
+        } else {
+            counts.ran - from.ran
+        };
         if time < if short { SHORT_WINDOW } else { WINDOW } {
             return false;
         }
-        self.window = Some((now, yielded));
+        self.window = Some((now, counts));
         if !std::mem::replace(&mut self.warm, true) {
             return false;
         }
@@ -126,15 +144,19 @@ impl Gain {
         self.fan_out += (fan_out - self.fan_out) / self.doubts as f32;
         let clear = short && fan_out >= CLEAR_DOUBT * (item + pull);
         self.clear = if clear { self.clear + 1 } else { 0 };
-        self.clear >= CLEAR_DOUBTS || self.doubts >= DOUBTS
+        let enough = match (short, self.inline) {
+            (true, _) => SHORT_DOUBTS,
+            (false, false) => DOUBTS,
+            (false, true) => DOUBTS_AGAIN,
+        };
+        self.clear >= CLEAR_DOUBTS || self.doubts >= enough
     }
 
     /// What follows is not the continuation of what was measured.
     pub(super) fn cool(&mut self) {
         self.window = None;
         self.warm = false;
-        self.doubts = 0;
-        // Not `clear`: a trial is judged by it.
+        (self.doubts, self.clear) = (0, 0);
     }
 
     /// The stage is to run inline. `tried`: because there is doubt.
@@ -179,8 +201,12 @@ impl Gain {
             return Verdict::Stay;
         }
         let inline = each <= WORTH * self.fan_out;
-        let clear = self.clear >= CLEAR_DOUBTS && self.fan_out >= CLEAR * each;
-        self.choose(now, inline, clear);
+        let (better, worse) = if inline {
+            (each, self.fan_out)
+        } else {
+            (self.fan_out, each)
+        };
+        self.choose(now, inline, worse >= BY_FAR * better);
         if inline {
             Verdict::Stay
         } else {
@@ -188,9 +214,9 @@ impl Gain {
         }
     }
 
-    fn choose(&mut self, now: Instant, inline: bool, clear: bool) {
+    fn choose(&mut self, now: Instant, inline: bool, by_far: bool) {
         // As long as the answer is the same, it is asked less and less often.
-        let least = if clear { CLEAR_STAY } else { STAY };
+        let least = if by_far { CLEAR_STAY } else { STAY };
         self.stay = if inline == self.inline {
             (2 * self.stay).clamp(least, LONGEST_STAY)
         } else {
@@ -203,7 +229,6 @@ impl Gain {
     /// The stage fans out again.
     pub(super) fn end(&mut self, now: Instant) {
         self.cool();
-        self.clear = 0;
         if !std::mem::take(&mut self.tried) {
             return;
         }

@@ -60,7 +60,7 @@
 
 use crate::ordered::consumer::{Consumer, InlineStep, Inliner};
 use crate::ordered::core::{Core, Inline};
-use crate::ordered::gain::Verdict;
+use crate::ordered::gain::{Counts, Verdict};
 use crate::ordered::opts::OrderedOpts;
 use crate::ordered::sched::{Sched, SchedGuard};
 use crate::ordered::shared::{GuardOf, OrderedStage};
@@ -119,10 +119,13 @@ impl<I, B> Sched<I, B> {
             core.gain.cool();
             return false;
         }
-        let yielded = self.signals.yielded();
+        let counts = Counts {
+            yielded: self.signals.yielded(),
+            ran: core.ran,
+        };
         let times = self.cost.times();
         let short = core.inline == Inline::Head;
-        times.is_some_and(|times| core.gain.is_doubtful(Instant::now(), yielded, times, short))
+        times.is_some_and(|times| core.gain.is_doubtful(Instant::now(), counts, times, short))
     }
 
     /// Consumer: it was called, and is not in the source. From now on a thread must watch it again.
