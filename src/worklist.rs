@@ -10,6 +10,7 @@
 //!
 //! ```
 //! use fanfold::{Fanfold, worklist};
+//! use std::collections::BTreeSet;
 //!
 //! let visited = worklist([1_u32]).par_map_ordered(4, |number| {
 //!     if *number < 8 {
@@ -18,7 +19,9 @@
 //!     }
 //!     *number
 //! });
-//! assert!(visited.eq(1..16));
+//! // In the order of the pushes; and 2 and 3 push at the same time.
+//! let visited: BTreeSet<_> = visited.collect();
+//! assert!(visited.into_iter().eq(1..16));
 //! ```
 // # Actors
 //
@@ -48,7 +51,8 @@ use std::ops::{Deref, DerefMut};
 /// of a stage or from the loop that consumes it. It ends when the queue is empty and no work item
 /// or [`Pusher`] is left, because these may still push. While the queue is empty and one is left, `next()` blocks.
 ///
-/// Items are given out in the order in which they were pushed, so a tree is crawled level by level.
+/// Items are given out in the order in which they were pushed, so a tree is crawled level by level. Where several closures
+/// push at the same time, that order is not the same in each run.
 /// The call collects the seeds; nothing else happens before the first `next()`. The queue holds the
 /// items that were pushed and not given out yet, without a bound unless
 /// [`buffer`](Worklist::buffer) or [`budget`](Worklist::budget) sets one.
