@@ -263,8 +263,8 @@ where
         }
         {
             let mut state = shared.state.lock();
-            // A lane that was created before this line notifies only when it is the head.
-            if head.is_none() && state.next_lane().is_some() && !bug("late_to_starve") {
+            // It becomes the head, which can be asked for as much as a nap is worth.
+            if head.is_none() && state.next_lane().is_some() {
                 return WaitResult::Ready;
             }
             state.starves = head.is_none() && !naps;
