@@ -324,6 +324,26 @@ mod parker {
     }
 }
 
+/// Closed until it is opened: for what one thread of a model waits for in another.
+#[cfg(all(test, loom))]
+#[derive(Debug, Default)]
+pub(crate) struct Gate(Mutex<bool>, Condvar);
+
+#[cfg(all(test, loom))]
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.lock() = true;
+        self.1.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut open = self.0.lock();
+        while !*open {
+            open = self.1.wait(open);
+        }
+    }
+}
+
 /// Waits on targets without threads, where the waits of `std` panic, even with a limit.
 #[cfg(all(target_family = "wasm", not(loom)))]
 mod alone {

@@ -11,7 +11,7 @@ use crate::runtime::lease::{Leases, Stop, with_crew};
 use crate::runtime::life::Scheduler;
 use crate::runtime::plan::WorkOpts;
 use crate::runtime::pool::Pool;
-use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{Arc, AtomicUsize, Condvar, Gate, Mutex, Ordering};
 use std::iter;
 
 /// The parameters of a model.
@@ -55,27 +55,6 @@ pub(super) const CASE: Case = Case {
     follows: false,
 };
 
-/// Something that happens once.
-struct Flag(Mutex<bool>, Condvar);
-
-impl Flag {
-    fn new() -> Self {
-        Flag(Mutex::new(false), Condvar::new())
-    }
-
-    fn set(&self) {
-        *self.0.lock() = true;
-        self.1.notify_all();
-    }
-
-    fn wait(&self) {
-        let mut is_set = self.0.lock();
-        while !*is_set {
-            is_set = self.1.wait(is_set);
-        }
-    }
-}
-
 /// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless the stage is
 /// cancelled, all outputs up to the error come; and they come in order.
 pub(super) fn all_come(case: Case) {
@@ -85,8 +64,8 @@ pub(super) fn all_come(case: Case) {
 fn run(case: &Case, leases: &Leases) {
     let (outputs, fails) = (case.outputs, case.fails);
     let (ends_late, follows) = (case.ends_late, case.follows);
-    // Of the end of item 0, and of the first output of item 1.
-    let (first, second) = (Arc::new(Flag::new()), Arc::new(Flag::new()));
+    // Opened by the end of item 0, and by the first output of item 1.
+    let (first, second) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
     let (begun, width) = (Arc::clone(&second), case.workers);
     let running = Arc::new(AtomicUsize::new(0));
     let open = move |item: usize| {
@@ -102,7 +81,7 @@ fn run(case: &Case, leases: &Leases) {
                 "more closures at once than the stage is wide"
             );
             if item == 1 {
-                begun.set();
+                begun.open();
             }
             if ends_late && item == 0 && i + 1 == outputs {
                 begun.wait();
@@ -115,7 +94,7 @@ fn run(case: &Case, leases: &Leases) {
         }
         Ok(of_item.chain(iter::from_fn(move || {
             if follows && item == 0 {
-                ends.set();
+                ends.open();
             }
             None
         })))

@@ -11,7 +11,7 @@ use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::{Leases, with_crew};
 use crate::runtime::life::Scheduler;
 use crate::runtime::pool::Pool;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Gate};
 use std::ops::Range;
 
 /// The parameters of a model.
@@ -43,24 +43,6 @@ const CASE: Case = Case {
     cancelled: false,
     waits: None,
 };
-
-/// Closed until it is opened.
-#[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.lock() = true;
-        self.1.notify_all();
-    }
-
-    fn wait(&self) {
-        let mut open = self.0.lock();
-        while !*open {
-            open = self.1.wait(open);
-        }
-    }
-}
 
 /// The whole protocol but for the leases, in every order of its steps: no thread sleeps forever; unless
 /// the stage is cancelled, all results come; and those of each key come in order.

@@ -2,18 +2,26 @@
 
 use crate::flat::models::{CASE, Case, all_come};
 
+/// Two workers with an item of one output each, and no place but theirs; and one turn.
+const TWO: Case = Case {
+    workers: 2,
+    bound: 2,
+    items: 2,
+    outputs: 1,
+    turns: 1,
+    ..CASE
+};
+
 /// The consumer gets the turn, and may lose it at any time.
 #[test]
 fn loom_flat_own() {
-    for (workers, outputs) in [(1, 2), (2, 1)] {
-        all_come(Case {
-            workers,
-            bound: 2,
-            items: 2,
-            outputs,
-            turns: 1,
-            ..CASE
-        });
+    let one = Case {
+        workers: 1,
+        outputs: 2,
+        ..TWO
+    };
+    for case in [one, TWO] {
+        all_come(case);
     }
 }
 
@@ -48,13 +56,8 @@ fn loom_flat_left_twice() {
 #[test]
 fn loom_flat_empty_rest() {
     all_come(Case {
-        workers: 2,
-        bound: 2,
-        items: 2,
-        outputs: 1,
-        turns: 1,
         follows: true,
-        ..CASE
+        ..TWO
     });
 }
 
@@ -62,13 +65,8 @@ fn loom_flat_empty_rest() {
 #[test]
 fn loom_flat_guest() {
     all_come(Case {
-        workers: 2,
-        bound: 2,
-        items: 2,
-        outputs: 1,
-        turns: 1,
         ends_late: true,
-        ..CASE
+        ..TWO
     });
 }
 
