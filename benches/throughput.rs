@@ -6,7 +6,7 @@
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
 //! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
 //! alone, `-- pauses` that of a consumer that pauses, `-- blocks` blocks that are pulled and pushed, `-- weights` that of
-//! bounds in bytes, `-- flat` that of inner iterators; `ROUNDS` (7) sets how many rounds they take.
+//! bounds in bytes, `-- flat` that of inner iterators, `-- stats` what statistics cost; `ROUNDS` (7) sets how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfold::Fanfold;
@@ -414,6 +414,73 @@ fn flat(rounds: usize, per_nano: f64) {
 }
 
 /// Equal items under a bound by number, and under the same bound by weight.
+/// What statistics cost: with them to without them, each a stage of its own; and with the times of the items.
+fn stats(rounds: usize, per_nano: f64) {
+    println!("\n| work per item | for | fold | unordered | 64 in flight | with item_times |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for (name, nanos, items) in [
+        ("2 ns", 2, 20_000_000),
+        ("100 ns", 100, 2_000_000),
+        ("1 µs", 1_000, 200_000),
+        ("10 µs", 10_000, 20_000),
+    ] {
+        let steps = ((f64::from(nanos) * per_nano) as u64).max(1);
+        let run = move |item| work(steps, item);
+        let xor = |sum: u64, x: u64| sum ^ x;
+        let ordered = |measured: bool| {
+            let mut stage = source(items).par_map_ordered(WIDTH, run);
+            if measured {
+                stage.stats();
+            }
+            stage
+        };
+        let looped = |measured| {
+            let mut sum = 0;
+            for x in ordered(measured) {
+                sum ^= x;
+            }
+            sum
+        };
+        let timed_items = || {
+            let mut stage = source(items).par_map_ordered(WIDTH, run);
+            #[cfg(feature = "percentile")]
+            let _ = stage.stats().item_times();
+            stage.fold(0, xor)
+        };
+        let [
+            with,
+            without,
+            fold,
+            no_fold,
+            free,
+            no_free,
+            short,
+            no_short,
+            times,
+        ] = medians(rounds, || {
+            [
+                timed(|| looped(true)),
+                timed(|| looped(false)),
+                timed(|| ordered(true).fold(0, xor)),
+                timed(|| ordered(false).fold(0, xor)),
+                timed(|| ordered(true).unordered().fold(0, xor)),
+                timed(|| ordered(false).unordered().fold(0, xor)),
+                timed(|| ordered(true).in_flight(64).fold(0, xor)),
+                timed(|| ordered(false).in_flight(64).fold(0, xor)),
+                timed(timed_items),
+            ]
+        });
+        println!(
+            "| {name} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} |",
+            with / without,
+            fold / no_fold,
+            free / no_free,
+            short / no_short,
+            times / no_fold
+        );
+    }
+}
+
 fn weights(rounds: usize, per_nano: f64) {
     println!(
         "\n| work per item, 64 in flight | in_flight_weight to in_flight | without an order | and parked_weight |"
@@ -643,6 +710,9 @@ fn main() {
     }
     if std::env::args().any(|arg| arg == "weights") {
         return weights(rounds(), per_nano);
+    }
+    if std::env::args().any(|arg| arg == "stats") {
+        return stats(rounds(), per_nano);
     }
     if !std::env::args().any(|arg| arg == "ratios") {
         let mut c = Criterion::default().configure_from_args();

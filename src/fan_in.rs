@@ -26,6 +26,7 @@ mod alarm;
 pub(crate) mod batches_by_age;
 mod front;
 mod lane;
+mod measured;
 mod merge;
 mod merge_sorted;
 #[cfg(all(test, loom))]

@@ -29,6 +29,7 @@ pub mod hedge;
 #[cfg(feature = "throttle")]
 pub mod limiter;
 pub mod stage;
+pub mod stats;
 pub mod testing;
 pub mod worklist;
 
@@ -76,5 +77,7 @@ pub use crate::runtime::permits::{Permit, Permits};
 pub use crate::runtime::pool::{Pool, PoolBuilder};
 #[doc(inline)]
 pub use crate::stage::{Parallel, Plan, Scope, Scoped, SendPlan, Stage, scope};
+#[doc(inline)]
+pub use crate::stats::StageStats;
 #[doc(inline)]
 pub use crate::worklist::{WorkItem, Worklist, worklist};

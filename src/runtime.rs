@@ -12,6 +12,9 @@
 //! `permits` are the user's, for limits beyond one stage, and `holds` is what closures hold of them. `cost` measures
 //! items. `barrier` is the asymmetric barrier of the handshakes, and `biased` a value that can be taken back from its
 //! borrower. `probe` asks the kernel whether a thread waits for a core. `abreast` runs a fixed number of tasks.
+//!
+//! `meter` adds up what `stats` shows, if that is asked for: with `cpu_clock`, how long a thread has used a CPU, and
+//! `item_times`.
 
 pub(crate) mod abreast;
 pub(crate) mod barrier;
@@ -19,13 +22,17 @@ pub(crate) mod biased;
 pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod cost;
+pub(crate) mod cpu_clock;
 pub(crate) mod event;
 pub(crate) mod gauge;
 pub(crate) mod holds;
+#[cfg(feature = "percentile")]
+pub(crate) mod item_times;
 pub(crate) mod latch;
 pub(crate) mod lazy;
 pub(crate) mod lease;
 pub(crate) mod life;
+pub(crate) mod meter;
 pub(crate) mod permits;
 pub(crate) mod plan;
 pub(crate) mod pool;

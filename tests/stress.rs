@@ -10,7 +10,7 @@
 
 mod support;
 
-use fanfold::{CancelToken, Fanfold, HedgePolicy, Permits, Pool, testing};
+use fanfold::{CancelToken, Fanfold, HedgePolicy, Permits, Pool, StageStats, testing};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
@@ -251,14 +251,19 @@ impl Plan {
         stream
     }
 
-    fn parallel(&self, live: &Arc<AtomicIsize>, token: &CancelToken) -> Stream {
+    fn parallel(
+        &self,
+        live: &Arc<AtomicIsize>,
+        token: &CancelToken,
+        watched: &Mutex<Vec<StageStats>>,
+    ) -> Stream {
         let mut stream = self.source(live, true);
         // All stages that are limited share these.
         let permits = Permits::new(1 + self.len as usize % 5);
         for &(step, seed) in &self.steps {
             let mut dice = Dice(seed);
             let work = Work::new(&mut dice, self.faulty);
-            stream = parallel(stream, step, work, &mut dice, (token, &permits));
+            stream = parallel(stream, step, work, &mut dice, (token, &permits, watched));
         }
         stream
     }
@@ -358,7 +363,7 @@ fn parallel(
     step: Step,
     work: Work,
     dice: &mut Dice,
-    (token, permits): (&CancelToken, &Permits),
+    (token, permits, watched): (&CancelToken, &Permits, &Mutex<Vec<StageStats>>),
 ) -> Stream {
     let run = move |item: Item| work.map(&item, true);
     let attempt = move |item: Item| {
@@ -384,6 +389,17 @@ fn parallel(
     };
     let (eager, own_pool) = (dice.roll(4) == 0, dice.roll(16) == 0);
     let limited = dice.roll(3) == 0;
+    let (measured, timed) = (dice.roll(2) == 0, dice.roll(4) == 0);
+    let watch = |stats: StageStats| watched.lock().expect("no panic").push(stats);
+    macro_rules! watched {
+        ($stage:expr) => {{
+            let mut stage = $stage;
+            if measured {
+                watch(stage.stats());
+            }
+            stage
+        }};
+    }
     macro_rules! stage {
         ($stage:expr) => {{
             let mut stage = $stage.cancel_on(token);
@@ -398,6 +414,10 @@ fn parallel(
             }
             if limited {
                 stage = stage.limited_by(permits);
+            }
+            if measured {
+                let stats = stage.stats();
+                watch(if timed { stats.item_times() } else { stats });
             }
             stage
         }};
@@ -462,7 +482,7 @@ fn parallel(
                 .map(sum),
         ),
         Step::Sliding => Box::new(stream.window(size).sliding(every).map(sum)),
-        Step::Readahead => Box::new(stream.readahead(n).cancel_on(token)),
+        Step::Readahead => Box::new(watched!(stream.readahead(n).cancel_on(token))),
         Step::Hedged => {
             let delay = Duration::from_micros(dice.roll(300));
             let policy = HedgePolicy::after(delay).budget(1.0);
@@ -485,6 +505,12 @@ fn parallel(
         Step::Broadcast => {
             let readers = stream.broadcast(1 + n % 4).buffer(bound.unwrap_or(16));
             let mut readers = readers.readers();
+            if measured {
+                readers
+                    .iter_mut()
+                    .map(fanfold::Reader::stats)
+                    .for_each(watch);
+            }
             let mut first = readers.remove(0);
             Box::new(std::iter::from_fn(move || {
                 let item = first.next();
@@ -526,11 +552,11 @@ fn parallel(
         Step::Merge => {
             // All items are in one of the sources, which may be empty.
             let parts = split(stream, 1 + dice.roll(5) as usize, false);
-            sorted(fanfold::merge(parts).cancel_on(token))
+            sorted(watched!(fanfold::merge(parts).cancel_on(token)))
         }
         Step::RoundRobin => {
             let parts = split(stream, 1 + dice.roll(5) as usize, true);
-            Box::new(fanfold::round_robin(parts).cancel_on(token))
+            Box::new(watched!(fanfold::round_robin(parts).cancel_on(token)))
         }
     }
 }
@@ -673,6 +699,19 @@ fn what_is_left(live: &AtomicIsize) -> Option<String> {
     (left != 0 || !quiescent).then(|| format!("{left} items are left; quiescent: {quiescent}"))
 }
 
+/// Says what the statistics of a stage that is over get wrong.
+fn miscounts(stats: &StageStats) -> Option<String> {
+    let all = stats.snapshot();
+    let others = all.filtered + all.failed + all.panicked + all.timed_out + all.discarded;
+    let tally = all.admitted == all.yielded + others && all.in_flight() == 0;
+    let ordered = all.admitted >= all.started && all.started >= all.finished;
+    let width = u32::try_from(all.width).expect("a width of a test");
+    let times = all.time.total() <= all.elapsed * width;
+    let consumer = all.consumer.head + all.consumer.own + all.consumer.away == all.elapsed;
+    let right = tally && ordered && times && consumer && all.head.is_none();
+    (!right).then(|| format!("{all:?}"))
+}
+
 /// Runs one pipeline both ways. `Err` describes what is wrong.
 fn run(seed: u64) -> Result<(), String> {
     if seed % 4 == 0 {
@@ -682,7 +721,8 @@ fn run(seed: u64) -> Result<(), String> {
     let token = CancelToken::new();
     let (live, twin) = (Arc::default(), Arc::default());
     let want = consume(|| plan.sequential(&twin), plan.end, &CancelToken::new());
-    let got = consume(|| plan.parallel(&live, &token), plan.end, &token);
+    let watched = Mutex::default();
+    let got = consume(|| plan.parallel(&live, &token, &watched), plan.end, &token);
     let same = match plan.end {
         // A cancellation may come too late, and cuts a stage off wherever it finds it; then windows
         // are shorter, and fewer items are sorted.
@@ -696,7 +736,9 @@ fn run(seed: u64) -> Result<(), String> {
         _ => got == want,
     };
     let rest = what_is_left(&live);
-    if same && rest.is_none() {
+    let watched = watched.into_inner().expect("no panic");
+    let wrong: Vec<_> = watched.iter().filter_map(miscounts).collect();
+    if same && rest.is_none() && wrong.is_empty() {
         return Ok(());
     }
     let mut why = format!(
@@ -721,8 +763,8 @@ fn run(seed: u64) -> Result<(), String> {
             want.panic
         );
     }
-    if let Some(rest) = rest {
-        let _ = writeln!(why, "  {rest}");
+    for said in rest.iter().chain(&wrong) {
+        let _ = writeln!(why, "  {said}");
     }
     Err(why)
 }

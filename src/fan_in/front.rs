@@ -4,6 +4,7 @@ use crate::cancel;
 use crate::error::Cancelled;
 use crate::fan_in::alarm::Alarm;
 use crate::fan_in::lane::{GIVEN_UP, LaneOpts, Message, SourceLane, SourceTask};
+use crate::fan_in::measured::Measured;
 use crate::fan_in::turns::{Rule, TurnOrder};
 use crate::fan_in::worker::FanIn;
 use crate::runtime::context;
@@ -45,6 +46,8 @@ pub(super) struct Front<I: Iterator> {
     lanes: Vec<Arc<SourceLane<I>>>,
     /// How many lanes have not reported their end.
     open: usize,
+    /// How many items have been taken.
+    taken: u64,
     listener: Listener,
     ready: TurnOrder,
     /// Whether a lane has a timeout.
@@ -85,6 +88,7 @@ where
             control: Arc::clone(session.control()),
             event: Arc::clone(listener.event()),
             alarm: Alarm::new(),
+            measured: session.meter().get().cloned().map(Measured::new),
             pending: Injector::new(),
             arrivals: Injector::new(),
             leases: session.leases().clone(),
@@ -98,6 +102,7 @@ where
             shared,
             lanes: Vec::new(),
             open: 0,
+            taken: 0,
             listener,
             ready: TurnOrder::new(rule),
             timed: false,
@@ -147,6 +152,14 @@ where
         });
         self.lanes.push(Arc::clone(&lane));
         self.open += 1;
+        self.shared.note(|measured| {
+            let width = self
+                .lanes
+                .len()
+                .min(self.shared.limit.load(Ordering::Relaxed));
+            let bounds = self.lanes.iter().map(|lane| lane.opts.bound as u64);
+            measured.resize(width.max(1), bounds.sum());
+        });
         let patience = SpinPolicy::new();
         self.shared.dispatch(SourceTask {
             source,
@@ -280,12 +293,20 @@ where
                 self.shared.clock().saturating_sub(LONG_AGO)
             };
             if let Some(task) = lane.unpark(before) {
+                self.shared.note(|measured| measured.is_parked(false));
                 self.shared.dispatch(task);
             }
         }
         match event {
-            Message::Item(_) => self.hint = size_hint::one_less(self.hint),
-            Message::Panic(_) => self.hint.0 = 0,
+            Message::Item(_) => {
+                self.hint = size_hint::one_less(self.hint);
+                self.taken += 1;
+                self.shared.note(|measured| measured.taken(self.taken));
+            }
+            Message::Panic(_) => {
+                self.hint.0 = 0;
+                self.shared.note(|measured| measured.meter().unwound());
+            }
             Message::End => self.open -= 1,
             Message::TimedOut => {}
         }
@@ -317,7 +338,9 @@ where
             let armed = timed && alarm.is_before(due);
             there || armed || shared.is_stopped() || open == 0 && shared.control.is_draining()
         };
+        shared.note(|measured| measured.meter().waits(Instant::now(), true));
         let heard = self.listener.wait(ready, limit);
+        shared.note(|measured| measured.meter().waits(Instant::now(), false));
         if timed {
             alarm.awake();
         }
@@ -400,6 +423,9 @@ where
 impl<I: Iterator> Drop for Front<I> {
     fn drop(&mut self) {
         let mut panic = self.session.close();
+        if let Some(measured) = &self.shared.measured {
+            measured.meter().close(self.taken);
+        }
         while let Some(task) = steal(&self.shared.pending) {
             unwind::first(&mut panic, unwind::discard(task.source));
         }

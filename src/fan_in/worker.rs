@@ -2,6 +2,7 @@
 
 use crate::fan_in::alarm::Alarm;
 use crate::fan_in::lane::{GIVEN_UP, Message, SourceLane, SourceTask};
+use crate::fan_in::measured::Measured;
 use crate::overflow::Overflow;
 use crate::runtime::context::{self, Current, Plain};
 use crate::runtime::control::Control;
@@ -29,6 +30,8 @@ pub(super) struct FanIn<I: Iterator> {
     /// The consumer's event.
     pub(super) event: Arc<Event>,
     pub(super) alarm: Alarm,
+    /// `Some`: it was asked for statistics.
+    pub(super) measured: Option<Measured>,
     pub(super) pending: Injector<SourceTask<I>>,
     /// Lanes that got something while they were empty.
     pub(super) arrivals: Injector<usize>,
@@ -46,6 +49,13 @@ where
     I: Iterator + Send,
     I::Item: Send,
 {
+    /// Tells the statistics, if there are any.
+    pub(super) fn note(&self, tell: impl FnOnce(&Measured)) {
+        if let Some(measured) = &self.measured {
+            tell(measured);
+        }
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.control.is_stopped()
     }
@@ -103,15 +113,25 @@ where
 
     /// Pulls a source until there is no room or the source ends, or (if `once`, or another task
     /// waits for a worker) for one item.
-    pub(super) fn pull(self: &Arc<Self>, mut task: SourceTask<I>, once: bool) {
+    pub(super) fn pull(self: &Arc<Self>, task: SourceTask<I>, once: bool) {
         let lane = Arc::clone(&task.lane);
+        self.note(|measured| measured.pulls(lane.index, true));
+        self.pull_on(task, &lane, once);
+        self.note(|measured| measured.pulls(lane.index, false));
+    }
+
+    fn pull_on(self: &Arc<Self>, mut task: SourceTask<I>, lane: &Arc<SourceLane<I>>, once: bool) {
         let frame = Plain::new(lane.token.clone());
         loop {
             let is_full = lane.opts.overflow == Overflow::Block && !lane.has_room();
             let room = || lane.has_room() || self.is_stopped();
             if is_full && !task.patience.look(room) {
+                self.note(|measured| measured.is_parked(true));
                 match lane.park(task, self.clock()) {
-                    Some(back) => task = back,
+                    Some(back) => {
+                        self.note(|measured| measured.is_parked(false));
+                        task = back;
+                    }
                     None => return,
                 }
             }
@@ -133,9 +153,9 @@ where
                 PullOutcome::Last => {
                     // Its drop runs user code.
                     if let Some(panic) = unwind::discard(task.source) {
-                        self.push(&lane, Message::Panic(panic));
+                        self.push(lane, Message::Panic(panic));
                     }
-                    self.push(&lane, Message::End);
+                    self.push(lane, Message::End);
                     return;
                 }
                 PullOutcome::GivenUp => {
@@ -189,7 +209,10 @@ where
                 self.control.stray(unwind::discard(item));
                 PullOutcome::More
             }
-            Ok(Some(item)) => self.push_item(lane, item),
+            Ok(Some(item)) => {
+                self.note(Measured::pulled);
+                self.push_item(lane, item)
+            }
             Ok(None) if context::is_unwanted() => PullOutcome::Later,
             Ok(None) => {
                 self.control.source_ended();
@@ -207,6 +230,7 @@ where
             Overflow::DropNewest if !lane.has_room() => unwind::discard(item),
             Overflow::Grow(most) if !lane.has_room() => {
                 self.control.stray(unwind::discard(item));
+                self.note(|measured| measured.meter().lost(1));
                 self.push(lane, Message::Panic(too_far_ahead(most)));
                 return PullOutcome::Last;
             }
@@ -226,6 +250,7 @@ where
             }
         };
         lane.count_dropped();
+        self.note(|measured| measured.meter().lost(1));
         if let Some(panic) = drops {
             self.push(lane, Message::Panic(panic));
         }

@@ -7,6 +7,7 @@ use crate::overflow::{DropCount, Overflow};
 use crate::runtime::abreast::{Task, abreast};
 use crate::runtime::context::{self, Current, Link, Plain};
 use crate::runtime::pool::Pool;
+use crate::stats::StageStats;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::unwind::{self, Payload, catch};
 use std::fmt;
@@ -322,6 +323,31 @@ impl<I: Iterator, D> Reader<I, D> {
     /// ```
     pub fn dropped(&self) -> DropCount {
         self.0.dropped().clone()
+    }
+
+    /// What this reader gets, and what limits it: see [`stats`](crate::stats).
+    ///
+    /// It has one permit: that of the source, which one of the readers pulls at a time. `room` is the time in which an item was
+    /// held because this reader had not taken enough, which stops all of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut readers = (0..100).broadcast(2).overflow(fanfold::Overflow::Grow(100)).readers();
+    /// let stats = readers[1].stats();
+    /// let slow = readers.pop().unwrap();
+    /// assert_eq!(readers.pop().unwrap().count(), 100);
+    /// assert_eq!((stats.snapshot().admitted, stats.snapshot().yielded), (100, 0));
+    /// assert_eq!(slow.count(), 100);
+    /// assert_eq!(stats.snapshot().yielded, 100);
+    /// ```
+    pub fn stats(&mut self) -> StageStats
+    where
+        D: Dispatch<I::Item>,
+    {
+        StageStats::new(self.0.reader_name(D::NAME), self.0.measure())
     }
 
     /// Whether it has ended before the source did, because what the readers were made in (a closure of a

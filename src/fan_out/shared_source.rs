@@ -9,7 +9,8 @@ use crate::fan_out::state::{
 use crate::overflow::{DropCount, Overflow};
 use crate::runtime::context::Link;
 use crate::runtime::event::{Event, Listener, WaitResult};
-use crate::sync::{Arc, Mutex};
+use crate::runtime::meter::{Doing, Meter, MeterSlot};
+use crate::sync::{Arc, Instant, Mutex};
 use crate::unwind::{self, Payload, catch};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -97,6 +98,7 @@ pub(super) struct ReaderHandle<I: Iterator, D> {
     over: bool,
     /// Its end came before the source's end.
     cut_short: bool,
+    meter: MeterSlot,
     /// Items to drop, and readers to notify, as soon as no lock is held. Empty otherwise.
     spilt: Vec<I::Item>,
     notified: Vec<Arc<Event>>,
@@ -136,6 +138,7 @@ where
         lives: true,
         waits: false,
         event: Arc::clone(listener.event()),
+        meter: MeterSlot::default(),
     };
     let lanes: Vec<_> = ears.iter().map(lane).collect();
     let dropped: Vec<_> = lanes.iter().map(|lane| lane.dropped.clone()).collect();
@@ -154,6 +157,7 @@ where
         living: readers,
         reading: readers,
         waiting: 0,
+        measured: false,
         name: opts.name.clone().unwrap_or_else(|| D::NAME.to_owned()),
         alive: None,
     };
@@ -171,6 +175,7 @@ where
         dropped,
         over: false,
         cut_short: false,
+        meter: MeterSlot::default(),
         spilt: Vec::new(),
         notified: Vec::new(),
     };
@@ -202,6 +207,31 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
         &self.dropped
     }
 
+    /// From now on there are statistics. What was pulled for this reader before counts.
+    pub(super) fn measure(&mut self) -> Arc<Meter> {
+        if let Some(meter) = self.meter.get() {
+            return Arc::clone(meter);
+        }
+        let meter = Arc::clone(self.meter.fill());
+        let mut state = self.shared.state.lock();
+        let held = state.held.iter().any(|(to, _)| *to == self.me);
+        let lane = &mut state.lanes[self.me];
+        meter.start(Instant::now(), 1, lane.bound as u64, None);
+        let here = lane.queue.len() as u64 + u64::from(held);
+        meter.pulled(here);
+        meter.ran(here);
+        lane.meter = self.meter.clone();
+        state.measured = true;
+        drop(state);
+        meter
+    }
+
+    /// The name of the whole and the number of the reader, for the statistics.
+    pub(super) fn reader_name(&self, operator: &str) -> Arc<str> {
+        let whole = self.shared.opts.name.as_deref().unwrap_or(operator);
+        format!("{whole} {}", self.me).into()
+    }
+
     /// Notifies and drops what was noted under the lock. Returns the first panic of a drop.
     fn settle(&mut self) -> Option<Payload> {
         // First the readers: the drops are the user's code, and may take long.
@@ -218,6 +248,7 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
     /// Leader: returns the origin without an item. The next reader that waits may lead.
     fn bring_home(&self, origin: Box<SharedOrigin<I, D>>) {
         let mut state = self.shared.state.lock();
+        state.note_source(Doing::Nothing);
         state.origin = Some(origin);
         // In one critical section with the return. Otherwise a reader could fall asleep in between, and no
         // reader would lead.
@@ -255,6 +286,7 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
         // exist.
         if !std::mem::replace(&mut self.over, true) {
             let mut state = self.shared.state.lock();
+            self.meter.note(|meter| meter.end(Instant::now()));
             state.reading -= 1;
             if state.reading == 0 {
                 state.alive = None;
@@ -301,7 +333,10 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
                     // and looks, and the event has the fences for a notification that comes before the sleep.
                     let cancelled = || shared.demand.life().is_cancelled();
                     let ready = || shared.state.lock().is_ready(me) || cancelled();
-                    if self.listener.wait(ready, None) == WaitResult::Unwanted {
+                    self.meter.note(|meter| meter.waits(Instant::now(), true));
+                    let heard = self.listener.wait(ready, None);
+                    self.meter.note(|meter| meter.waits(Instant::now(), false));
+                    if heard == WaitResult::Unwanted {
                         // The event is not needed, only that the lane no longer `waits`: a lead must not be
                         // passed to a reader that is gone.
                         shared.state.lock().call(me);
@@ -313,7 +348,10 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
                     return None;
                 }
                 ReaderStep::Lead(origin) => match self.lead(origin) {
-                    Led::Item(item) => return Some(item),
+                    Led::Item(item) => {
+                        self.meter.note(|meter| meter.took(1));
+                        return Some(item);
+                    }
                     Led::End | Led::Home => {}
                 },
             }
@@ -375,6 +413,10 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
             for (to, item) in origin.dealt.drain(..) {
                 // The leader's own item needs no lane: this thread takes it along.
                 if to == self.me {
+                    self.meter.note(|meter| {
+                        meter.pulled(1);
+                        meter.ran(1);
+                    });
                     mine = Some(item);
                 } else if !state.put(to, item, &mut self.spilt, &mut self.notified) {
                     // Only with `Grow`: the lane has reached its limit, and nothing may be lost. The loop
@@ -406,6 +448,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
             }
             // The return and the choice of the next leader are one critical section (exchange *the lead
             // passes on*).
+            state.note_source(Doing::Nothing);
             state.origin = Some(origin);
             self.notified.extend(state.pass_on());
             drop(state);
@@ -436,6 +479,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
             D::reader(self.me),
             said(&*payload)
         );
+        self.meter.note(Meter::unwound);
         let end = EndReason::Panic(self.me, message.into());
         // Two panics cannot both be raised, and the source's is the one that matters.
         if let Some(later) = self.end(origin, end) {
@@ -456,6 +500,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
             D::reader(self.me),
         )
         .into();
+        self.meter.note(Meter::unwound);
         if let Some(panic) = self.end(origin, EndReason::Panic(self.me, Arc::clone(&message))) {
             unwind::bury(panic);
         }
@@ -539,6 +584,7 @@ impl<I: Iterator, D> Drop for ReaderHandle<I, D> {
         }
         // After the drops: until then the stage counts as running.
         self.close();
+        self.meter.note(|meter| meter.close(meter.taken()));
         match panic {
             Some(panic) if std::thread::panicking() => unwind::bury(panic),
             panic => raise(panic),

@@ -2,8 +2,9 @@
 
 use crate::overflow::{DropCount, Overflow};
 use crate::runtime::event::Event;
+use crate::runtime::meter::{Doing, MeterSlot};
 use crate::runtime::registry::Alive;
-use crate::sync::{Arc, bug};
+use crate::sync::{Arc, Instant, bug};
 use crate::unwind::{self, Payload};
 use std::collections::VecDeque;
 
@@ -18,12 +19,31 @@ pub(super) struct ReaderLane<T> {
     pub(super) waits: bool,
     /// Wakes the reader. Notified only after the lock was released.
     pub(super) event: Arc<Event>,
+    /// `Some`: the reader was asked for statistics.
+    pub(super) meter: MeterSlot,
 }
 
 impl<T> ReaderLane<T> {
     /// Whether the next item for this lane finds no room.
     pub(super) fn is_full(&self) -> bool {
         self.queue.len() >= self.bound
+    }
+
+    /// For the statistics: an item comes, and finds room or does not, or one is dropped.
+    fn note_item(&self, drops: bool) {
+        self.meter.note(|meter| {
+            meter.pulled(1);
+            meter.ran(1);
+            if drops {
+                meter.lost(1);
+            }
+        });
+    }
+
+    /// For the statistics: an item is held for want of room, or none is.
+    fn note_held(&self, held: bool) {
+        self.meter
+            .note(|meter| meter.full(Instant::now(), held, self.bound as u64));
     }
 }
 
@@ -74,6 +94,8 @@ pub(super) struct SourceState<I: Iterator, D> {
     pub(super) reading: usize,
     /// How many lanes have `waits` set.
     pub(super) waiting: usize,
+    /// A reader was asked for statistics.
+    pub(super) measured: bool,
     pub(super) name: String,
     /// The entry in the registry, from the first lead until all readers are at their end.
     pub(super) alive: Option<Alive>,
@@ -94,6 +116,7 @@ impl<I: Iterator, D> SourceState<I, D> {
     pub(super) fn step(&mut self, me: usize) -> (StepOf<I, D>, Option<Arc<Event>>) {
         // The lane first, also after the end: what was pulled for a reader is yielded in any case.
         if let Some(item) = self.lanes[me].queue.pop_front() {
+            self.lanes[me].meter.note(|meter| meter.took(1));
             // Taking an item makes room: a held item goes into the lane, and if none is held any more,
             // another reader may lead.
             self.let_in(me);
@@ -111,6 +134,7 @@ impl<I: Iterator, D> SourceState<I, D> {
         if self.alive.is_none() {
             self.alive = Some(Alive::new(&self.name));
         }
+        self.note_source(Doing::Source);
         // From here on this reader is the leader: the origin is in its hand.
         (
             self.origin
@@ -138,6 +162,16 @@ impl<I: Iterator, D> SourceState<I, D> {
         ready
     }
 
+    /// For the statistics of all readers: a leader enters the source, or leaves it.
+    pub(super) fn note_source(&self, doing: Doing) {
+        if self.measured {
+            let now = Instant::now();
+            for lane in &self.lanes {
+                lane.meter.note(|meter| meter.set(now, 0, doing));
+            }
+        }
+    }
+
     /// Whether a reader may take the origin.
     pub(super) fn may_lead(&self) -> bool {
         // A full lane alone does not stop the lead, only an item that found no room: a source that has
@@ -149,7 +183,10 @@ impl<I: Iterator, D> SourceState<I, D> {
     pub(super) fn let_in(&mut self, reader: usize) {
         let lane = &mut self.lanes[reader];
         if !lane.is_full() {
-            lane.queue.extend(take_held(&mut self.held, reader));
+            if let Some(item) = take_held(&mut self.held, reader) {
+                lane.queue.push_back(item);
+                lane.note_held(false);
+            }
         }
     }
 
@@ -187,6 +224,7 @@ impl<I: Iterator, D> SourceState<I, D> {
             // Decided before the clone is made, so that an item that will be dropped costs none.
             if self.overflow == Overflow::DropNewest && lane.is_full() {
                 lane.dropped.add();
+                lane.note_item(true);
             } else {
                 readers.push(number);
             }
@@ -214,6 +252,8 @@ impl<I: Iterator, D> SourceState<I, D> {
                 // Held, not lost: the leader sees it, and brings the origin home. The reader of this lane
                 // lets it in when it takes an item.
                 Overflow::Block => {
+                    lane.note_item(false);
+                    lane.note_held(true);
                     self.held.push((to, item));
                     return true;
                 }
@@ -221,12 +261,14 @@ impl<I: Iterator, D> SourceState<I, D> {
                 Overflow::DropNewest => {
                     spilt.push(item);
                     lane.dropped.add();
+                    lane.note_item(true);
                     return true;
                 }
                 // The new item takes the place of the oldest, so the lane stays as full as it is.
                 Overflow::DropOldest => {
                     spilt.extend(lane.queue.pop_front());
                     lane.dropped.add();
+                    lane.meter.note(|meter| meter.lost(1));
                 }
                 Overflow::Grow(_) => {
                     spilt.push(item);
@@ -234,6 +276,7 @@ impl<I: Iterator, D> SourceState<I, D> {
                 }
             }
         }
+        lane.note_item(false);
         lane.queue.push_back(item);
         // In the same critical section: either this finds the reader waiting, or the reader's look finds the
         // item.
@@ -244,6 +287,7 @@ impl<I: Iterator, D> SourceState<I, D> {
     /// Nothing more comes: all readers that wait are notified, as each of them must end.
     pub(super) fn end(&mut self, end: EndReason, notified: &mut Vec<Arc<Event>>) {
         self.end = Some(end);
+        self.note_source(Doing::Nothing);
         // All of them, not one: there is no lead to pass on any more.
         for reader in 0..self.lanes.len() {
             notified.extend(self.call(reader));

@@ -58,7 +58,12 @@ where
         };
         let (control, leases) = (Arc::clone(session.control()), session.leases().clone());
         let eager = opts.eager;
-        let shared = FlatStage::new(job, opts, may_own && !eager, far, control, leases);
+        let width = opts.width;
+        let mut shared = FlatStage::new(job, opts, may_own && !eager, far, control, leases);
+        shared.meter = session.meter().clone();
+        shared
+            .meter
+            .note(|meter| meter.start(Instant::now(), width, shared.bound() as u64, None));
         let shared = Arc::new(shared);
         let wake = shared.call(&mut shared.state.lock());
         shared.act(wake);
@@ -207,12 +212,17 @@ where
                     if !has_lane && taker.take_own() || self.pull_near() {
                         continue;
                     }
+                    let Some(taker) = &mut self.taker else { break };
                     // The last look before the sleep is in there (exchange push / wait).
-                    match self.taker.as_mut().map(|taker| taker.wait(until)) {
+                    let heard = taker.wait(until);
+                    if heard != WaitResult::Ready {
+                        taker.waits(false);
+                    }
+                    match heard {
                         // Nothing is lost: the next call goes on from here.
-                        Some(WaitResult::Late) => return Err(NotReady::new(None)),
-                        Some(WaitResult::Unwanted) => return unwanted(until),
-                        Some(WaitResult::Ready) | None => {}
+                        WaitResult::Late => return Err(NotReady::new(None)),
+                        WaitResult::Unwanted => return unwanted(until),
+                        WaitResult::Ready => {}
                     }
                 }
             }
@@ -232,6 +242,7 @@ impl<Q: Iterator, N, J: FlatJob<Q::Item>> Drop for FlatIter<Q, N, J> {
         unwind::first(&mut panic, unwind::discard(self.near.take()));
         // After the join this is the only handle on the stage.
         if let Some(taker) = self.taker.take() {
+            taker.shared.meter.note(|meter| meter.close(taker.done));
             unwind::first(&mut panic, taker.dispose());
         }
         unwind::raise(panic);

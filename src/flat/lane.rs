@@ -522,10 +522,15 @@ impl<I, T> LaneReader<I, T> {
         is_empty && (self.is_done || self.lane.is_done())
     }
 
-    /// How many places it held, and its memory if nobody else has it. Nothing is left in it.
-    pub(super) fn close(self) -> (usize, Option<SpareLane<I, T>>) {
-        let places = std::mem::take(&mut self.lane.state.lock().places);
-        (places, self.reused())
+    /// How many places it held, the number of the item after those that it had, and its memory if nobody else has it.
+    /// Nothing is left in it.
+    pub(super) fn close(self) -> (usize, u64, Option<SpareLane<I, T>>) {
+        let mut state = self.lane.state.lock();
+        let places = std::mem::take(&mut state.places);
+        // None was started from a lane that is for the rest of an item.
+        let next = state.next.max(self.lane.seq + 1);
+        drop(state);
+        (places, next, self.reused())
     }
 
     fn reused(self) -> Option<SpareLane<I, T>> {

@@ -44,6 +44,7 @@ use crate::par::flat_map::FlatJob;
 use crate::runtime::barrier::heavy;
 use crate::runtime::context::{self, Current, PerCall, Started};
 use crate::runtime::life::Scheduler;
+use crate::runtime::meter::Doing;
 use crate::runtime::plan::LARGE_ITEM;
 use crate::runtime::probe::Probe;
 use crate::sync::{Arc, Instant, Ordering, bug};
@@ -214,6 +215,8 @@ where
             return;
         };
         state.own.has = false;
+        self.meter
+            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
         match slot.take() {
             None => self.free_place(state), // It is over.
             begun => state.own.hand_over(begun),
@@ -272,6 +275,7 @@ where
         match pulled {
             Pulled::Item(item) if shared.is_consumers_turn(&state) && !state.ended => {
                 state.source = Some(source);
+                shared.meter.note(|meter| meter.pulled(1));
                 self.begin_own(&mut state, item);
             }
             pulled => {
@@ -302,9 +306,15 @@ where
         let shared = &self.shared;
         // A new frame for each call, because the consumer may move to another thread in between.
         let here = PerCall::new(shared.control.source_token());
+        shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Source));
         let entered = shared.enter_source(&here);
         let pulled = shared.pull(source, &here);
         drop(entered);
+        shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
         match pulled {
             // The stage's own outputs are not wanted for now, and the source is asked again later.
             Pulled::End if context::is_unwanted() => Pulled::Later,
@@ -327,6 +337,9 @@ where
     fn put_in_slot(&mut self, state: &mut StateOf<Q, J>, begun: BegunOf<Q, J>) {
         // Nobody else has it: the turn is the consumer's, and the slot is empty.
         *self.shared.own.slot.lock() = Some(begun);
+        self.shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Run));
         (state.own.has, state.own.place) = (true, true);
         (self.owns, self.has_turn) = (true, true);
     }
@@ -348,6 +361,9 @@ where
         };
         let Some(left) = left else {
             drop(state);
+            if !goes_on {
+                self.is_done_to(seq + 1);
+            }
             self.give_back(places); // It is in that lane, or a worker has found nothing but its end.
             return true;
         };
@@ -407,7 +423,8 @@ where
             Err(panic) => (Err(panic), None),
         };
         let run = std::mem::replace(run, Run::Neither);
-        let (end, failed) = shared.ended(*seq, run, end);
+        let seq = *seq;
+        let (end, failed) = shared.ended(seq, run, end);
         drop(here);
         frame.item_over();
         drop(frame);
@@ -419,6 +436,8 @@ where
             Some(token)
         });
         self.owns = false;
+        self.shared.meter.note(|meter| meter.ran(1));
+        self.has_ended(&end, seq + 1);
         self.stepped();
         match (end, output.or(failed)) {
             (LaneEnd::Done | LaneEnd::Left, None) => OwnStep::Nothing,
@@ -457,6 +476,9 @@ where
         if shared.own.is_on() {
             return; // It has begun anew, or has just begun.
         }
+        shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
         state.own.guest = false;
         state.own.has = false;
         (self.owns, self.has_turn) = (false, false);

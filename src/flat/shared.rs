@@ -10,6 +10,7 @@ use crate::runtime::barrier::heavy;
 use crate::runtime::context::Interrupts;
 use crate::runtime::control::Control;
 use crate::runtime::lease::Leases;
+use crate::runtime::meter::{Meter, MeterSlot};
 use crate::runtime::permits::Permits;
 use crate::runtime::plan::WorkOpts;
 use crate::runtime::roster::Wake;
@@ -66,6 +67,8 @@ pub(super) struct FlatStage<Q: Iterator, J: FlatJob<Q::Item>> {
     pub(super) freed_for: AtomicUsize,
     /// `Some`: whoever runs an inner iterator holds one of these.
     pub(super) limit: Option<Permits>,
+    /// `Some`: the stage was asked for statistics.
+    pub(super) meter: MeterSlot,
     /// How the stage is stopped, and the event of its consumer.
     pub(super) control: Arc<Control>,
     /// What waits in the source, to be interrupted when the stage stops.
@@ -143,6 +146,7 @@ where
             freed: CachePadded::new(AtomicUsize::new(0)),
             freed_for: AtomicUsize::new(if in_flight.is_some() { 0 } else { NEVER }),
             limit,
+            meter: MeterSlot::default(),
             inside: control.add_source(),
             control,
             state: CachePadded::new(Mutex::new(FlatState::new(source))),
@@ -153,7 +157,7 @@ where
     // ---- places
 
     /// How many places there are.
-    fn bound(&self) -> usize {
+    pub(super) fn bound(&self) -> usize {
         let both = self.width.saturating_mul(2);
         self.in_flight
             .unwrap_or_else(|| self.share.load(Ordering::Relaxed).saturating_mul(both))
@@ -418,6 +422,7 @@ where
             Pulled::Item(item) if self.control.is_stopped() || state.ended => Err(Some(item)),
             Pulled::Item(item) => {
                 state.todo.push_back(item);
+                self.meter.note(|meter| meter.pulled(1));
                 return Ok(());
             }
             Pulled::Later => Ok(()),
@@ -427,6 +432,7 @@ where
             }
             Pulled::Panic(panic) => {
                 state.ended = true;
+                self.meter.note(Meter::unwound);
                 // The consumer raises it when everything that was pulled before is yielded.
                 state.panic = Some(panic);
                 Err(None)

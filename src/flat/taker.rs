@@ -6,6 +6,7 @@ use crate::flat::shared::{FlatStage, discard};
 use crate::par::flat_map::FlatJob;
 use crate::runtime::barrier::Light;
 use crate::runtime::event::{Listener, WaitResult};
+use crate::runtime::meter::Fate;
 use crate::sync::{Arc, Instant, Ordering, bug};
 use crate::unwind::{self, Payload};
 use std::collections::VecDeque;
@@ -34,6 +35,10 @@ pub(super) struct FlatTaker<Q: Iterator, J: FlatJob<Q::Item>> {
     spare: Vec<SpareLane<Q::Item, J::Output>>,
     /// How many places have been given back, all in all.
     freed: usize,
+    /// How many items are over, and their outputs yielded.
+    pub(super) done: u64,
+    /// It has found nothing.
+    waits: bool,
     pub(super) light: Light,
     /// It has an item in the slot, unless that has been taken from there.
     pub(super) owns: bool,
@@ -74,6 +79,8 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatTaker<Q, J> {
             next: VecDeque::new(),
             spare: Vec::new(),
             freed: 0,
+            done: 0,
+            waits: false,
             light: Light::new(),
             owns: false,
             has_turn: false,
@@ -128,22 +135,52 @@ where
         // The last output of an item makes room for another item: told at once, because the consumer may stay with
         // this output.
         if head.is_over() {
-            let places = self.close_head();
+            let (places, next) = self.close_head();
+            self.is_done_to(next);
             self.give_back(places);
         }
         Some(output)
     }
 
-    /// Nothing is left in the head. Returns how many places it has held.
-    fn close_head(&mut self) -> usize {
+    /// Nothing is left in the head. Returns how many places it has held, and the number of the item after it.
+    fn close_head(&mut self) -> (usize, u64) {
         let Some(head) = self.head.take() else {
-            return 0;
+            return (0, 0);
         };
-        let (places, spare) = head.close();
+        let (places, next, spare) = head.close();
         if self.spare.len() < SPARES {
             self.spare.extend(spare);
         }
-        places
+        (places, next)
+    }
+
+    /// For the statistics: the items before `next` have ended in this way, and their outputs are yielded.
+    pub(super) fn has_ended(&mut self, end: &LaneEnd, next: u64) {
+        let fate = match end {
+            LaneEnd::Cut | LaneEnd::Left => return,
+            LaneEnd::Done => None,
+            LaneEnd::Last => Some(Fate::Failed),
+            LaneEnd::Panic(_) => Some(Fate::Panicked),
+        };
+        self.is_done_to(next);
+        if let Some(fate) = fate {
+            self.shared.meter.note(|meter| meter.fate(fate, 1));
+        }
+    }
+
+    /// The items before this one are over, and their outputs yielded.
+    pub(super) fn is_done_to(&mut self, next: u64) {
+        self.done = self.done.max(next);
+        self.shared.meter.note(|meter| meter.taken_to(self.done));
+    }
+
+    /// For the statistics: it waits, or does not.
+    pub(super) fn waits(&mut self, waits: bool) {
+        if std::mem::replace(&mut self.waits, waits) != waits {
+            self.shared
+                .meter
+                .note(|meter| meter.waits(Instant::now(), waits));
+        }
     }
 
     /// These places are free again.
@@ -179,6 +216,12 @@ where
 
     /// Looks for outputs in the head, and goes to the next lane when it has ended.
     pub(super) fn refill(&mut self) -> Found {
+        let found = self.look();
+        self.waits(matches!(found, Found::Nothing));
+        found
+    }
+
+    fn look(&mut self) -> Found {
         loop {
             let Some(head) = &mut self.head else {
                 if self.advance() {
@@ -205,7 +248,8 @@ where
                 }
                 Taken::Nothing => return self.nothing(),
                 Taken::End(end) => {
-                    let (seq, places) = (head.lane.seq, self.close_head());
+                    let seq = head.lane.seq;
+                    let (places, next) = self.close_head();
                     if matches!(end, LaneEnd::Left) {
                         if !self.take_left(seq, places) {
                             self.cut = true;
@@ -216,6 +260,7 @@ where
                         }
                         continue;
                     }
+                    self.has_ended(&end, next);
                     self.give_back(places);
                     match end {
                         LaneEnd::Done | LaneEnd::Left => {}

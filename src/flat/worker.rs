@@ -9,6 +9,7 @@ use crate::flat::shared::{FlatStage, NextWork, Places, Pulled, StateGuard, Write
 use crate::par::flat_map::FlatJob;
 use crate::runtime::context::{self, Current, FrameGuard, PerCall, Started};
 use crate::runtime::control::Control;
+use crate::runtime::meter::{Doing, Fate};
 use crate::runtime::permits::Permits;
 use crate::runtime::permits::closure::ClosurePermit;
 use crate::runtime::spin::SpinPolicy;
@@ -106,6 +107,8 @@ where
         mut writer: WriterOf<Q, J>,
         begun: Option<BegunOf<Q, J>>,
     ) -> StateGuard<'a, Q, J> {
+        self.meter
+            .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Run));
         // There may be more: another thread is called before this one may stay long in these items.
         let wake = self.call(&mut state);
         drop(state);
@@ -153,6 +156,10 @@ where
             }
         }
         let took = began.elapsed();
+        self.meter.note(|meter| {
+            meter.ran(ran as u64);
+            meter.set(Instant::now(), worker.thread, Doing::Nothing);
+        });
         drop(here);
         let made = self
             .own
@@ -293,6 +300,7 @@ where
         match self.job.failed(ItemError::panicked(seq, &*panic)) {
             None => (LaneEnd::Panic(panic), None),
             Some(output) => {
+                self.meter.note(|meter| meter.fate(Fate::Panicked, 1));
                 unwind::bury(panic);
                 (LaneEnd::Done, Some(output))
             }
@@ -326,6 +334,11 @@ where
         worker
             .room
             .look(|| writer.room() != Room::No || self.control.is_stopped());
+        self.meter.note(|meter| {
+            let now = Instant::now();
+            meter.full(now, true, self.bound() as u64);
+            meter.set(now, worker.thread, Doing::Nothing);
+        });
         let room = loop {
             // The request and the last look are one critical section; the flag of a stop is set before the threads are
             // woken for it (exchange wait / take).
@@ -336,6 +349,11 @@ where
             }
             worker.parker.park();
         };
+        self.meter.note(|meter| {
+            let now = Instant::now();
+            meter.full(now, false, self.bound() as u64);
+            meter.set(now, worker.thread, Doing::Run);
+        });
         if places == Places::Listed {
             self.unlist(&writer.lane);
         }
@@ -354,6 +372,11 @@ where
         let Some(mut source) = state.source.take() else {
             return state;
         };
+        self.meter.note(|meter| {
+            let now = Instant::now();
+            meter.full(now, false, self.bound() as u64);
+            meter.set(now, worker.thread, Doing::Source);
+        });
         // One frame for all calls.
         let here = self.enter_source(&worker.in_source);
         loop {
@@ -366,10 +389,14 @@ where
             match self.admit(&mut state, pulled) {
                 Ok(()) if self.pulls_more(&state) => {}
                 Ok(()) => {
+                    self.meter
+                        .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
                     state.source = Some(source);
                     return state;
                 }
                 Err(item) => {
+                    self.meter
+                        .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
                     drop((state, here));
                     self.turned_away(item, source);
                     return self.state.lock();
@@ -440,6 +467,10 @@ where
         let sight = self.look(&state);
         if is_work(sight) || sight == NextWork::Full && !self.is_short(&state) {
             return state;
+        }
+        if sight == NextWork::Full {
+            self.meter
+                .note(|meter| meter.full(Instant::now(), true, self.bound() as u64));
         }
         state.roster.fall_asleep(worker.thread);
         // It looks again soon, if others have items that they have not started; and a few times after that, because it

@@ -13,6 +13,7 @@ use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
 use crate::runtime::life::Scheduler;
+use crate::runtime::meter::{Doing, Fate};
 use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
 use crate::size_hint::{self, Hint};
@@ -68,6 +69,11 @@ where
         let (control, leases) = (Arc::clone(session.control()), session.leases().clone());
         let mut shared = KeyedStage::new(job, opts.width, opts.in_flight, far, control, leases);
         shared.limit = opts.limit;
+        shared.meter = session.meter().clone();
+        shared.meter.note(|meter| {
+            let bound = shared.cost.bound();
+            meter.start(Instant::now(), opts.width, bound, None);
+        });
         let shared = Arc::new(shared);
         // With a source that stays on this thread there is nothing to do yet, and no thread is leased.
         let wake = shared.call(&mut shared.state.lock());
@@ -119,8 +125,14 @@ where
         state.forget_idle(intake.forgotten());
         drop(state);
         // A new frame for each call, because the consumer may move to another thread in between.
+        shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Source));
         // Without the lock: this runs the user's code, and workers must get at the state meanwhile.
         let pulled = shared.pull(&mut **intake, &PerCall::new(shared.control.source_token()));
+        shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
         let mut state = shared.state.lock();
         let admitted = shared.admit(&mut state, pulled);
         // In the critical section in which the lane has become ready: a worker that goes to sleep sees it, or
@@ -258,11 +270,16 @@ where
                         Err(Terminal::Last(batch)) => {
                             // A failure: its worker has stopped the stage already, so nothing has to be
                             // stopped here.
+                            taker.shared.meter.note(|meter| meter.fate(Fate::Failed, 1));
                             self.session.end(false);
                             self.open(batch)
                         }
                         // Everything before it was yielded, and nothing after it will be.
                         Err(Terminal::Panic(panic)) => {
+                            taker
+                                .shared
+                                .meter
+                                .note(|meter| meter.fate(Fate::Panicked, 1));
                             self.session.end(false);
                             resume_unwind(panic);
                         }
@@ -285,11 +302,16 @@ where
                         continue;
                     }
                     // The last look before the sleep is in there (exchange deliver / wait).
-                    match self.taker.as_mut().map(|taker| taker.wait(until)) {
+                    let Some(taker) = &mut self.taker else { break };
+                    let heard = taker.wait(until);
+                    if heard != WaitResult::Ready {
+                        taker.waits(false);
+                    }
+                    match heard {
                         // Nothing is lost: the next call goes on from here.
-                        Some(WaitResult::Late) => return Err(NotReady::new(None)),
-                        Some(WaitResult::Unwanted) => return unwanted(until),
-                        Some(WaitResult::Ready) | None => None,
+                        WaitResult::Late => return Err(NotReady::new(None)),
+                        WaitResult::Unwanted => return unwanted(until),
+                        WaitResult::Ready => None,
                     }
                 }
             };
@@ -318,6 +340,7 @@ impl<Q: Lanes, N: Lanes, J: Job<Q::Item>> Drop for KeyedIter<Q, N, J> {
         unwind::first(&mut panic, unwind::discard(self.batch.take()));
         // After the join this is the only handle on the stage.
         if let Some(taker) = self.taker.take() {
+            taker.shared.meter.note(|meter| meter.close(taker.total));
             unwind::first(&mut panic, taker.dispose());
         }
         unwind::raise(panic);

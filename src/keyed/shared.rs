@@ -8,6 +8,7 @@ use crate::runtime::control::Control;
 use crate::runtime::cost::CostModel;
 use crate::runtime::gauge::Gauge;
 use crate::runtime::lease::Leases;
+use crate::runtime::meter::{Meter, MeterSlot};
 use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard};
@@ -26,6 +27,8 @@ pub(super) struct KeyedStage<Q: Lanes, J: Job<Q::Item>> {
     pub(super) width: usize,
     /// `Some`: each closure holds one of these while it runs.
     pub(super) limit: Option<Permits>,
+    /// `Some`: the stage was asked for statistics.
+    pub(super) meter: MeterSlot,
     /// How the stage is stopped, and the event of its consumer.
     pub(super) control: Arc<Control>,
     /// What waits in the source, to be interrupted when the stage stops.
@@ -73,6 +76,7 @@ where
             job,
             width,
             limit: None,
+            meter: MeterSlot::default(),
             control,
             inside,
             starves: AtomicBool::new(false),
@@ -181,6 +185,7 @@ where
             PulledItem::Item(lane, item) => {
                 // Counted before a worker can see it: the count never falls below what is really in flight.
                 self.held.add();
+                self.meter.note(|meter| meter.pulled(1));
                 state.admit(lane, item);
                 Ok(())
             }
@@ -192,6 +197,7 @@ where
             }
             PulledItem::Panic(panic) => {
                 state.ended = true;
+                self.meter.note(Meter::unwound);
                 // The consumer raises it when everything that was pulled before is yielded.
                 state.panic = Some(panic);
                 Err(None)

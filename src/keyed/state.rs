@@ -75,8 +75,9 @@ pub(super) struct KeyedState<Q, T, B> {
     pub(super) ready: VecDeque<usize>,
     /// Lanes that have run empty; some of them have items again.
     pub(super) idle: Vec<usize>,
-    /// How many workers run closures.
+    /// How many workers run closures, and how many items have been run.
     pub(super) running: usize,
+    pub(super) ran: u64,
     /// Results that the consumer has not taken yet, in the order of each key.
     pub(super) done: VecDeque<Done<B>>,
     /// The outboxes of the workers that have taken more than one item, with the numbers of these workers.
@@ -97,6 +98,7 @@ impl<Q, T, B> KeyedState<Q, T, B> {
             ready: VecDeque::new(),
             idle: Vec::new(),
             running: 0,
+            ran: 0,
             done: VecDeque::new(),
             outboxes: Vec::new(),
             wanted: 1,

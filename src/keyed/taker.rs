@@ -29,6 +29,10 @@ pub(super) struct Taker<Q: Lanes, J: Job<Q::Item>> {
     /// done.
     yielded: usize,
     portion: usize,
+    /// How many were yielded, all in all.
+    pub(super) total: u64,
+    /// It has found nothing.
+    waits: bool,
     flows: bool,
 }
 
@@ -49,6 +53,8 @@ impl<Q: Lanes, J: Job<Q::Item>> Taker<Q, J> {
             taken: VecDeque::new(),
             yielded: 0,
             portion: 1,
+            total: 0,
+            waits: false,
             flows: false,
         }
     }
@@ -95,6 +101,8 @@ where
                 return if shared.is_over(&state) {
                     Found::Over
                 } else {
+                    drop(state);
+                    self.waits(true);
                     Found::Nothing
                 };
             }
@@ -104,6 +112,8 @@ where
         };
         // Counted when it is handed out, not when it is taken from the state: until then it takes up room.
         self.yielded += 1;
+        self.total += 1;
+        self.waits(false);
         // At the latest with the last result: the consumer may wait next, and must not keep room back.
         if self.yielded >= self.portion || self.taken.is_empty() {
             self.tell_yielded();
@@ -111,8 +121,19 @@ where
         Found::Result(result)
     }
 
+    /// For the statistics: it waits, or does not.
+    #[inline]
+    pub(super) fn waits(&mut self, waits: bool) {
+        if std::mem::replace(&mut self.waits, waits) != waits {
+            self.shared
+                .meter
+                .note(|meter| meter.waits(Instant::now(), waits));
+        }
+    }
+
     /// Makes the yielded results count as room. The consumer's side of the exchange ask / sub.
     fn tell_yielded(&mut self) {
+        self.shared.meter.note(|meter| meter.taken_to(self.total));
         let cost = &self.shared.cost;
         let (left, waiting) = self.shared.held.sub(std::mem::take(&mut self.yielded));
         // A worker waits, but a wake-up costs as much as many items. If there is less room, `wait` wakes it

@@ -8,6 +8,7 @@ use crate::par::job::Job;
 use crate::par::runner::JobRunner;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::control::Control;
+use crate::runtime::meter::{Doing, Fate};
 use crate::runtime::permits::Permits;
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, Instant, Ordering, Parker, bug};
@@ -133,6 +134,9 @@ where
         let Some(lane) = state.start(most, &mut worker.hand) else {
             return state;
         };
+        let items = worker.hand.len();
+        self.meter
+            .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Run));
         // With a single item the outbox is not listed: the worker comes back with the result at once, so the
         // consumer would gain nothing.
         let has_outbox = worker.hand.len() > 1;
@@ -164,6 +168,11 @@ where
                 .retain(|(thread, _)| *thread != worker.thread);
         }
         worker.notifies |= state.deliver(&mut worker.outbox.lock());
+        state.ran += (items - worker.hand.len()) as u64;
+        self.meter.note(|meter| {
+            meter.ran_to(state.ran);
+            meter.set(Instant::now(), worker.thread, Doing::Nothing);
+        });
         // Items that the turn did not reach go back to the front of their lane.
         state.finish(lane, &mut worker.hand);
         // Exchange last / stop: after a stop the consumer waits until no closure runs. It may have taken the
@@ -278,6 +287,7 @@ where
     fn panicked(&self, seq: u64, payload: Payload) -> Done<J::Batch> {
         match self.job.failed(ItemError::panicked(seq, &*payload)) {
             Ok(batch) => {
+                self.meter.note(|meter| meter.fate(Fate::Panicked, 1));
                 unwind::bury(payload);
                 Ok(batch)
             }
@@ -303,7 +313,14 @@ where
         drop(state);
         // A notification that is due must not wait until the source returns.
         self.notify(worker);
+        self.meter.note(|meter| {
+            let now = Instant::now();
+            meter.full(now, false, self.cost.bound());
+            meter.set(now, worker.thread, Doing::Source);
+        });
         let pulled = self.pull(&mut *intake, &worker.in_source);
+        self.meter
+            .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
         let mut state = self.state.lock();
         // In one critical section with the return of the source: a thread that is about to sleep sees the
         // item or the source (exchange sleep / wake).
@@ -379,6 +396,10 @@ where
         // Without room: asks for it (exchange ask / sub). `true`: there is room after all.
         if is_work(sight) || (sight == NextWork::Full && self.held.ask(self.bound())) {
             return state;
+        }
+        if sight == NextWork::Full {
+            self.meter
+                .note(|meter| meter.full(Instant::now(), true, self.cost.bound()));
         }
         // In the critical section of the last look. A wake-up that comes before the park is kept by the
         // parker.

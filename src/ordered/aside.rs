@@ -82,9 +82,10 @@ impl<I, B> Sched<I, B> {
     }
 
     /// Consumer: tells what it takes from this chunk next, before it counts it. Neither this nor `told` is inlined, for
-    /// the sake of stages without weights.
+    /// the sake of stages without weights, or times of their items.
     #[inline(never)]
     pub(super) fn tell(&self, head: &ChunkReader<I, B>) {
+        self.meter.note(|meter| meter.item_taken(head.seq()));
         if let Some(weights) = &self.weights {
             weights.taken(head.seq());
         }

@@ -6,6 +6,7 @@ use crate::ordered::core::CONSUMER;
 use crate::ordered::cursor::{BULK, Cursor, Look};
 use crate::ordered::item_context::ItemContext;
 use crate::ordered::shared::OrderedStage;
+use crate::ordered::signals::Signals;
 use crate::ordered::worker::Worker;
 use crate::par::job::Job;
 use crate::par::runner::JobRunner;
@@ -86,6 +87,8 @@ pub(super) struct Inliner<F> {
     pub(super) owner: Owner<F>,
     /// By which a closure finds its token.
     pub(super) stage: InlineStage,
+    /// How many items had been taken when it began.
+    pub(super) from: u64,
     /// Whether it is to time what it runs if it is called.
     pub(super) is_timed: bool,
     /// `Some` while it times what it runs.
@@ -210,6 +213,17 @@ where
     #[cold]
     #[inline(never)]
     fn refill(&mut self) -> Ready {
+        let ready = self.wait_for_ready();
+        if let Some(shared) = &self.shared {
+            shared
+                .meter
+                .note(|meter| meter.waits(Instant::now(), false));
+        }
+        ready
+    }
+
+    /// The loop of `refill`.
+    fn wait_for_ready(&mut self) -> Ready {
         // Announced, and not yet slept: the current round is the last look.
         let mut announced = false;
         let mut since = None;
@@ -236,6 +250,7 @@ where
                 }
                 Look::Nothing => {}
             }
+            shared.meter.note(|meter| meter.waits(Instant::now(), true));
             // Only after the look, so that no finished result is left behind.
             if self.start_inline(&shared) {
                 break Ready::Inline;
@@ -357,8 +372,14 @@ where
         if let Some(shared) = self.shared.clone() {
             // A borrowed source goes back to its slot, so that it is dropped with the rest.
             let mut core = shared.core.lock();
+            // An unwind in the middle of items that ran here has left `taken` behind.
+            let taken = (self.inliner.as_ref()).map_or(0, |inliner| inliner.owner.words().done());
             self.reclaim(&mut core, true);
             self.leave_head(&shared, &mut core);
+            shared.meter.note(|meter| {
+                meter.ran_to(core.ran);
+                meter.close(taken.max(self.cursor.taken));
+            });
             drop(core);
         }
         // After the join this is the only handle on the stage.
@@ -452,6 +473,27 @@ where
     }
 }
 
+/// Folds the outputs of an item, and counts it if there are none.
+#[inline]
+pub(super) fn fold_batch<B: IntoIterator, A>(
+    batch: B,
+    value: A,
+    f: &mut impl FnMut(A, B::Item) -> A,
+    signals: &Signals,
+) -> A {
+    let mut outputs = batch.into_iter();
+    match outputs.next() {
+        Some(first) => {
+            let value = f(value, first);
+            outputs.fold(value, f)
+        }
+        None => {
+            signals.no_output();
+            value
+        }
+    }
+}
+
 impl<S: Source, J: Job<S::Item>> Running for Consumer<S, J>
 where
     S::Item: Send,
@@ -487,7 +529,8 @@ where
                 let step;
                 (value, step) = self.fold_inline(value, &mut f);
                 if let Some(batch) = self.go_on(step) {
-                    value = batch.into_iter().fold(value, &mut f);
+                    let signals = self.cursor.session.control();
+                    value = fold_batch(batch, value, &mut f, signals);
                 }
                 if self.cursor.is_over() {
                     return value;
@@ -510,9 +553,7 @@ where
                 if signals.set_yielded(ready.count(), light) {
                     room_made(shared);
                 }
-                for output in batch {
-                    value = f(value, output);
-                }
+                value = fold_batch(batch, value, &mut f, signals);
             }
         }
         value

@@ -33,6 +33,7 @@ use crate::ordered::chunk::{Chunk, ChunkExecutor, Special, StealAmount};
 use crate::ordered::sched::{Host, ItemRunner, Sched};
 use crate::ordered::timing::{Copy, StageHedge};
 use crate::ordered::worker::Worker;
+use crate::runtime::meter::Event;
 use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Ordering, steal};
@@ -65,11 +66,14 @@ impl<I, B> Sched<I, B> {
         };
         // The budget is asked last, so that nothing is taken from it in vain.
         if !hedge.policy.try_hedge() {
+            self.meter
+                .note(|meter| meter.count_event(Event::HedgeRefused));
             drop(race);
             // Without the lock: its drop is the user's code.
             self.signals.stray(unwind::discard(item));
             return;
         }
+        self.meter.note(|meter| meter.count_event(Event::HedgeSent));
         // Under the lock, before the copy exists for other threads. An owner that fails from now on leaves
         // its failure to it.
         race.sent();
@@ -210,6 +214,7 @@ impl<I, B> Sched<I, B> {
         let rest = self.split(&mut core, chunk, StealAmount::Rest);
         if let Some((hedge, _)) = won {
             hedge.policy.end(true); // Before any thread can see the result.
+            self.meter.note(|meter| meter.count_event(Event::HedgeWon));
         }
         given_up.set_weight(self.park(weight));
         given_up.publish(what, &mut core.key);

@@ -34,6 +34,7 @@ use crate::ordered::reorder::Reorder;
 use crate::runtime::barrier::heavy;
 use crate::runtime::biased::Revoker;
 use crate::runtime::cost::Backoff;
+use crate::runtime::meter::{Doing, MeterSlot};
 use crate::runtime::probe::Probe;
 use crate::runtime::roster::{Roster, Wake};
 use crate::sync::{Arc, Instant};
@@ -115,6 +116,10 @@ pub(super) struct Core<I, B> {
     pub(super) left: Option<ChunkExecutor<I, B>>,
     /// The chunk that the consumer runs is on loan, and can be taken back by this.
     pub(super) lent: Option<Revoker<ChunkExecutor<I, B>>>,
+    /// How many items of that chunk had been run before.
+    pub(super) lent_at: usize,
+    /// `Some`: the stage was asked for statistics.
+    pub(super) meter: MeterSlot,
     /// How many chunks the consumer has had. A change since the last look means that it runs items.
     pub(super) lends: u64,
     /// What must not be begun yet, by the `seq` of its next item; see `parked.rs`.
@@ -164,7 +169,7 @@ impl Progress {
 }
 
 impl<I, B> Core<I, B> {
-    pub(super) fn new(width: usize, weighs: bool) -> Self {
+    pub(super) fn new(width: usize, weighs: bool, meter: MeterSlot) -> Self {
         Core {
             weighs,
             key: LockProof::new(),
@@ -190,6 +195,8 @@ impl<I, B> Core<I, B> {
             probe: None,
             left: None,
             lent: None,
+            lent_at: 0,
+            meter,
             lends: 0,
             aside: BTreeMap::new(),
             active: Vec::new(),
@@ -445,10 +452,15 @@ impl<I, B> Core<I, B> {
     /// Shows thieves the chunk that this thread runs.
     pub(super) fn activate(&mut self, thread: usize, chunk: &ChunkExecutor<I, B>) {
         *self.place_of(thread) = Some(Arc::clone(chunk.chunk()));
+        (self.meter).note(|meter| meter.set(Instant::now(), thread, Doing::Run));
     }
 
     pub(super) fn deactivate(&mut self, thread: usize) {
         *self.place_of(thread) = None;
+        self.meter.note(|meter| {
+            meter.ran_to(self.ran);
+            meter.set(Instant::now(), thread, Doing::Nothing);
+        });
     }
 
     fn place_of(&mut self, thread: usize) -> &mut Option<Arc<Chunk<I, B>>> {

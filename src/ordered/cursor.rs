@@ -19,6 +19,7 @@ use crate::ordered::sched::{Host, Sched};
 use crate::ordered::signals::{ANY, Signals};
 use crate::ordered::timing::StageHedge;
 use crate::ordered::worker::STUCK;
+use crate::runtime::meter::{Event, Fate};
 use crate::runtime::roster::Wake;
 use crate::runtime::session::Session;
 use crate::runtime::spin::Spin;
@@ -301,6 +302,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         self.look_after_source(sched, host);
         // A puller without room wakes a consumer that naps (`Signals::wait_for_room`), as the nap would
         // otherwise hold up the source.
+        sched.meter.note(|meter| meter.count_event(Event::Nap));
         sched.signals.set_napping(true);
         self.parker.park_timeout(self.nap);
         sched.signals.set_napping(false);
@@ -422,7 +424,9 @@ impl<I, B: IntoIterator> Cursor<I, B> {
     pub(super) fn open(&mut self, batch: B) -> Option<B::Item> {
         let mut batch = batch.into_iter();
         let output = batch.next();
-        if output.is_some() && batch.size_hint().1 != Some(0) {
+        if output.is_none() {
+            self.session.control().no_output();
+        } else if batch.size_hint().1 != Some(0) {
             self.batch = Some(batch);
         }
         output
@@ -435,14 +439,17 @@ impl<I, B: IntoIterator> Cursor<I, B> {
             Ok(batch) => self.open(batch),
             // Results after this one may exist already. They are not wanted, and the drop discards them.
             Err(Special::Last(batch)) => {
+                sched.meter.note(|meter| meter.fate(Fate::Failed, 1));
                 self.stop();
                 self.open(batch)
             }
             Err(Special::Panicked(payload)) => {
+                sched.meter.note(|meter| meter.fate(Fate::Panicked, 1));
                 self.stop();
                 resume_unwind(payload)
             }
             Err(Special::TimedOut(failure)) => {
+                sched.meter.note(|meter| meter.fate(Fate::TimedOut, 1));
                 self.stop();
                 panic!(
                     "{failure}: give it longer with item_timeout, or isolate() the stage to get an \
@@ -452,6 +459,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
             // An item past a failure or a cancellation. In order, everything after it is discarded too;
             // without an order, plain results may still come.
             Err(Special::Discarded) => {
+                sched.meter.note(|meter| meter.fate(Fate::Discarded, 1));
                 self.cut_short = true;
                 self.discarded += 1;
                 if sched.ordered {

@@ -13,6 +13,7 @@ use crate::ordered::worker::Worker;
 use crate::runtime::context::{self, Current};
 use crate::runtime::cost::PARTS;
 use crate::runtime::life::Scheduler;
+use crate::runtime::meter::Fate;
 use crate::sync::{Arc, Instant, yield_now};
 use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
@@ -90,6 +91,7 @@ impl<I, B> Sched<I, B> {
                 let mut core = self.core.lock();
                 self.cost
                     .observe(before.max(1), &mut parts[..timed], worker.pull);
+                core.ran += (before - first) as u64;
                 core.put_aside(worker.thread, chunk);
                 return self.give_way(core);
             }
@@ -206,6 +208,8 @@ impl<I, B> Sched<I, B> {
         // any more. A value in its place, from an isolated job, is no failure.
         if what.is_err() {
             self.signals.fail(seq);
+        } else {
+            self.meter.note(|meter| meter.fate(Fate::Panicked, 1));
         }
         self.publish(chunk, what)
     }

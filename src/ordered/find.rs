@@ -8,10 +8,11 @@
 //! All of it is under the scheduler's lock, except the visit to the source and the run of a copy. Those
 //! release the lock, and what may have changed meanwhile is looked at again.
 
-use crate::ordered::chunk::{self, ChunkExecutor, StealAmount};
+use crate::ordered::chunk::{self, Chunk, ChunkExecutor, StealAmount};
 use crate::ordered::core::{Core, Inline, Progress};
 use crate::ordered::sched::{Host, ItemRunner, Sched, SchedGuard};
 use crate::ordered::worker::{NAP, PullRefusal, STUCK, Worker};
+use crate::runtime::meter::Event;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Instant};
 use std::time::Duration;
@@ -274,7 +275,7 @@ impl<I, B> Sched<I, B> {
                     // long.
                     worker.neighbour = None;
                     let chunk = Arc::clone(core.active(before.thread)?);
-                    return self.split(core, &chunk, StealAmount::Rest);
+                    return self.rob(core, &chunk, StealAmount::Rest);
                 }
                 _ => {}
             }
@@ -289,6 +290,18 @@ impl<I, B> Sched<I, B> {
             core.sight_of(next)
         };
         None
+    }
+
+    /// Takes a part of another worker's chunk.
+    fn rob(
+        &self,
+        core: &mut SchedGuard<'_, I, B>,
+        chunk: &Chunk<I, B>,
+        amount: StealAmount,
+    ) -> Option<ChunkExecutor<I, B>> {
+        let stolen = self.split(core, chunk, amount)?;
+        self.meter.note(|meter| meter.count_event(Event::Steal));
+        Some(stolen)
     }
 
     /// Steals from the chunk with the most unclaimed items, if that is worth a heavy barrier or its owner is
@@ -319,7 +332,7 @@ impl<I, B> Sched<I, B> {
         } else {
             StealAmount::Half
         };
-        self.split(core, &chunk, share)
+        self.rob(core, &chunk, share)
     }
 
     /// Rescuer: takes over what a puller holds that is stuck in the source, with the puller's permit if it

@@ -73,10 +73,9 @@ const FEW_LOOKS: usize = 10;
 /// Whether the consumer of such a stage may run items at the head of the line: see the head of this file.
 pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> Option<Free> {
     let asked_for_threads = common.pool.is_some() || opts.eager || opts.takes_part;
-    let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     let is_wide = opts.width > 1 && opts.in_flight.is_some_and(|bound| bound > 1);
     let free = opts.limit.is_none() && !opts.is_weighed();
-    let allowed = opts.ordered && is_wide && !is_timed && free && !asked_for_threads;
+    let allowed = opts.ordered && is_wide && !opts.is_timed() && free && !asked_for_threads;
     Light::new().free().filter(|_| allowed)
 }
 

@@ -58,8 +58,8 @@
 //! - On a pool of the user's: its threads must run the closures.
 //! - Where the light barrier is not free.
 
-use crate::ordered::consumer::{Consumer, InlineStep, Inliner};
-use crate::ordered::core::{Core, Inline};
+use crate::ordered::consumer::{Consumer, InlineStep, Inliner, fold_batch};
+use crate::ordered::core::{CONSUMER, Core, Inline};
 use crate::ordered::gain::{Counts, Verdict};
 use crate::ordered::opts::OrderedOpts;
 use crate::ordered::sched::{Sched, SchedGuard};
@@ -71,6 +71,7 @@ use crate::par::source::Source;
 use crate::runtime::barrier::Light;
 use crate::runtime::biased::{self, OwnerPlace, Visit};
 use crate::runtime::context::{self, InlineStage};
+use crate::runtime::meter::{Doing, Fate, Meter};
 use crate::runtime::plan::Common;
 use crate::runtime::probe::Probe;
 use crate::runtime::roster::Wake;
@@ -80,11 +81,12 @@ use crate::sync::{Arc, Instant};
 /// Whether the consumer of such a stage may run items itself: see the head of this file.
 pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> bool {
     let asked_for_threads = common.pool.is_some() || opts.eager || opts.takes_part;
-    let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     // Where no two items run at once, none can be done while the consumer runs one: there without an order too.
     let one_by_one = opts.width == 1 || opts.in_flight == Some(1);
-    let plain =
-        (opts.ordered || one_by_one) && !is_timed && opts.limit.is_none() && !opts.is_weighed();
+    let plain = (opts.ordered || one_by_one)
+        && !opts.is_timed()
+        && opts.limit.is_none()
+        && !opts.is_weighed();
     let untold = common.tokens.is_empty() && common.drains.is_empty();
     plain && untold && !asked_for_threads && Light::new().free().is_some()
 }
@@ -265,6 +267,8 @@ where
                 self.signals.yielded_inline(count - u64::from(running));
                 if !running {
                     core.retire_consumer(); // Nothing of it runs, and nothing can start.
+                    self.meter
+                        .note(|meter| meter.set(Instant::now(), CONSUMER, Doing::Nothing));
                 }
                 self.end_inline(core);
                 true
@@ -354,6 +358,9 @@ where
         // One thread stays awake to watch it.
         let wake = shared.call_watcher(&mut core);
         let is_timed = !core.gain.is_tried();
+        shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), CONSUMER, Doing::Run));
         drop(core);
         shared.act(wake);
         // The lookup by which a closure finds its token: see `runtime/context.rs`.
@@ -361,6 +368,7 @@ where
         self.inliner = Some(Inliner {
             owner,
             stage: InlineStage::new(shared.signals.token().clone(), words),
+            from: self.cursor.taken,
             is_timed,
             samples: None,
         });
@@ -461,7 +469,7 @@ where
             if last {
                 break InlineStep::Last(batch);
             }
-            value = batch.into_iter().fold(value, &mut f);
+            value = fold_batch(batch, value, &mut f, &shared.signals);
         };
         std::mem::forget(unwinding);
         // Read back from the shared word, so that the loop needs only one register for the count.
@@ -476,7 +484,7 @@ where
             InlineStep::Batch(batch) => Some(batch),
             InlineStep::Out(item) => self.run_out(item),
             InlineStep::Last(batch) => {
-                self.stop();
+                self.last_inline();
                 Some(batch)
             }
             // The `None` was no end: what the source waited for is no longer wanted. The source is returned,
@@ -515,9 +523,17 @@ where
         std::mem::forget(unwinding);
         self.cursor.taken = visit;
         if last {
-            self.stop();
+            self.last_inline();
         }
         Some(batch)
+    }
+
+    /// Nothing after the item that was run here counts.
+    fn last_inline(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.meter.note(|meter| meter.fate(Fate::Failed, 1));
+        }
+        self.stop();
     }
 
     /// The consumer was called, for one of several reasons: the source was taken from it; the stage was
@@ -594,6 +610,15 @@ where
         // pulls again.
         shared.signals.set_inline(None);
         shared.signals.yielded_inline(self.cursor.taken);
+        // Not `taken`, which an unwind has left behind.
+        let ran = inliner.owner.words().done() - inliner.from;
+        core.ran += ran;
+        shared.meter.note(|meter| {
+            meter.pulled(ran);
+            meter.ran_to(core.ran);
+            meter.ran_own(ran);
+            meter.set(Instant::now(), CONSUMER, Doing::Nothing);
+        });
         core.retire_consumer();
         // The watcher has taken the source, and has ended it on the stage's side already.
         if core.inline != Inline::On {
@@ -618,6 +643,7 @@ struct Unwinding<'a>(&'a mut Session<Signals>);
 impl Drop for Unwinding<'_> {
     #[cold]
     fn drop(&mut self) {
+        self.0.meter().note(Meter::unwound);
         self.0.stop(false);
     }
 }

@@ -2,6 +2,7 @@
 //! it waits for results.
 
 use crate::ordered::consumer::Consumer;
+use crate::ordered::core::CONSUMER;
 use crate::ordered::item_context::ItemContext;
 use crate::ordered::pull;
 use crate::ordered::shared::OrderedStage;
@@ -9,7 +10,8 @@ use crate::ordered::weight::Hand;
 use crate::par::job::Job;
 use crate::par::source::Source;
 use crate::runtime::context;
-use crate::sync::Arc;
+use crate::runtime::meter::Doing;
+use crate::sync::{Arc, Instant};
 use std::rc::Rc;
 
 impl<S: Source, J: Job<S::Item>> Consumer<S, J>
@@ -50,6 +52,9 @@ where
         let here = Rc::new(ItemContext::new(Arc::clone(&shared.signals)));
         here.set_in_source();
         let in_source = context::in_source(Rc::clone(&here) as _, shared.signals.inside());
+        shared
+            .meter
+            .note(|meter| meter.set(Instant::now(), CONSUMER, Doing::Source));
         // From here on this thread is in user code. The frame ends waits in there when the stage ends.
         let mut filling = None;
         let mut over = None;
@@ -87,6 +92,11 @@ where
         drop(hand);
         // First outside of the source, as `is_interrupted` must be asked there.
         drop(in_source);
+        shared.meter.note(|meter| {
+            meter.pulled_from(first, self.pulled - first);
+            shared.note_weight(meter);
+            meter.set(Instant::now(), CONSUMER, Doing::Nothing);
+        });
         over.take_if(|over| over.is_interrupted());
         let mut core = shared.core.lock();
         // This thread has no permit, so the chunk goes to the next thread that looks for work.

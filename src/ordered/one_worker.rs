@@ -33,9 +33,8 @@ use crate::sync::{Arc, Instant, yield_now};
 
 /// Whether one worker may run all items of such a stage.
 pub(super) fn is_allowed(opts: &OrderedOpts) -> bool {
-    let is_timed = opts.item_timeout.is_some() || opts.hedge.is_some();
     let is_wide = opts.in_flight.is_some_and(|bound| bound > 1);
-    let is_plain = !is_timed && !opts.is_weighed();
+    let is_plain = !opts.is_timed() && !opts.is_weighed();
     !opts.ordered && is_wide && is_plain && !opts.eager && !opts.takes_part
 }
 

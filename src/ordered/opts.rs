@@ -20,6 +20,8 @@ pub(crate) struct OrderedOpts {
     pub(crate) takes_part: bool,
     pub(crate) item_timeout: Option<Duration>,
     pub(crate) hedge: Option<HedgePolicy>,
+    /// The time of each item is kept, for the statistics.
+    pub(crate) keeps_times: bool,
     /// Each closure holds one of these while it runs.
     pub(crate) limit: Option<Permits>,
     /// If what the stage is started in ends, its closures are notified, and nothing is left out: the caller
@@ -28,6 +30,11 @@ pub(crate) struct OrderedOpts {
 }
 
 impl OrderedOpts {
+    /// Whether its items are timed one by one.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.item_timeout.is_some() || self.hedge.is_some() || self.keeps_times
+    }
+
     /// Whether there is a bound on weights.
     pub(crate) fn is_weighed(&self) -> bool {
         self.in_flight_weight.is_some() || self.parked_weight.is_some()

@@ -40,6 +40,7 @@ impl<I, B> OwnChunk<I, B> {
     /// Lends a chunk to the consumer, which is the caller.
     pub(super) fn lend(core: &mut Core<I, B>, mut chunk: ChunkExecutor<I, B>, free: Free) -> Self {
         core.activate(CONSUMER, &chunk);
+        core.lent_at = chunk.next();
         chunk.start();
         let (revoker, owner) = biased::lend(chunk, 0, free);
         core.lent = Some(revoker);
@@ -93,6 +94,7 @@ impl<I, B> Core<I, B> {
     ) -> Option<ChunkExecutor<I, B>> {
         // In one critical section with the end of the loan, as with a worker's chunk: the consumer recycles
         // it under this lock, and finds either all handles or none.
+        self.ran += (chunk.next() - self.lent_at) as u64;
         self.deactivate(CONSUMER);
         if !chunk.settle(&mut self.key) {
             return None;

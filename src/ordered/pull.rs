@@ -8,7 +8,7 @@ use crate::ordered::weight::{Hand, Weights};
 use crate::ordered::worker::{PullRefusal, Worker};
 use crate::runtime::context;
 use crate::runtime::roster::Wake;
-use crate::sync::Arc;
+use crate::sync::{Arc, Instant};
 use crate::unwind::Payload;
 
 /// What a source answers.
@@ -185,11 +185,15 @@ impl<I, B> Sched<I, B> {
             room = self.room(seq);
             if room == 0 {
                 worker.refused = PullRefusal::Room { wake_at };
+                self.meter
+                    .note(|meter| meter.full(Instant::now(), true, self.bound()));
                 return None;
             }
             // There is room after all. Taken back, or the consumer would wake a thread for nothing.
             self.signals.room_granted();
         }
+        self.meter
+            .note(|meter| meter.full(Instant::now(), false, self.bound()));
         let len = if self.may_wait && self.signals.is_sleepless() {
             self.cost.len_for_one_worker()
         } else {

@@ -9,6 +9,7 @@ use crate::ordered::worker::{PullRefusal, Worker};
 use crate::par::job::Job;
 use crate::par::source::Source;
 use crate::runtime::context;
+use crate::runtime::meter::Doing;
 use crate::sync::{Arc, Instant, MutexGuard, yield_now};
 use crate::unwind::catch;
 use std::rc::Rc;
@@ -137,6 +138,8 @@ where
             // From here on this thread may be stuck in user code, for any time. It holds the source's lock and no
             // other that anyone waits for.
             let began = Instant::now();
+            self.meter
+                .note(|meter| meter.set(began, worker.thread, Doing::Source));
             worker.here.set_in_source();
             // A closure that the source calls sees the source's token, and a wait in there ends when the stage
             // does.
@@ -159,6 +162,8 @@ where
                 Pulled::Held => {
                     drop((in_source, hand));
                     worker.here.forget_token();
+                    self.meter
+                        .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
                     continue;
                 }
                 over => {
@@ -175,6 +180,11 @@ where
             // The source's token, if it has asked for one, is of no more interest.
             worker.here.forget_token();
             let len = (origin.seq - first).max(1);
+            self.meter.note(|meter| {
+                meter.pulled_from(first, origin.seq - first);
+                self.note_weight(meter);
+                meter.set(Instant::now(), worker.thread, Doing::Nothing);
+            });
             // An average over the chunk, for the cost model. It includes the time in which the source blocked.
             worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);
             let pulled = self.leave_source(worker, origin, core, chunk);

@@ -20,6 +20,7 @@ use crate::ordered::worker::Worker;
 use crate::runtime::barrier::Free;
 use crate::runtime::cost::CostModel;
 use crate::runtime::lease::Leases;
+use crate::runtime::meter::{Event, Meter, MeterSlot};
 use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Injector, Mutex, MutexGuard, steal};
@@ -91,6 +92,8 @@ pub(super) struct Sched<I, B> {
     /// the types.
     pub(super) signals: Arc<Signals>,
     pub(super) leases: Leases,
+    /// `Some`: the stage was asked for statistics.
+    pub(super) meter: MeterSlot,
     pub(super) company: Company,
     pub(super) ordered: bool,
     /// `Some`: the items are timed one by one.
@@ -139,6 +142,7 @@ impl<I, B> Sched<I, B> {
         hedge: Option<StageHedge<I>>,
         signals: Arc<Signals>,
         leases: Leases,
+        meter: MeterSlot,
     ) -> Self {
         let slot_bytes = chunk::slot_bytes::<I, B>();
         let cost = CostModel::new(opts.width, opts.in_flight, slot_bytes).expecting(total);
@@ -157,6 +161,7 @@ impl<I, B> Sched<I, B> {
             core: CachePadded::new(Mutex::new(Core::new(
                 opts.width,
                 opts.parked_weight.is_some(),
+                meter.clone(),
             ))),
             waiting: Injector::new(),
             arrivals: Injector::new(),
@@ -170,14 +175,25 @@ impl<I, B> Sched<I, B> {
             signals,
             company: Company::new(leases.are_unlimited()),
             leases,
+            meter,
             ordered: opts.ordered,
-            timed: Timed::new(opts.item_timeout, hedge),
+            timed: Timed::new(opts, hedge),
             limit: opts.limit.clone(),
             weights: (opts.in_flight_weight)
                 .map(|limit| Weights::new(limit, opts.width, opts.ordered)),
             parked: (opts.parked_weight).map(|limit| Parked::new(limit, opts.ordered)),
-            tells: opts.parked_weight.is_some() || opts.in_flight_weight.is_some() && !opts.ordered,
+            tells: opts.parked_weight.is_some()
+                || opts.in_flight_weight.is_some() && !opts.ordered
+                || opts.keeps_times,
             copies: Injector::new(),
+        }
+    }
+
+    /// For the statistics, after a pull.
+    pub(super) fn note_weight(&self, meter: &Meter) {
+        if let Some(weights) = &self.weights {
+            let (weight, limit) = weights.seen();
+            meter.weighs(weight, limit);
         }
     }
 
@@ -186,7 +202,10 @@ impl<I, B> Sched<I, B> {
     pub(super) fn act(&self, host: &dyn Host<I, B>, wake: Wake) {
         match wake {
             Wake::Nobody => {}
-            Wake::Unpark(parker) => parker.unpark(),
+            Wake::Unpark(parker) => {
+                self.meter.note(|meter| meter.count_event(Event::Wakeup));
+                parker.unpark();
+            }
             Wake::Lease(thread) => {
                 // Threads that have fallen asleep since the decision need not be woken instead: each of them
                 // has looked at everything after the work became visible. The consumer must be: if there is
@@ -271,6 +290,7 @@ impl<I, B> Sched<I, B> {
         // The panic counts as an item. All in one critical section: a consumer that sees `end` also finds the
         // chunk.
         core.end = Some(seq + 1);
+        self.meter.note(|meter| meter.pulled_from(seq, 1));
         let (filling, arrival) = self.open(core, seq, 1);
         filling.panicked(payload, &mut core.key);
         if let Some(arrival) = arrival {

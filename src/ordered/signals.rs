@@ -17,10 +17,11 @@
 use crate::cancel::CancelToken;
 use crate::error::Cancelled;
 use crate::runtime::barrier::{Light, heavy};
-use crate::runtime::biased::OwnerWords;
+use crate::runtime::biased::{OwnerPlace, OwnerWords};
 use crate::runtime::context::{Interrupt, Interrupts};
 use crate::runtime::lease::Stop;
 use crate::runtime::life::{Life, Scheduler};
+use crate::runtime::meter::Live;
 use crate::runtime::registry::Alive;
 #[cfg(test)]
 use crate::sync::Parker;
@@ -67,6 +68,8 @@ pub(super) struct Signals {
     words: CachePadded<SignalWords>,
     /// On its own cache line, because the consumer stores it for each item.
     yielded: CachePadded<AtomicU64>,
+    /// Of how many items a filter has made nothing, or which had no outputs. Stored by the consumer only.
+    filtered: CachePadded<AtomicU64>,
     /// The first `seq` of the chunk that is left to the consumer, `NOTHING_LEFT` or `SLEEPS` (`head.rs`, `one_worker.rs`).
     left: CachePadded<AtomicU64>,
     life: Life,
@@ -101,6 +104,21 @@ impl std::fmt::Debug for Signals {
     }
 }
 
+impl Live for Signals {
+    fn filtered(&self) -> u64 {
+        self.filtered.load(Ordering::Relaxed)
+    }
+
+    fn taken(&self) -> u64 {
+        let Some(words) = &*self.inline.lock() else {
+            return self.yielded();
+        };
+        // One visit is one item, and the last one may be on its way.
+        let (count, place) = words.seen();
+        count - u64::from(place == OwnerPlace::Running)
+    }
+}
+
 impl Signals {
     pub(super) fn new(consumer: Unparker, runs_all: bool, alive: Alive) -> Self {
         Signals {
@@ -113,6 +131,7 @@ impl Signals {
                 untimed: AtomicBool::new(false),
             }),
             yielded: CachePadded::new(AtomicU64::new(0)),
+            filtered: CachePadded::new(AtomicU64::new(0)),
             left: CachePadded::new(AtomicU64::new(SLEEPS)),
             life: Life::new(Some(alive)),
             stopped: AtomicBool::new(false),
@@ -122,6 +141,13 @@ impl Signals {
             inside: Arc::default(),
             inline: Mutex::new(None),
         }
+    }
+
+    /// Consumer: an item had no outputs. All that a stage pays for its statistics if nobody has asked for them.
+    #[inline]
+    pub(super) fn no_output(&self) {
+        let filtered = self.filtered.load(Ordering::Relaxed) + 1;
+        self.filtered.store(filtered, Ordering::Relaxed);
     }
 
     /// For a thread that has claimed item `next`, or has pulled what comes before it, and has passed the

@@ -16,11 +16,12 @@ use crate::ordered::timing::{CloneItem, StageHedge};
 use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::barrier;
+use crate::runtime::meter::Live;
 use crate::runtime::plan::{Common, ExactPlan, LARGE_ITEM, Plan};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint;
-use crate::sync::{Arc, Parker};
+use crate::sync::{Arc, Instant, Parker};
 
 /// The plan of a [`Stage`](crate::Stage) that runs a closure for each item of one source: what the `par_..`
 /// adaptors make.
@@ -52,6 +53,7 @@ impl<S: Source, J> Par<S, J> {
             eager: false,
             takes_part: false,
             item_timeout: None,
+            keeps_times: false,
             hedge: None,
             limit: None,
             runs_all: false,
@@ -114,9 +116,12 @@ where
     let Par {
         source,
         job,
-        opts,
+        mut opts,
         clone,
     } = plan;
+    common
+        .meter
+        .note(|meter| opts.keeps_times = meter.times_items());
     // A bound on the items, and what the cost model expects. A source may be wrong about it.
     let hint = size_hint::honest(source.hint());
     let parker = Parker::new();
@@ -155,7 +160,15 @@ where
     let hedge = opts.hedge.clone().zip(clone);
     let hedge = hedge.map(|(policy, clone)| StageHedge::new(policy, clone));
     let leases = session.leases().clone();
-    let sched = Sched::new(&opts, hint.1, shape, hedge, signals, leases);
+    let meter = session.meter().clone();
+    let sched = Sched::new(&opts, hint.1, shape, hedge, signals, leases, meter);
+    sched.meter.note(|meter| {
+        let live = Arc::clone(&sched.signals) as Arc<dyn Live>;
+        meter.start(Instant::now(), opts.width, sched.bound(), Some(live));
+        if J::IS_SILENT {
+            meter.is_silent();
+        }
+    });
     let shared = Arc::new(OrderedStage::<S, J>::new(sched, job, far));
     let cursor = Cursor::new(parker, session, opts.eager);
     let mut consumer = Box::new(Consumer::new(shared, near, cursor, hint));

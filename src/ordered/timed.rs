@@ -42,6 +42,7 @@ use crate::ordered::timing::Timed;
 use crate::ordered::worker::Worker;
 use crate::runtime::cost::PARTS;
 use crate::runtime::cost::nanos;
+use crate::runtime::meter::Fate;
 use crate::runtime::roster::Wake;
 use crate::sync::Instant;
 use crate::unwind;
@@ -68,7 +69,7 @@ impl<I, B> Sched<I, B> {
         worker: &mut Worker,
         timed: &Timed<I>,
     ) -> SchedGuard<'a, I, B> {
-        let (len, began) = (chunk.len().max(1), Instant::now());
+        let (len, first, began) = (chunk.len().max(1), chunk.next(), Instant::now());
         chunk.start();
         // Before the first item, and not before its first result as in other stages: the consumer finds the
         // items that are overdue by way of the chunks that it has.
@@ -78,6 +79,7 @@ impl<I, B> Sched<I, B> {
         loop {
             if !self.may_start(chunk.seq()) {
                 let mut core = self.core.lock();
+                core.ran += (chunk.next() - first) as u64;
                 core.put_aside(worker.thread, chunk);
                 return self.give_way(core);
             }
@@ -111,6 +113,7 @@ impl<I, B> Sched<I, B> {
                     }
                 }
             }
+            core.ran += (chunk.next() - first) as u64;
             // In every case: this thread does not touch the chunk again, and thieves must not look for it
             // there.
             core.deactivate(worker.thread);
@@ -182,6 +185,7 @@ impl<I, B> Sched<I, B> {
         // At least 2 more than the start. `since` identifies an item of the chunk, so no two may have the
         // same; and the lowest bit stays set, so that no time is 0.
         *now = timed.now().max(since + 2);
+        (self.meter).note(|meter| meter.item_ran(seq, Duration::from_nanos(*now - since)));
         let in_vain = worker.here.item_over();
         // From here on the item is over as far as the user's code is concerned. Its place may already be
         // another's; the exchange in `clock_out` decides. Until then `what` belongs to this thread alone.
@@ -207,7 +211,7 @@ impl<I, B> Sched<I, B> {
         if late {
             // Not left to a copy: the time of the item is over, whichever run it is.
             signals.stray(unwind::discard(what));
-            what = timed_out(host, seq, timed);
+            what = self.timed_out(host, seq, timed);
             weight = 0;
         } else {
             // Before a panic becomes a value: for the hedge it is a failure, and a copy may still succeed.
@@ -216,6 +220,10 @@ impl<I, B> Sched<I, B> {
                 Special::Panicked(payload) => execute::panicked(host, seq, payload),
                 special => Err(special),
             });
+            // Of a hedged item the copy may still succeed.
+            if failed && what.is_ok() && hedge.is_none() {
+                self.meter.note(|meter| meter.fate(Fate::Panicked, 1));
+            }
             // Decided under the lock of the `Attempts`, like the failure of the copy: if both fail, the
             // second one finds the first, so one of them publishes.
             if failed && hedge.is_some() {
@@ -295,7 +303,7 @@ impl<I, B> Sched<I, B> {
         // run it.
         let rest = self.split(&mut core, chunk, StealAmount::Rest);
         let seq = given_up.seq();
-        let what = timed_out(host, seq, timed);
+        let what = self.timed_out(host, seq, timed);
         let failed = what.is_err();
         given_up.publish(what, &mut core.key);
         // An owner that has left is not in its closure any more, and does not take itself off.
@@ -374,11 +382,19 @@ impl<I, B> Sched<I, B> {
         *again = (check < u64::MAX).then(|| timed.instant(check)).flatten();
         found
     }
-}
 
-/// What is published in place of an item that ran for too long: a value from an isolated job, or the failure.
-fn timed_out<I, B>(host: &dyn Host<I, B>, seq: u64, timed: &Timed<I>) -> Result<B, Special<B>> {
-    let limit = timed.limit.unwrap_or_default();
-    let failed = host.failed(ItemError::timed_out(seq, limit));
-    failed.map_err(Special::TimedOut)
+    /// What is published in place of an item that ran for too long: a value from an isolated job, or the failure.
+    fn timed_out(
+        &self,
+        host: &dyn Host<I, B>,
+        seq: u64,
+        timed: &Timed<I>,
+    ) -> Result<B, Special<B>> {
+        let limit = timed.limit.unwrap_or_default();
+        let instead = host.failed(ItemError::timed_out(seq, limit));
+        if instead.is_ok() {
+            self.meter.note(|meter| meter.fate(Fate::TimedOut, 1));
+        }
+        instead.map_err(Special::TimedOut)
+    }
 }

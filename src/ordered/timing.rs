@@ -5,6 +5,7 @@
 use crate::cancel::Rivals;
 use crate::hedge::HedgePolicy;
 use crate::ordered::chunk::Chunk;
+use crate::ordered::opts::OrderedOpts;
 use crate::runtime::cost::nanos;
 use crate::sync::{Arc, AtomicUsize, Instant, Ordering};
 use std::time::Duration;
@@ -19,9 +20,9 @@ pub(super) struct Timed<I> {
 
 impl<I> Timed<I> {
     /// `None`: it would be used for nothing.
-    pub(super) fn new(limit: Option<Duration>, hedge: Option<StageHedge<I>>) -> Option<Self> {
-        (limit.is_some() || hedge.is_some()).then(|| Timed {
-            limit,
+    pub(super) fn new(opts: &OrderedOpts, hedge: Option<StageHedge<I>>) -> Option<Self> {
+        opts.is_timed().then(|| Timed {
+            limit: opts.item_timeout,
             hedge,
             born: Instant::now(),
         })

@@ -145,6 +145,11 @@ impl<I> Weights<I> {
         load.fits(next, self.limit)
     }
 
+    /// What the items in flight weighed when that was last looked at, and the limit.
+    pub(super) fn seen(&self) -> (u64, u64) {
+        (self.load.lock().sum, self.limit)
+    }
+
     /// Whether an item was pulled and has no place yet.
     pub(super) fn is_holding(&self) -> bool {
         self.load.lock().held.is_some()

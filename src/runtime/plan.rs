@@ -2,6 +2,7 @@
 
 use crate::cancel::CancelToken;
 use crate::error::{Cancelled, ItemError, NotReady};
+use crate::runtime::meter::MeterSlot;
 use crate::runtime::permits::Permits;
 use crate::runtime::pool::Pool;
 use crate::runtime::scope::StartPermit;
@@ -18,6 +19,8 @@ pub struct Common {
     pub(crate) drains: Vec<CancelToken>,
     /// The stage does not react to the end of what it is started in.
     pub(crate) detached: bool,
+    /// `Some`: the stage was asked for statistics.
+    pub(crate) meter: MeterSlot,
 }
 
 impl Common {

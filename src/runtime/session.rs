@@ -8,11 +8,12 @@ use crate::error::Cancelled;
 use crate::runtime::control::Control;
 use crate::runtime::lease::{JoinGuard, Leases, Stop};
 use crate::runtime::life::Scheduler;
+use crate::runtime::meter::MeterSlot;
 use crate::runtime::plan::{Common, Ending};
 use crate::runtime::pool::Pool;
 use crate::runtime::registry::Alive;
 use crate::runtime::scope::StartPermit;
-use crate::sync::Arc;
+use crate::sync::{Arc, Instant};
 use crate::unwind::Payload;
 
 /// A stage from its start to its drop. The owner must call [`close`](Self::close) before it drops what the
@@ -25,6 +26,7 @@ pub(crate) struct Session<C: Scheduler = Control> {
     /// Its drop joins the threads, also if `close` was not called. The hooks above are dropped before it.
     join_guard: JoinGuard,
     control: Arc<C>,
+    meter: MeterSlot,
     /// The stage yields nothing more.
     over: bool,
     /// It would have yielded more if it had not been ended early.
@@ -72,6 +74,7 @@ impl<C: Scheduler> Session<C> {
             hooks: cancels.chain(drains).collect(),
             join_guard,
             control,
+            meter: common.meter,
             over: false,
             cut_short: false,
         })
@@ -79,6 +82,10 @@ impl<C: Scheduler> Session<C> {
 
     pub(crate) fn control(&self) -> &Arc<C> {
         &self.control
+    }
+
+    pub(crate) fn meter(&self) -> &MeterSlot {
+        &self.meter
     }
 
     /// The right to lease threads for the stage.
@@ -97,6 +104,7 @@ impl<C: Scheduler> Session<C> {
     /// and are joined by the drop.
     pub(crate) fn end(&mut self, cut_short: bool) {
         self.over = true;
+        self.meter.note(|meter| meter.end(Instant::now()));
         self.cut_short = cut_short;
         // From now on the user's tokens do not act on this stage; a hook that is running finishes. The link
         // to the outer frame stays until `close`: `tell_cut` needs it, and is called after the end.
@@ -129,6 +137,7 @@ impl<C: Scheduler> Session<C> {
         // Threads can use what the stage borrows until this returns, so nothing else is dropped before it. It
         // comes after the hooks, or a hook could start while this thread waits.
         self.join_guard.join();
+        self.meter.note(|meter| meter.end(Instant::now()));
         // Only now, as the last threads may have left a panic behind.
         self.control.life().take_stray()
     }

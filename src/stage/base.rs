@@ -5,6 +5,7 @@ use crate::error::{Cancelled, NotReady};
 use crate::runtime::lazy::Lazy;
 use crate::runtime::plan::{Common, ExactPlan, Plan};
 use crate::runtime::pool::Pool;
+use crate::stats::StageStats;
 use crate::sync::Arc;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -363,6 +364,38 @@ impl<P: Plan> Stage<P> {
     #[track_caller]
     pub fn detached(self) -> Self {
         self.set(|common| common.detached = true)
+    }
+
+    /// What the stage does, and what limits it: asked for before it starts, and at any time from then on, also after its
+    /// end.
+    ///
+    /// A stage that was not asked for statistics does not pay for them. With them it reads the clock twice for each chunk of
+    /// items and twice for each pull, not for each item.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut squares = (0..1000_u64).par_map_ordered(2, |x| x * x).named("square");
+    /// let stats = squares.stats();
+    /// assert_eq!(squares.sum::<u64>(), 332_833_500);
+    /// let all = stats.snapshot();
+    /// assert_eq!((all.admitted, all.yielded), (1000, 1000));
+    /// ```
+    #[doc(alias("metrics", "statistics", "monitor"))]
+    #[track_caller]
+    pub fn stats(&mut self) -> StageStats {
+        let name = self.name.clone();
+        let Some(idle) = self.lazy.idle_mut() else {
+            too_late()
+        };
+        let meter = idle.common.meter.fill();
+        StageStats::new(name.unwrap_or_else(|| P::NAME.into()), Arc::clone(meter))
     }
 
     /// Whether the stage ended before its source did, because a token was tripped.

@@ -383,11 +383,12 @@ mod pinned {
     use fanfold::hedge::*;
     use fanfold::limiter::*;
     use fanfold::stage::*;
+    use fanfold::stats::*;
     use fanfold::testing::ManualClock;
     use fanfold::worklist::*;
     use fanfold::{
         CancelToken, Cancelled, DropCount, Group, ItemError, NotReady, Overflow, Permit, Permits,
-        Pool, PoolBuilder, Recv, Task, Workers,
+        Pool, PoolBuilder, Recv, StageStats, Task, Workers,
     };
     use std::collections::BTreeSet;
     use std::marker::PhantomData;
@@ -464,6 +465,18 @@ mod pinned {
             ReadaheadPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             BudgetedWorklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
             Recv<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Bottleneck => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ConsumerTime => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Engine => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            HeadItem => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Hedges => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Interval => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            ItemTimes => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Snapshot => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            StageStats => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            StageTime => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Times => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Weight => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Chained<Par<Far, Map<Next>>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",

@@ -31,13 +31,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "stage",
         &[
-            "cancel", "config", "flat", "hedge", "keyed", "ordered", "par", "runtime",
+            "cancel", "config", "flat", "hedge", "keyed", "ordered", "par", "runtime", "stats",
         ],
     ),
+    ("stats", &["runtime"]),
     ("keyed", &["cancel", "config", "par", "runtime"]),
     ("flat", &["cancel", "config", "par", "runtime"]),
     ("ordered", &["cancel", "config", "hedge", "par", "runtime"]),
-    ("fan_out", &["cancel", "overflow", "runtime"]),
+    ("fan_out", &["cancel", "overflow", "runtime", "stats"]),
     ("worklist", &["runtime"]),
     ("recv", &["cancel", "runtime"]),
     ("group", &["cancel", "config", "runtime"]),
@@ -83,6 +84,7 @@ const FREE: &[&str] = &[
     "std::thread::current",
     "std::thread::panicking",
     "std::thread::sleep",
+    "std::thread::ThreadId",
 ];
 
 /// Files, or folders with all of their files.

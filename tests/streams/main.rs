@@ -24,5 +24,6 @@ mod fan_out {
 mod limiter {
     mod throttle;
 }
+mod progress;
 mod recv;
 mod worklist;

@@ -6,7 +6,7 @@ type TestCore = Core<usize, ()>;
 
 /// A core whose threads are all registered.
 fn staffed(width: usize, threads: usize) -> TestCore {
-    let mut core = Core::new(width, false);
+    let mut core = Core::new(width, false, MeterSlot::default());
     for thread in 0..threads {
         assert_eq!(core.enlist(), thread);
         core.roster
@@ -96,7 +96,7 @@ fn the_thread_that_is_called_becomes_the_watcher() {
 
 #[test]
 fn a_stage_whose_only_lease_failed_has_no_threads() {
-    let mut core = TestCore::new(2, false);
+    let mut core = TestCore::new(2, false, MeterSlot::default());
     assert!(!core.roster.is_nobody());
     assert!(matches!(core.wake(), Wake::Lease(0)));
     assert_eq!(core.roster.len(), 1);
@@ -110,7 +110,7 @@ fn a_stage_whose_only_lease_failed_has_no_threads() {
 
 #[test]
 fn the_consumer_has_one_permit() {
-    let mut core = TestCore::new(2, false);
+    let mut core = TestCore::new(2, false, MeterSlot::default());
     assert!(core.is_at_rest());
     core.permit_consumer();
     assert!(!core.is_at_rest());
