@@ -6,6 +6,7 @@ pub(crate) mod intake;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod plan;
+mod resize;
 mod shared;
 mod state;
 mod taker;

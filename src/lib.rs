@@ -76,7 +76,7 @@ pub use crate::recv::{Recv, recv};
 pub use crate::runtime::permits::{Permit, Permits};
 pub use crate::runtime::pool::{Pool, PoolBuilder};
 #[doc(inline)]
-pub use crate::stage::{Parallel, Plan, Scope, Scoped, SendPlan, Stage, scope};
+pub use crate::stage::{Parallel, Plan, Scope, Scoped, SendPlan, Stage, WorkersHandle, scope};
 #[doc(inline)]
 pub use crate::stats::StageStats;
 #[doc(inline)]

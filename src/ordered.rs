@@ -43,6 +43,7 @@ pub(crate) mod pull;
 pub(crate) mod puller;
 pub(crate) mod pushed;
 pub(crate) mod reorder;
+mod resize;
 pub(crate) mod runner;
 pub(crate) mod sched;
 pub(crate) mod shared;

@@ -11,7 +11,8 @@
 //!
 //! `permits` are the user's, for limits beyond one stage, and `holds` is what closures hold of them. `cost` measures
 //! items. `barrier` is the asymmetric barrier of the handshakes, and `biased` a value that can be taken back from its
-//! borrower. `probe` asks the kernel whether a thread waits for a core. `abreast` runs a fixed number of tasks.
+//! borrower. `probe` asks the kernel whether a thread waits for a core. `abreast` runs a fixed number of tasks. `width` is
+//! what the handles of a stage and the stage share, if its width may change.
 //!
 //! `meter` adds up what `stats` shows, if that is asked for: with `cpu_clock`, how long a thread has used a CPU, and
 //! `item_times`.
@@ -42,3 +43,4 @@ pub(crate) mod roster;
 pub(crate) mod scope;
 pub(crate) mod session;
 pub(crate) mod spin;
+pub(crate) mod width;

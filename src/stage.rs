@@ -31,6 +31,7 @@ mod push;
 mod run;
 mod scoped;
 mod terminal;
+mod workers_handle;
 
 pub use crate::flat::plan::Flat;
 pub use crate::keyed::plan::Keyed;
@@ -60,3 +61,4 @@ pub use crate::stage::chain::Chained;
 pub use crate::stage::push::Ready;
 pub use crate::stage::scoped::{Scoped, scope};
 pub use crate::stage::terminal::TryOutput;
+pub use crate::stage::workers_handle::WorkersHandle;

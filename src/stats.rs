@@ -150,7 +150,7 @@ pub struct Snapshot {
     pub peak_in_flight: u64,
     /// With [`in_flight_weight`](crate::Stage::in_flight_weight): what the items in flight weighed when some were pulled last.
     pub in_flight_weight: Option<Weight>,
-    /// How many closures may run at once.
+    /// How many closures may run at once: now, or in the end.
     pub width: usize,
     /// The most threads that ran closures at once.
     pub peak_running: usize,
@@ -175,8 +175,9 @@ pub struct Snapshot {
 }
 
 /// Where the permits of a stage have spent their time: it has as many as it is wide, and a thread needs one to run a closure.
-/// The four add up to the width times the time that has passed. A stage that runs no closures, such as a merge, has one for
-/// each source.
+/// The four add up to the width times the time that has passed; if the width was [changed](crate::WorkersHandle), to the
+/// sum of that for each width. A closure too many, which ends before the stage has become as narrow as it was told to be, is
+/// not in there. A stage that runs no closures, such as a merge, has one permit for each source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StageTime {

@@ -75,6 +75,9 @@ where
             meter.start(Instant::now(), opts.width, bound, None);
         });
         let shared = Arc::new(shared);
+        if let Some(width) = session.width() {
+            shared.follow(width, opts.width);
+        }
         // With a source that stays on this thread there is nothing to do yet, and no thread is leased.
         let wake = shared.call(&mut shared.state.lock());
         shared.act(wake);

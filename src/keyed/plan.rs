@@ -10,7 +10,7 @@ use crate::par::source::Source;
 use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
 use crate::runtime::permits::Permits;
-use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan, WorkOpts};
+use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan, Resizable, WorkOpts};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint::{self, Hint};
@@ -63,7 +63,11 @@ where
         J::outputs(size_hint::honest(self.source.hint()))
     }
 
-    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
+    fn start(mut self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
+        // What is set from here on is applied when the stage runs.
+        if let Some(width) = &common.width {
+            self.opts.width = width.get();
+        }
         let (cx, listener) = (start_permit.cx(), Listener::new());
         let hint = size_hint::honest(self.source.hint());
         let session = Session::start(start_permit, common, Self::NAME, |alive| {
@@ -106,6 +110,18 @@ where
             job: Isolated::new(self.job),
             opts: self.opts,
         }
+    }
+}
+
+impl<S, G, K, J> Resizable for Keyed<S, G, J>
+where
+    S: Source<Item: Send>,
+    G: FnMut(&S::Item) -> K + Send,
+    K: Hash + Eq + Send,
+    J: Job<S::Item>,
+{
+    fn width(&self) -> usize {
+        self.opts.width
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) type StateGuard<'a, Q, J> = MutexGuard<'a, StateOf<Q, J>>;
 pub(super) struct KeyedStage<Q: Lanes, J: Job<Q::Item>> {
     /// The user's closure. It is shared: each worker has its own state, if the job has states.
     pub(super) job: J,
-    pub(super) width: usize,
+    /// More closures run than the stage is wide: each worker comes back after its item.
+    pub(super) recalls: AtomicBool,
     /// `Some`: each closure holds one of these while it runs.
     pub(super) limit: Option<Permits>,
     /// `Some`: the stage was asked for statistics.
@@ -74,13 +75,13 @@ where
         let inside = control.add_source();
         KeyedStage {
             job,
-            width,
+            recalls: AtomicBool::new(false),
             limit: None,
             meter: MeterSlot::default(),
             control,
             inside,
             starves: AtomicBool::new(false),
-            state: CachePadded::new(Mutex::new(KeyedState::new(intake))),
+            state: CachePadded::new(Mutex::new(KeyedState::new(intake, width))),
             held: CachePadded::default(),
             cost: CachePadded::new(CostModel::new(width, in_flight, item_bytes)),
             leases,
@@ -113,7 +114,7 @@ where
             return NextWork::Over;
         }
         // At most `n` closures run at once. A spare thread only pulls.
-        let may_run = state.running < self.width;
+        let may_run = state.running < state.width;
         // Ready lanes first: no item may wait for a thread that goes into the source and blocks there.
         if may_run && !state.ready.is_empty() {
             NextWork::Run
@@ -152,8 +153,9 @@ where
         }
         // One thread more than `n` may pull while `n` run closures. Not for a job with states, which must
         // exist at most `n` times.
-        let spare = usize::from(!J::STATEFUL && state.running >= self.width);
-        state.roster.call(self.width.saturating_add(spare))
+        let spare = usize::from(!J::STATEFUL && state.running >= state.width);
+        let most = state.width.saturating_add(spare);
+        state.roster.call(most)
     }
 
     /// Does what a caller has decided under the lock, after it was released.

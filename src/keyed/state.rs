@@ -75,6 +75,8 @@ pub(super) struct KeyedState<Q, T, B> {
     pub(super) ready: VecDeque<usize>,
     /// Lanes that have run empty; some of them have items again.
     pub(super) idle: Vec<usize>,
+    /// How many closures may run at once. May change while the stage runs.
+    pub(super) width: usize,
     /// How many workers run closures, and how many items have been run.
     pub(super) running: usize,
     pub(super) ran: u64,
@@ -89,7 +91,7 @@ pub(super) struct KeyedState<Q, T, B> {
 }
 
 impl<Q, T, B> KeyedState<Q, T, B> {
-    pub(super) fn new(intake: Option<Q>) -> Self {
+    pub(super) fn new(intake: Option<Q>, width: usize) -> Self {
         KeyedState {
             intake,
             ended: false,
@@ -97,6 +99,7 @@ impl<Q, T, B> KeyedState<Q, T, B> {
             lanes: Vec::new(),
             ready: VecDeque::new(),
             idle: Vec::new(),
+            width,
             running: 0,
             ran: 0,
             done: VecDeque::new(),

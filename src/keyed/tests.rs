@@ -25,7 +25,7 @@ fn a_long_lane_gives_its_memory_back_when_it_shrinks() {
 
 #[test]
 fn deliver_notifies_once_when_enough_results_are_there() {
-    let mut state = TestState::new(None);
+    let mut state = TestState::new(None, 2);
     let results = |count: u32| (0..count).map(Ok).collect::<VecDeque<Done<u32>>>();
     state.wanted = 3;
     assert!(!state.deliver(&mut results(2)));
@@ -36,7 +36,7 @@ fn deliver_notifies_once_when_enough_results_are_there() {
 
 #[test]
 fn take_done_takes_the_outboxes_last() {
-    let mut state = TestState::new(None);
+    let mut state = TestState::new(None, 2);
     let outbox = Outbox::default();
     state.outboxes.push((1, Arc::clone(&outbox)));
     assert!(!state.is_any_in_outboxes());
@@ -52,7 +52,7 @@ fn take_done_takes_the_outboxes_last() {
 
 #[test]
 fn a_lane_is_listed_once_and_unstarted_items_go_back_in_front() {
-    let mut state = TestState::new(None);
+    let mut state = TestState::new(None, 2);
     let mut hand = VecDeque::new();
     for item in 0..3 {
         state.admit(0, item);
@@ -81,7 +81,7 @@ fn a_lane_is_listed_once_and_unstarted_items_go_back_in_front() {
 
 #[test]
 fn only_idle_lanes_are_forgotten_and_only_when_many() {
-    let mut state = TestState::new(None);
+    let mut state = TestState::new(None, 2);
     let (mut hand, mut forgotten) = (VecDeque::new(), Vec::new());
     for lane in 0..=KEPT {
         state.forget_idle(&mut forgotten);

@@ -175,6 +175,7 @@ where
         });
         // Items that the turn did not reach go back to the front of their lane.
         state.finish(lane, &mut worker.hand);
+        self.settle_recall(&state);
         // Exchange last / stop: after a stop the consumer waits until no closure runs. It may have taken the
         // last results from the outbox, so `deliver` alone may have nothing to notify it of.
         worker.notifies |= self.control.is_stopped() && !bug("last_one_is_silent");
@@ -218,7 +219,9 @@ where
                 done => worker.outbox.lock().push_back(done),
             }
             // Checked before each item, so that a stop does not wait for the rest of the turn.
-            if failed || worker.hand.is_empty() || self.control.is_stopped() {
+            // And before a closure too many would begin (exchange run / recall).
+            let recalled = self.recalls.load(Ordering::Relaxed);
+            if failed || worker.hand.is_empty() || self.control.is_stopped() || recalled {
                 break;
             }
             // Exchange outbox / wait: first the result, then this load. If the consumer sleeps until the

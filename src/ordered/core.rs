@@ -37,7 +37,7 @@ use crate::runtime::cost::Backoff;
 use crate::runtime::meter::{Doing, MeterSlot};
 use crate::runtime::probe::Probe;
 use crate::runtime::roster::{Roster, Wake};
-use crate::sync::{Arc, Instant};
+use crate::sync::{Arc, Instant, bug};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -210,6 +210,19 @@ impl<I, B> Core<I, B> {
     }
 
     // ---- threads
+
+    /// The stage is so wide from now on; see [`WidthPermits::resize`]. Threads too many stay, and sleep.
+    pub(super) fn resize(&mut self, width: usize, in_source: bool) -> usize {
+        self.width = width;
+        self.permits.resize(width, in_source)
+    }
+
+    /// Whether a thread that has found nothing must look again before it sleeps: the stage has become wider while it was on
+    /// its way out of the source without a permit. It was no sleeper that could be woken for that, and has not looked
+    /// everywhere.
+    pub(super) fn is_wider(&self, permit: Option<&WidthPermit>) -> bool {
+        permit.is_none() && self.permits.is_any_free() && !bug("sleeps_beside_a_permit")
+    }
 
     /// There is work that an idle thread could start. Decides which thread is woken for it. The work must be
     /// visible by now, and the caller acts on the answer after it has released the lock.

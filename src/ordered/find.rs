@@ -84,6 +84,9 @@ impl<I, B> Sched<I, B> {
                 self.leave(host, worker, core);
                 return None;
             }
+            if core.is_wider(worker.permit.as_ref()) {
+                continue;
+            }
             core = self.idle(host, worker, core);
         }
     }
@@ -110,6 +113,8 @@ impl<I, B> Sched<I, B> {
         // Without a permit only `rescue` is left, which may borrow one.
         if worker.permit.is_none() {
             worker.permit = core.permits.take();
+        } else {
+            self.pay_for(host, worker, &mut core);
         }
         if worker.permit.is_some() {
             // A waiting chunk is older than everything that is still to be pulled, so the consumer needs it
@@ -153,7 +158,10 @@ impl<I, B> Sched<I, B> {
                 // exchanged: this thread gives up its own, and the other keeps one that was void. The number
                 // is the same, and neither runs anything. A thread that found the source busy was not in it,
                 // and must not repay for the one inside.
-                if worker.refused != PullRefusal::Busy {
+                if worker.refused == PullRefusal::Busy {
+                    // The lock was free meanwhile, and the stage may have become narrower.
+                    self.pay_for(host, worker, &mut core);
+                } else {
                     worker.repay(&mut core);
                 }
             } else {
@@ -198,7 +206,8 @@ impl<I, B> Sched<I, B> {
         // A thread that only tries the source's lock holds the scheduler's lock meanwhile, as this one does
         // now. So if the source is not free, a thread is pulling, and has a permit. One thread at a time is
         // in the source, so if a permit is lent already, there is no second one to borrow.
-        if !work || core.permits.is_lent() || core.permits.is_any_free() || host.is_source_free() {
+        if !work || !core.permits.may_lend() || core.permits.is_any_free() || host.is_source_free()
+        {
             worker.busy_since = None;
             return false;
         }
@@ -235,6 +244,8 @@ impl<I, B> Sched<I, B> {
         core.activate(me, &chunk);
         // Work that is left for another thread. The first item of the chunk is this thread's.
         let more = |core: &Core<I, B>| chunk.len() > 1 || self.is_something_whole(core, me);
+        // Nor has anybody looked at the source since the stage has become wider, if this thread has not.
+        let source = self.resizable && core.end.is_none() && host.is_source_free();
         let mut wake = Wake::Nobody;
         let resigned = core.resign(me) || resigned;
         if resigned && core.watcher.is_none() {
@@ -248,7 +259,7 @@ impl<I, B> Sched<I, B> {
         }
         // One wake-up is enough: a thread that was called to watch looks for work first, and wakes the next
         // if it finds some. Without a free permit no thread could run anything.
-        if matches!(wake, Wake::Nobody) && core.permits.is_any_free() && more(&core) {
+        if matches!(wake, Wake::Nobody) && core.permits.is_any_free() && (source || more(&core)) {
             wake = core.wake();
         }
         drop(core);
@@ -364,9 +375,9 @@ impl<I, B> Sched<I, B> {
             return None;
         }
         // Before the seal, which cannot be taken back. If a permit is lent already, that of this puller is
-        // void, and there is none to run the items with.
+        // void, and there is none to run the items with; nor is there while the stage is owed some.
         let borrow = worker.permit.is_none();
-        if borrow && (!self.may_lend() || core.permits.is_lent()) {
+        if borrow && (!self.may_lend() || !core.permits.may_lend()) {
             return None;
         }
         // In one critical section: the chunk gets its owner, and is not open any more. With `open` left in

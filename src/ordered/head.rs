@@ -41,6 +41,7 @@
 //! - In stages whose items are timed, in jobs with states, and where the consumer pulls the source.
 //! - Where each closure needs a permit of the user's, for which the consumer would have to wait.
 //! - On a pool of the user's, whose threads must run the closures.
+//! - Where the width may be set while the stage runs (`resize.rs`).
 //! - In a call with a time limit, which must not get stuck in an item.
 //! - Where the light barrier is not free.
 
@@ -72,7 +73,8 @@ const FEW_LOOKS: usize = 10;
 
 /// Whether the consumer of such a stage may run items at the head of the line: see the head of this file.
 pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> Option<Free> {
-    let asked_for_threads = common.pool.is_some() || opts.eager || opts.takes_part;
+    let asked_for_threads =
+        common.pool.is_some() || common.width.is_some() || opts.eager || opts.takes_part;
     let is_wide = opts.width > 1 && opts.in_flight.is_some_and(|bound| bound > 1);
     let free = opts.limit.is_none() && !opts.is_weighed();
     let allowed = opts.ordered && is_wide && !opts.is_timed() && free && !asked_for_threads;

@@ -145,8 +145,10 @@ impl<I, B> Sched<I, B> {
             // The slow side of yield / room once more, now under the lock. The consumer takes back the
             // request, and then takes the lock and wakes a thread (`Consumer::advance`). Either this sees the
             // request gone, or the consumer finds this thread on the list.
-            PullRefusal::Room { wake_at } => {
-                self.signals.yielded() >= wake_at || !self.signals.is_room_wanted()
+            // And a thread that changes the width either finds this thread on the list too, or is seen here.
+            PullRefusal::Room { wake_at, width } => {
+                let is_there = self.signals.yielded() >= wake_at || !self.signals.is_room_wanted();
+                is_there || self.cost.width() != width
             }
         }
     }

@@ -8,11 +8,14 @@ use crate::ordered::chunk::{self, Chunk, ChunkExecutor, Claim, LockProof, Specia
 use crate::ordered::core::Core;
 use crate::ordered::own::OwnChunk;
 use crate::ordered::parked::Parked;
+use crate::ordered::permits::WidthPermit;
 use crate::ordered::signals::{ANY, lone};
 use crate::runtime::barrier::{Light, heavy};
 use crate::runtime::biased::{self, Visit};
 use crate::runtime::life::Scheduler;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Parker};
+use crate::runtime::meter::MeterSlot;
+use crate::runtime::roster::Wake;
+use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, Parker};
 use loom::thread;
 
 type Item = usize;
@@ -668,7 +671,11 @@ fn loom_run_own_and_take_back() {
     model(|| {
         let free = Light::new().free().expect("a barrier");
         let ran = Ran::new();
-        let core = Arc::new(Mutex::new(Core::<Item, ()>::new(2, false)));
+        let core = Arc::new(Mutex::new(Core::<Item, ()>::new(
+            2,
+            false,
+            MeterSlot::default(),
+        )));
         let (chunk, _taking) = chunk::filled(2, &mut core.lock().key);
         let own = OwnChunk::lend(&mut core.lock(), chunk, free);
         let parker = Parker::new();
@@ -752,5 +759,165 @@ fn loom_call_and_go_on() {
         assert!(seen || cursor.visits().visit(1, |_| Some(())) == Visit::Called);
         assert!(revoker.revoke().is_ok());
         signals.set_inline(None);
+    });
+}
+
+/// A stage whose width changes: the real permits and the real list of threads, and items that are only counted.
+struct Wide {
+    core: Core<Item, ()>,
+    left: usize,
+    /// The stage has become narrow, and so many run that were begun since.
+    narrow: bool,
+    new: usize,
+}
+
+impl Wide {
+    fn new(width: usize, left: usize) -> Arc<Mutex<Self>> {
+        let core = Core::new(width, false, MeterSlot::default());
+        let (narrow, new) = (false, 0);
+        Arc::new(Mutex::new(Wide {
+            core,
+            left,
+            narrow,
+            new,
+        }))
+    }
+
+    fn add_thread(&mut self) -> (usize, Parker) {
+        let parker = Parker::new();
+        let number = self.core.enlist();
+        self.core.roster.register(number, parker.unparker().clone());
+        (number, parker)
+    }
+
+    /// Sets the width, as `Sched::resize`.
+    fn resize(wide: &Mutex<Wide>, width: usize) {
+        let mut guard = wide.lock();
+        guard.narrow = width == 1;
+        guard.core.resize(width, false);
+        let wake = guard.core.wake();
+        drop(guard);
+        act(wake);
+    }
+
+    /// A worker, until nothing is left. `permit`: the one with which it comes.
+    fn work(wide: &Mutex<Wide>, number: usize, parker: &Parker, mut permit: Option<WidthPermit>) {
+        let mut guard = wide.lock();
+        while guard.left > 0 {
+            // As in `Sched::seek`.
+            if permit.is_none() {
+                permit = guard.core.permits.take();
+            } else {
+                guard.core.permits.pay(&mut permit, false);
+            }
+            if permit.is_some() {
+                guard.left -= 1;
+                let new = guard.narrow;
+                guard.new += usize::from(new);
+                assert!(guard.new <= 1, "two at once");
+                drop(guard);
+                guard = wide.lock();
+                guard.new -= usize::from(new);
+                continue;
+            }
+            guard = Wide::sleep(wide, guard, number, parker);
+        }
+        guard.core.permits.give_back(permit);
+        let wake = guard.core.wake_sleeper();
+        drop(guard);
+        act(wake);
+    }
+
+    fn sleep<'a>(
+        wide: &'a Mutex<Wide>,
+        mut guard: MutexGuard<'a, Wide>,
+        number: usize,
+        parker: &Parker,
+    ) -> MutexGuard<'a, Wide> {
+        guard.core.roster.fall_asleep(number);
+        drop(guard);
+        parker.park();
+        let mut guard = wide.lock();
+        guard.core.roster.woke_up(number);
+        guard
+    }
+}
+
+fn act(wake: Wake) {
+    if let Wake::Unpark(sleeper) = wake {
+        sleeper.unpark();
+    }
+}
+
+/// Shrink to 1 while two workers run: of the items that are begun from then on no two run at once, and in the end there
+/// is one permit.
+#[test]
+fn loom_width_of_one_while_two_run() {
+    model(|| {
+        let wide = Wide::new(2, 3);
+        let workers = [0, 1].map(|_| {
+            let (number, parker) = wide.lock().add_thread();
+            let permit = wide.lock().core.permits.take();
+            let wide = Arc::clone(&wide);
+            thread::spawn(move || Wide::work(&wide, number, &parker, permit))
+        });
+        Wide::resize(&wide, 1);
+        for worker in workers {
+            worker.join().expect("no panic");
+        }
+        assert!(wide.lock().core.permits.are_all_free());
+    });
+}
+
+/// A permit is withdrawn while its worker runs, or goes to sleep, and the stage becomes wider again before or after that:
+/// the worker goes on, or is woken, and no permit is lost or made.
+#[test]
+fn loom_width_narrow_and_wide_again() {
+    model(|| {
+        let wide = Wide::new(2, 2);
+        let workers = [0, 1].map(|_| {
+            let (number, parker) = wide.lock().add_thread();
+            let permit = wide.lock().core.permits.take();
+            let wide = Arc::clone(&wide);
+            thread::spawn(move || Wide::work(&wide, number, &parker, permit))
+        });
+        Wide::resize(&wide, 1);
+        Wide::resize(&wide, 2);
+        for worker in workers {
+            worker.join().expect("no panic");
+        }
+        assert!(wide.lock().core.permits.are_all_free());
+    });
+}
+
+/// Growth while the last worker goes to sleep: it comes out of the source, where its permit was withdrawn, and has not
+/// looked for what is left. It sees the new permit, or is woken.
+#[test]
+fn loom_width_grows_beside_the_last_one() {
+    model(|| {
+        let wide = Wide::new(2, 1);
+        let (number, parker) = wide.lock().add_thread();
+        // One worker is in a closure that does not end, the other in the source.
+        let long = wide.lock().core.permits.take();
+        let mut permit = wide.lock().core.permits.take();
+        assert_eq!(wide.lock().core.resize(1, true), 0);
+        let worker = thread::spawn({
+            let wide = Arc::clone(&wide);
+            move || {
+                wide.lock().core.permits.repay(&mut permit);
+                let guard = wide.lock();
+                if permit.is_none() && !guard.core.is_wider(None) {
+                    drop(Wide::sleep(&wide, guard, number, &parker));
+                } else {
+                    drop(guard);
+                }
+                Wide::work(&wide, number, &parker, permit);
+            }
+        });
+        Wide::resize(&wide, 2);
+        worker.join().expect("no panic");
+        let core = &mut wide.lock().core;
+        core.permits.give_back(long);
+        assert!(core.permits.are_all_free());
     });
 }

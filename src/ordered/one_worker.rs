@@ -17,7 +17,7 @@
 //! All of that is decided under the scheduler's lock, and the last two wake a thread, or are one that is awake. So there
 //! is no race but that of idle / wake, which is told in `README.md`.
 //!
-//! Where `n` or the bound is 1, no two items run at once, and the consumer runs all of them (`inline.rs`).
+//! Not where the width may be set while the stage runs (`resize.rs`). Where `n` or the bound is 1, no two items run at once, and the consumer runs all of them (`inline.rs`).
 
 use crate::ordered::consumer::Consumer;
 use crate::ordered::core::Inline;
@@ -28,13 +28,14 @@ use crate::ordered::shared::OrderedStage;
 use crate::ordered::worker::Worker;
 use crate::par::job::Job;
 use crate::par::source::Source;
+use crate::runtime::plan::Common;
 use crate::runtime::roster::Wake;
 use crate::sync::{Arc, Instant, yield_now};
 
 /// Whether one worker may run all items of such a stage.
-pub(super) fn is_allowed(opts: &OrderedOpts) -> bool {
+pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> bool {
     let is_wide = opts.in_flight.is_some_and(|bound| bound > 1);
-    let is_plain = !opts.is_timed() && !opts.is_weighed();
+    let is_plain = !opts.is_timed() && !opts.is_weighed() && common.width.is_none();
     !opts.ordered && is_wide && is_plain && !opts.eager && !opts.takes_part
 }
 

@@ -175,6 +175,7 @@ impl<I, B> Sched<I, B> {
     pub(super) fn want(&self, worker: &mut Worker, seq: u64) -> Option<usize> {
         // The slow side of the handshake yield / room: ask, pass the heavy barrier, check the room again. The
         // consumer yields the last item either before that check, or sees that room is asked for.
+        let width = self.cost.width();
         let mut room = if self.signals.is_sleepless() {
             self.wait_for_yield(seq)
         } else {
@@ -184,7 +185,7 @@ impl<I, B> Sched<I, B> {
             let wake_at = self.ask_for_room(seq);
             room = self.room(seq);
             if room == 0 {
-                worker.refused = PullRefusal::Room { wake_at };
+                worker.refused = PullRefusal::Room { wake_at, width };
                 self.meter
                     .note(|meter| meter.full(Instant::now(), true, self.bound()));
                 return None;

@@ -118,6 +118,8 @@ pub(super) struct Sched<I, B> {
     pub(super) may_help: Option<Free>,
     /// Whether one worker may run all items, and the consumer wait for them without sleep.
     pub(super) may_wait: bool,
+    /// Whether the width may be set while the stage runs.
+    pub(super) resizable: bool,
     /// Whether the consumer is one of the threads.
     pub(super) takes_part: bool,
     /// Whether one thread more than `n` may be leased, to run what a puller holds that is stuck.
@@ -132,6 +134,8 @@ pub(super) struct Shape {
     pub(super) may_inline: bool,
     pub(super) may_help: Option<Free>,
     pub(super) may_wait: bool,
+    /// Whether its width may be set while it runs.
+    pub(super) resizable: bool,
 }
 
 impl<I, B> Sched<I, B> {
@@ -150,6 +154,7 @@ impl<I, B> Sched<I, B> {
             may_inline: shape.may_inline,
             may_help: shape.may_help,
             may_wait: shape.may_wait,
+            resizable: shape.resizable,
             takes_part: opts.takes_part,
             // No spare thread where the consumer pulls, because that needs no permit, and none where a state
             // too many would come with it. Nor where the consumer takes part and is not the only thread:
@@ -166,8 +171,9 @@ impl<I, B> Sched<I, B> {
             waiting: Injector::new(),
             arrivals: Injector::new(),
             // With one worker and a user's state no spare thread may exist, so no thread could take over what
-            // a stuck puller holds. With chunks of one item it never holds an unstarted one.
-            cost: CachePadded::new(if shape.stateful && opts.width == 1 {
+            // a stuck puller holds. With chunks of one item it never holds an unstarted one. A stage whose width may
+            // be set may come to have one worker at any time, also while a thread is in the source.
+            cost: CachePadded::new(if shape.stateful && (opts.width == 1 || shape.resizable) {
                 cost.one_by_one()
             } else {
                 cost

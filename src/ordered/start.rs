@@ -17,7 +17,7 @@ use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::barrier;
 use crate::runtime::meter::Live;
-use crate::runtime::plan::{Common, ExactPlan, LARGE_ITEM, Plan};
+use crate::runtime::plan::{Common, ExactPlan, LARGE_ITEM, Plan, Resizable};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint;
@@ -95,6 +95,15 @@ where
     }
 }
 
+impl<S: Source, J: Job<S::Item>> Resizable for Par<S, J>
+where
+    S::Item: Send,
+{
+    fn width(&self) -> usize {
+        self.opts.width
+    }
+}
+
 impl<S, J> ExactPlan for Par<S, J>
 where
     S: Source + ExactSizeIterator,
@@ -122,13 +131,17 @@ where
     common
         .meter
         .note(|meter| opts.keeps_times = meter.times_items());
+    // What is set from here on is applied when the stage runs.
+    if let Some(width) = &common.width {
+        opts.width = width.get();
+    }
     // A bound on the items, and what the cost model expects. A source may be wrong about it.
     let hint = size_hint::honest(source.hint());
     let parker = Parker::new();
     // Before `common` is consumed below.
     let inlines = inline::is_allowed(&opts, &common);
     let helps = head::is_allowed(&opts, &common);
-    let waits = one_worker::is_allowed(&opts);
+    let waits = one_worker::is_allowed(&opts, &common);
     let cx = start_permit.cx();
     // The session comes first. It makes the stage stoppable, and if the scope is over, nothing else has been
     // started yet.
@@ -154,6 +167,7 @@ where
         may_inline: may_inline && is_small && !J::STATEFUL && !J::CATCHES,
         // Where the consumer may run all items, that is better still.
         may_wait: waits && !inlines && !S::LOCAL,
+        resizable: session.width().is_some(),
         may_help: helps.filter(|_| is_small && !S::LOCAL && !J::STATEFUL),
     };
     // Both or neither: a stage can be hedged only if its items can be cloned.
@@ -170,6 +184,9 @@ where
         }
     });
     let shared = Arc::new(OrderedStage::<S, J>::new(sched, job, far));
+    if let Some(width) = session.width() {
+        shared.follow(width, opts.width);
+    }
     let cursor = Cursor::new(parker, session, opts.eager);
     let mut consumer = Box::new(Consumer::new(shared, near, cursor, hint));
     // Leases the first thread, so it comes when everything that a thread uses is there.

@@ -18,15 +18,15 @@
 //! waited for. The consumer runs no items in such a stage, unless it is the only thread.
 
 use crate::ordered::signals::Signals;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use std::collections::VecDeque;
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Weights<I> {
     limit: u64,
-    /// A chunk that weighs so much is full.
-    full: u64,
+    /// A chunk that weighs so much is full. Changes with the width.
+    full: AtomicU64,
     load: Mutex<Load<I>>,
     /// Unordered stages: what was taken and has not been subtracted yet, as runs of `seq`s.
     taken: Option<Mutex<Vec<Run>>>,
@@ -92,12 +92,22 @@ impl<I> Load<I> {
     }
 }
 
+/// What a chunk may weigh.
+fn share(limit: u64, width: usize) -> u64 {
+    (limit / 2 / width as u64).max(1)
+}
+
 impl<I> Weights<I> {
+    /// The stage is so wide from now on.
+    pub(super) fn resize(&self, width: usize) {
+        self.full.store(share(self.limit, width), Ordering::Relaxed);
+    }
+
     pub(super) fn new(limit: usize, width: usize, ordered: bool) -> Self {
         let limit = limit as u64;
         Weights {
             limit,
-            full: (limit / 2 / width as u64).max(1),
+            full: AtomicU64::new(share(limit, width)),
             load: Mutex::new(Load {
                 held: None,
                 items: VecDeque::new(),
@@ -175,7 +185,9 @@ impl<I> Weights<I> {
         if next > self.limit {
             return yielded + load.count as u64; // alone
         }
-        let chunk = next.saturating_mul(len as u64).min(self.full);
+        let chunk = next
+            .saturating_mul(len as u64)
+            .min(self.full.load(Ordering::Relaxed));
         let surplus = load.sum - self.limit.saturating_sub(next.max(chunk / 2)).min(load.sum);
         if self.taken.is_some() {
             let average = (load.sum / load.count as u64).max(1);
@@ -250,7 +262,8 @@ impl<I> Hand<'_, I> {
 
     /// Whether the chunk is heavy enough, or nothing more would fit.
     pub(super) fn is_full(&self) -> bool {
-        self.chunk >= self.weights.full || !self.load.fits(1, self.weights.limit)
+        self.chunk >= self.weights.full.load(Ordering::Relaxed)
+            || !self.load.fits(1, self.weights.limit)
     }
 }
 

@@ -60,8 +60,8 @@ pub(super) enum PullRefusal {
     /// A chunk without an owner was waiting, and comes first. If another thread takes that chunk, nobody may
     /// be left for the source.
     WorkFirst,
-    /// There is no room, and the consumer was asked for a wake-up at this count.
-    Room { wake_at: u64 },
+    /// There is no room, and the consumer was asked for a wake-up at this count. The default bound follows the width.
+    Room { wake_at: u64, width: usize },
 }
 
 impl Worker {
@@ -90,7 +90,8 @@ impl Worker {
         }
     }
 
-    /// Comes out of the source. If the permit was lent meanwhile, it is replaced by a free one, or lost.
+    /// Comes out of the source. If the permit was lent meanwhile, it is replaced by a free one, or lost; and it is lost if
+    /// the stage has become narrower.
     pub(super) fn repay<I, B>(&mut self, core: &mut Core<I, B>) {
         core.permits.repay(&mut self.permit);
     }

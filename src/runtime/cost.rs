@@ -93,13 +93,17 @@ pub(crate) struct CostModel {
     tiny_below: f32,
     /// So many of them are believed.
     evidence: usize,
-    max_len: usize,
+    /// How long it may be at most.
+    max_len: AtomicUsize,
     /// The same if one worker runs all items: half of the bound, so that it pulls the second half while the consumer
     /// takes the first.
     len_for_one: usize,
-    max_ahead: usize,
-    width: usize,
+    max_ahead: AtomicUsize,
+    /// May change while the stage runs, and with it the two above.
+    width: AtomicUsize,
     named_bound: Option<usize>,
+    slot_bytes: usize,
+    one_by_one: bool,
     /// How many items the source says it has.
     total: Option<u64>,
     /// What it takes to [read the clock](clock).
@@ -108,32 +112,51 @@ pub(crate) struct CostModel {
 
 impl CostModel {
     pub(crate) fn new(width: usize, named_bound: Option<usize>, slot_bytes: usize) -> Self {
-        let by_bytes = MAX_BYTES / slot_bytes.max(1);
-        // One chunk must not use up a small bound.
-        let longest = MAX_LEN.min(by_bytes);
-        let by_bound = |width| named_bound.map_or(longest, |bound| longest.min(bound / width));
         // Where no two items run at once, threads only gain what the consumer does meanwhile. If that is much,
         // it is noticed (`ordered/inline.rs`).
         let is_narrow = width == 1 || named_bound == Some(1);
         let small = if is_narrow { NARROW } else { TINY_BOUND };
-        CostModel {
+        let model = CostModel {
             work: AtomicU32::new(0),
             pull: AtomicU32::new(0),
             len: AtomicUsize::new(1),
             tiny: AtomicUsize::new(0),
             tiny_below: named_bound.map_or(TINY, |bound| TINY.max(small / bound as f32)),
             evidence: named_bound.map_or(EVIDENCE, |bound| bound.clamp(LEAST_EVIDENCE, EVIDENCE)),
-            max_ahead: MAX_AHEAD
-                .saturating_mul(width)
-                .min(MAX_AHEAD_BYTES / slot_bytes.max(1))
-                .max(2 * MAX_AHEAD),
-            max_len: by_bound(width.saturating_mul(2)).max(1),
-            len_for_one: by_bound(2).max(1),
-            width,
+            max_ahead: AtomicUsize::new(0),
+            max_len: AtomicUsize::new(0),
+            len_for_one: longest(slot_bytes, named_bound, 2),
+            width: AtomicUsize::new(0),
             named_bound,
+            slot_bytes: slot_bytes.max(1),
+            one_by_one: false,
             total: None,
             clock: clock(),
-        }
+        };
+        model.resize(width);
+        model
+    }
+
+    /// The stage is so wide from now on. The default bound follows at once, and a bound of the user's stays.
+    pub(crate) fn resize(&self, width: usize) {
+        let ahead = MAX_AHEAD
+            .saturating_mul(width)
+            .min(MAX_AHEAD_BYTES / self.slot_bytes)
+            .max(2 * MAX_AHEAD);
+        let longest = if self.one_by_one {
+            1
+        } else {
+            longest(self.slot_bytes, self.named_bound, width.saturating_mul(2))
+        };
+        self.width.store(width, Ordering::Relaxed);
+        self.max_ahead.store(ahead, Ordering::Relaxed);
+        self.max_len.store(longest, Ordering::Relaxed);
+        self.len.fetch_min(longest, Ordering::Relaxed);
+    }
+
+    /// How wide the stage is.
+    pub(crate) fn width(&self) -> usize {
+        self.width.load(Ordering::Relaxed)
     }
 
     /// How many items are expected. If that is wrong, chunks only have slightly different lengths.
@@ -144,7 +167,8 @@ impl CostModel {
 
     /// Makes every chunk one item long: no other thread could take over what a puller holds.
     pub(crate) fn one_by_one(mut self) -> Self {
-        self.max_len = 1;
+        self.one_by_one = true;
+        self.max_len = AtomicUsize::new(1);
         self.len_for_one = 1;
         self
     }
@@ -160,7 +184,7 @@ impl CostModel {
     pub(crate) fn len_at(&self, seq: u64) -> usize {
         match self.total.map_or(0, |total| total.saturating_sub(seq)) {
             0 => self.len(),
-            left => self.len().min((left / self.width as u64).max(1) as usize),
+            left => self.len().min((left / self.width() as u64).max(1) as usize),
         }
     }
 
@@ -176,11 +200,12 @@ impl CostModel {
         if let Some(bound) = self.named_bound {
             return bound as u64;
         }
-        let least = self.width.saturating_mul(MIN_AHEAD).min(self.max_ahead);
+        let (width, most) = (self.width(), self.max_ahead.load(Ordering::Relaxed));
+        let least = width.saturating_mul(MIN_AHEAD).min(most);
         let bound = match self.item() {
             Some(item) => {
-                let ahead = AHEAD.as_nanos() as f32 * self.width as f32 / item;
-                (ahead as usize).clamp(least, self.max_ahead)
+                let ahead = AHEAD.as_nanos() as f32 * width as f32 / item;
+                (ahead as usize).clamp(least, most)
             }
             None => least,
         };
@@ -311,7 +336,9 @@ impl CostModel {
             }
             // A chunk that was robbed says nothing about longer ones.
             let known = (2 * len.max(1)).max(self.len());
-            let next = wanted.clamp(1, self.max_len).min(known);
+            let next = wanted
+                .clamp(1, self.max_len.load(Ordering::Relaxed))
+                .min(known);
             self.len.store(next, Ordering::Relaxed);
         }
     }
@@ -382,6 +409,13 @@ impl Backoff {
         };
         self.until = Some(now + self.next);
     }
+}
+
+/// How long a chunk may be, if `shares` of them are to fit into the bound: one must not use up a small one.
+fn longest(slot_bytes: usize, named_bound: Option<usize>, shares: usize) -> usize {
+    let longest = MAX_LEN.min(MAX_BYTES / slot_bytes.max(1));
+    let longest = named_bound.map_or(longest, |bound| longest.min(bound / shares));
+    longest.max(1)
 }
 
 /// The time that it takes to read the clock, in nanoseconds: the shortest of several.

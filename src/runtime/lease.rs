@@ -38,6 +38,12 @@ impl Leases {
     /// Runs the task on a leased thread. `Err`: there is none for it. The task is returned, to be run here and
     /// now, or dropped.
     pub(crate) fn lease<'a>(&self, task: impl FnOnce() + Send + 'a) -> Result<(), LeasedTask> {
+        self.pool.lease(self.prepare(task))
+    }
+
+    /// A task for whatever thread has it, which counts as one of the stage's until the task is run or dropped: the join
+    /// waits for that.
+    pub(crate) fn prepare<'a>(&self, task: impl FnOnce() + Send + 'a) -> LeasedTask {
         let (root, holds) = (self.root, self.holds.clone());
         let work: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
             // What the task starts belongs to the same root, so that a test sees the stages it has caused and
@@ -49,8 +55,7 @@ impl Leases {
         // the join waits for that, and the join comes before `'a` ends: the rule at the head of this file.
         let work: Box<dyn FnOnce() + Send> = unsafe { std::mem::transmute(work) };
         // Counted before the thread exists: a join that begins in between waits for it.
-        self.pool
-            .lease(LeasedTask::counted(work, self.latch.count()))
+        LeasedTask::counted(work, self.latch.count())
     }
 
     /// Whether a lease fails only if the system has no thread.

@@ -2,7 +2,7 @@
 //!
 //! A stage of width `n` has `n` permits, and each of them is in one of four states at any time. The meter counts how many
 //! are in which, and adds up the time whenever that changes. So the four sums are `n` times the time that has passed, to the
-//! nanosecond:
+//! nanosecond; if the width changes, the products of each width and its time:
 //!
 //! | state | a thread with the permit |
 //! | --- | --- |

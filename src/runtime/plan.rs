@@ -6,6 +6,7 @@ use crate::runtime::meter::MeterSlot;
 use crate::runtime::permits::Permits;
 use crate::runtime::pool::Pool;
 use crate::runtime::scope::StartPermit;
+use crate::runtime::width::SharedWidth;
 use crate::sync::{Arc, Instant};
 
 /// The options of every stage.
@@ -21,6 +22,8 @@ pub struct Common {
     pub(crate) detached: bool,
     /// `Some`: the stage was asked for statistics.
     pub(crate) meter: MeterSlot,
+    /// `Some`: the width may be set while the stage runs.
+    pub(crate) width: Option<Arc<SharedWidth>>,
 }
 
 impl Common {
@@ -149,6 +152,13 @@ pub trait Parallel: Plan {
 pub trait SendPlan: Plan<Running: Send> + Send {}
 
 impl<P: Plan<Running: Send> + Send> SendPlan for P {}
+
+/// A plan whose [width](crate::Stage::workers_handle) may be set while the stage runs.
+pub trait Resizable: Plan {
+    /// How many closures may run at once, if no handle says otherwise.
+    #[doc(hidden)]
+    fn width(&self) -> usize;
+}
 
 /// A plan whose upper size hint is exact.
 pub trait ExactPlan: Plan {}

@@ -13,6 +13,7 @@ use crate::runtime::plan::{Common, Ending};
 use crate::runtime::pool::Pool;
 use crate::runtime::registry::Alive;
 use crate::runtime::scope::StartPermit;
+use crate::runtime::width::SharedWidth;
 use crate::sync::{Arc, Instant};
 use crate::unwind::Payload;
 
@@ -27,6 +28,7 @@ pub(crate) struct Session<C: Scheduler = Control> {
     join_guard: JoinGuard,
     control: Arc<C>,
     meter: MeterSlot,
+    width: Option<Arc<SharedWidth>>,
     /// The stage yields nothing more.
     over: bool,
     /// It would have yielded more if it had not been ended early.
@@ -53,7 +55,11 @@ impl<C: Scheduler> Session<C> {
         let link = (!common.detached).then(|| start_permit.link()).flatten();
         // Before any hook is registered: if the scope is over, nothing has to be taken back.
         let pool = common.pool.unwrap_or_else(Pool::global);
-        let join_guard = start_permit.join_guard(pool, Arc::clone(&control) as Arc<dyn Stop>)?;
+        let stop = match &common.width {
+            None => Arc::clone(&control) as Arc<dyn Stop>,
+            Some(width) => Arc::new(StopBoth(Arc::clone(&control), Arc::clone(width))),
+        };
+        let join_guard = start_permit.join_guard(pool, stop)?;
         // A token that is already tripped runs its hook here and now. That is fine: no thread has been leased
         // yet, and the first one checks the flag before it does anything. All hooks hold `control` and not
         // the session, so they keep neither threads nor the source alive.
@@ -75,6 +81,7 @@ impl<C: Scheduler> Session<C> {
             join_guard,
             control,
             meter: common.meter,
+            width: common.width,
             over: false,
             cut_short: false,
         })
@@ -86,6 +93,11 @@ impl<C: Scheduler> Session<C> {
 
     pub(crate) fn meter(&self) -> &MeterSlot {
         &self.meter
+    }
+
+    /// `Some`: the width may be set while the stage runs.
+    pub(crate) fn width(&self) -> Option<&Arc<SharedWidth>> {
+        self.width.as_ref()
     }
 
     /// The right to lease threads for the stage.
@@ -106,6 +118,10 @@ impl<C: Scheduler> Session<C> {
         self.over = true;
         self.meter.note(|meter| meter.end(Instant::now()));
         self.cut_short = cut_short;
+        // The handles have a task that counts as a thread, and the registry waits for those.
+        if let Some(width) = &self.width {
+            width.close();
+        }
         // From now on the user's tokens do not act on this stage; a hook that is running finishes. The link
         // to the outer frame stays until `close`: `tell_cut` needs it, and is called after the end.
         self.hooks.clear();
@@ -140,6 +156,20 @@ impl<C: Scheduler> Session<C> {
         self.meter.note(|meter| meter.end(Instant::now()));
         // Only now, as the last threads may have left a panic behind.
         self.control.life().take_stray()
+    }
+}
+
+/// Stops a stage, and drops what its handles have of it: the join waits for that too. Each join stops the stage first.
+struct StopBoth<C>(Arc<C>, Arc<SharedWidth>);
+
+impl<C: Scheduler> Stop for StopBoth<C> {
+    fn stop(&self) {
+        self.0.stop();
+        self.1.close();
+    }
+
+    fn joined(&self) {
+        self.0.joined();
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::cancel::CancelToken;
 use crate::error::{Cancelled, NotReady};
 use crate::runtime::lazy::Lazy;
-use crate::runtime::plan::{Common, ExactPlan, Plan};
+use crate::runtime::plan::{Common, ExactPlan, Plan, Resizable};
 use crate::runtime::pool::Pool;
+use crate::runtime::width::SharedWidth;
+use crate::stage::workers_handle::WorkersHandle;
 use crate::stats::StageStats;
 use crate::sync::Arc;
 use std::fmt;
@@ -396,6 +398,44 @@ impl<P: Plan> Stage<P> {
         };
         let meter = idle.common.meter.fill();
         StageStats::new(name.unwrap_or_else(|| P::NAME.into()), Arc::clone(meter))
+    }
+
+    /// A handle that sets the width while the stage runs: how many closures run at once.
+    ///
+    /// A stage that was asked for a handle never runs items on the consumer's thread, however cheap they are: ask only
+    /// where each item is worth a thread. Without [`in_flight`](Self::in_flight) the bound follows the width, as if the
+    /// stage had begun with it; a bound of yours stays. Order and laziness do not change.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let mut pages = (0..100).par_map_ordered(2, |page| page * page);
+    /// let workers = pages.workers_handle();
+    /// assert_eq!(pages.next(), Some(0));
+    /// workers.set(8); // at once
+    /// assert!(pages.by_ref().take(50).eq((1..=50).map(|page| page * page)));
+    /// workers.set(1); // as closures end
+    /// assert!(pages.eq((51..100).map(|page| page * page)));
+    /// assert_eq!(workers.get(), 1);
+    /// ```
+    #[doc(alias("resize", "set_workers", "set_num_threads", "dynamic", "autoscale"))]
+    #[track_caller]
+    pub fn workers_handle(&mut self) -> WorkersHandle
+    where
+        P: Resizable,
+    {
+        let Some(idle) = self.lazy.idle_mut() else {
+            too_late()
+        };
+        let plan = &idle.plan;
+        let width = (idle.common.width).get_or_insert_with(|| SharedWidth::new(plan.width()));
+        WorkersHandle::new(Arc::clone(width))
     }
 
     /// Whether the stage ended before its source did, because a token was tripped.

@@ -545,6 +545,7 @@ mod pinned {
             ByRoute<Key> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Window<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Workers => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            WorkersHandle => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Local<Near> => "Unpin",
             Stage<MergePlan<'static, u8>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Stage<Par<Local<Near>, Map<Next>>> => "Unpin UnwindSafe RefUnwindSafe",

@@ -46,4 +46,5 @@ mod stage {
     mod one_liners;
     mod parked_weight;
     mod scope;
+    mod workers_handle;
 }

@@ -173,3 +173,32 @@ fn one_worker_is_enough_for_a_very_short_bound() {
     assert_eq!(cost(4, Some(1 << 20), 1 << 14).len_for_one_worker(), 4);
     assert_eq!(cost(1, Some(8), 1).one_by_one().len_for_one_worker(), 1);
 }
+
+#[test]
+fn a_default_bound_follows_the_width_and_a_named_one_stays() {
+    let model = cost(1, None, 8);
+    let bounds = [1, 8, 1_000, 2].map(|width| {
+        model.resize(width);
+        assert_eq!(
+            model.bound(),
+            cost(width, None, 8).bound(),
+            "as if it had begun with {width}"
+        );
+        model.bound()
+    });
+    assert_eq!(bounds, [16, 128, 16_000, 32]);
+    let model = cost(1, Some(10), 8);
+    model.observe(1, &mut [10.0; 4], None);
+    model.observe(2, &mut [10.0; 4], None);
+    assert!(model.len() > 1);
+    model.resize(5);
+    assert_eq!((model.bound(), model.len()), (10, 1));
+}
+
+#[test]
+fn chunks_of_one_stay_so_at_any_width() {
+    let model = cost(1, None, 8).one_by_one();
+    model.resize(8);
+    model.observe(1, &mut [10.0; 4], None);
+    assert_eq!(model.len(), 1);
+}

@@ -39,6 +39,25 @@ fn every_permit_is_somewhere() {
 }
 
 #[test]
+fn the_width_may_change() {
+    let (meter, at) = started(2, 0);
+    meter.set(at(0), 0, Doing::Run);
+    meter.set(at(0), 1, Doing::Run);
+    meter.resize(at(10), 5, 80);
+    let totals = meter.totals(at(20));
+    assert_eq!(workers(&totals), [20 + 20, 0, 0, 30]);
+    assert_eq!((totals.width, totals.bound), (5, 80));
+    // Of the two that run one is more than the width from now on.
+    meter.resize(at(20), 1, 16);
+    let totals = meter.totals(at(30));
+    assert_eq!(workers(&totals), [40 + 10, 0, 0, 30]);
+    meter.set(at(30), 1, Doing::Nothing);
+    let totals = meter.totals(at(40));
+    assert_eq!(workers(&totals), [40 + 20, 0, 0, 30]);
+    assert_eq!(totals.elapsed, 40 * MS);
+}
+
+#[test]
 fn a_thread_in_the_source_may_have_lost_its_permit() {
     let (meter, at) = started(1, 0);
     meter.set(at(0), 0, Doing::Source);
