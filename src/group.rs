@@ -31,11 +31,11 @@ use crate::error::Cancelled;
 use crate::runtime::context::{self, Current, Plain};
 use crate::runtime::lease::{Leases, with_crew};
 use crate::runtime::pool::Pool;
+use crate::runtime::trace::{Made, StageSpan, resume_unwind};
 use crate::sync::{Arc, Mutex};
 use crate::unwind::catch;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::resume_unwind;
 use std::rc::Rc;
 
 /// Runs `f`, which spawns tasks into a group, and waits for all of them.
@@ -196,6 +196,7 @@ struct GroupShared<E> {
     fails_fast: bool,
     /// Each with the number of its task, in the order of time.
     errors: Mutex<Vec<(usize, E)>>,
+    span: StageSpan,
 }
 
 impl<E> fmt::Debug for Group<'_, '_, E> {
@@ -300,7 +301,9 @@ impl<E> GroupShared<E> {
         let progress = &self.progress;
         let frame = Plain::new(progress.token().clone());
         let entered = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
+        let in_stage = self.span.enter();
         let outcome = catch(task);
+        drop(in_stage);
         drop(entered);
         let cut = frame.over();
         let value = match outcome {
@@ -314,6 +317,7 @@ impl<E> GroupShared<E> {
                 None
             }
             Err(payload) => {
+                self.span.panicked(Some(number as u64), &*payload);
                 progress.keep(Some(payload));
                 progress.end(true, cut, || ());
                 None
@@ -377,7 +381,12 @@ where
         progress: Arc::clone(&progress),
         fails_fast,
         errors: Mutex::default(),
+        span: StageSpan::default(),
     });
+    let mut made = Made::here();
+    made.of("group");
+    made.sized(limit, None);
+    shared.span.open(&made, None);
     // Until all tasks have ended.
     let hook = |stop: &CancelToken| {
         let progress = Arc::clone(&progress);

@@ -122,7 +122,7 @@ impl<I: Iterator> Hedge<I> {
             delay: StartDelay::None,
             max_replicas: usize::MAX,
             timeout: None,
-            name: "a hedge without a name".to_owned(),
+            name: race::UNNAMED.to_owned(),
             tokens: Vec::new(),
             detached: false,
             pool: None,

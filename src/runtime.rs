@@ -15,7 +15,7 @@
 //! what the handles of a stage and the stage share, if its width may change.
 //!
 //! `meter` adds up what `stats` shows, if that is asked for: with `cpu_clock`, how long a thread has used a CPU, and
-//! `item_times`.
+//! `item_times`. `trace` is the feature `tracing`.
 
 pub(crate) mod abreast;
 pub(crate) mod barrier;
@@ -43,4 +43,5 @@ pub(crate) mod roster;
 pub(crate) mod scope;
 pub(crate) mod session;
 pub(crate) mod spin;
+pub(crate) mod trace;
 pub(crate) mod width;

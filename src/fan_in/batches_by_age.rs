@@ -6,12 +6,12 @@ use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
+use crate::runtime::trace::resume_unwind;
 use crate::size_hint::{self, Hint};
 use crate::stage::Stage;
 use crate::sync::Instant;
 use crate::unwind::Payload;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::time::Duration;
 
 /// Windows that are also closed by time; made by [`Window::max_age`](crate::batches::Window::max_age).
@@ -150,6 +150,7 @@ where
     /// Adds an item to the open window, or opens one.
     fn add(&mut self, (stamp, item): (Instant, S::Item)) {
         let open = self.open.take();
+        let _stage = self.front.span().enter();
         // The value and the item are lost if `init` or `f` panics.
         let (value, count, closes) =
             open.unwrap_or_else(|| ((self.init)(), 0, stamp.checked_add(self.age)));

@@ -16,6 +16,7 @@ use crate::runtime::plan::{Common, Ending};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::runtime::spin::SpinPolicy;
+use crate::runtime::trace::StageSpan;
 use crate::size_hint::{self, Hint};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Injector, Instant, Mutex, Ordering, steal,
@@ -166,6 +167,11 @@ where
             lane,
             patience,
         });
+    }
+
+    /// The span in which the user's code runs.
+    pub(super) fn span(&self) -> &StageSpan {
+        self.shared.control.span()
     }
 
     pub(super) fn event(&self) -> &Arc<Event> {

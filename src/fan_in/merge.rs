@@ -17,11 +17,11 @@ use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
+use crate::runtime::trace::resume_unwind;
 use crate::size_hint::{self, Hint};
 use crate::stage::Stage;
 use crate::sync::{Arc, AtomicBool, Instant, Mutex, Ordering};
 use std::fmt;
-use std::panic::resume_unwind;
 
 /// Several sources as one; made by [`merge`] and [`Merge::new`].
 ///

@@ -5,6 +5,7 @@ use crate::fan_in::front::{Front, Got};
 use crate::fan_in::lane::Message;
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
+use crate::runtime::trace::resume_unwind;
 use crate::size_hint::{self, Hint};
 use crate::stage::Stage;
 use crate::sync::Instant;
@@ -12,7 +13,6 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::resume_unwind;
 
 /// Sorted sources as one sorted stream; made by [`merge_sorted_by_key`].
 ///
@@ -298,7 +298,9 @@ where
             match self.front.next_of(lane, until) {
                 Got::Message(_, Message::Item(item)) => {
                     // The source stays due if `key` or the order panics: then only this item is lost.
+                    let in_stage = self.front.span().enter();
                     let key = (self.key)(&item);
+                    drop(in_stage);
                     let before = self.before[lane].take_if(|before| *before > key);
                     self.due.pop();
                     if let Some(before) = before {

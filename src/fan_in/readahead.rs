@@ -7,10 +7,10 @@ use crate::fan_in::turns::Rule;
 use crate::overflow::{DropCount, Overflow};
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
+use crate::runtime::trace::resume_unwind;
 use crate::size_hint::Hint;
 use crate::stage::Stage;
 use crate::sync::Instant;
-use std::panic::resume_unwind;
 
 /// A source that is pulled ahead of its consumer; made by
 /// [`readahead`](crate::Fanfold::readahead).

@@ -11,12 +11,12 @@ use crate::fan_in::lane::{LaneOpts, Message};
 use crate::fan_in::turns::Rule;
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
+use crate::runtime::trace::resume_unwind;
 use crate::size_hint::{self, Hint};
 use crate::stage::Stage;
 use crate::sync::Instant;
 use crate::unwind::Payload;
 use std::fmt;
-use std::panic::resume_unwind;
 
 /// Batches of what is there; made by [`ready_chunks`](crate::Fanfold::ready_chunks).
 ///

@@ -5,11 +5,11 @@ use crate::fan_in::front::{Front, Got};
 use crate::fan_in::lane::Message;
 use crate::runtime::plan::{Common, Ending, Plan, Running, unwanted};
 use crate::runtime::scope::StartPermit;
+use crate::runtime::trace::resume_unwind;
 use crate::size_hint::{self, Hint};
 use crate::stage::Stage;
 use crate::sync::Instant;
 use std::collections::VecDeque;
-use std::panic::resume_unwind;
 
 /// One item of each source in turn; made by [`round_robin`].
 ///

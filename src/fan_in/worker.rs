@@ -183,6 +183,7 @@ where
         }
         let item = {
             let _entered = context::in_source(Rc::clone(frame) as Rc<dyn Current>, &lane.inside);
+            let _stage = self.control.span().enter();
             catch(|| task.source.next())
         };
         let in_vain = frame.over() && self.is_stopped();
@@ -259,6 +260,9 @@ where
 
     /// Adds a message; returns how many were in the lane before.
     pub(super) fn push(&self, lane: &SourceLane<I>, event: Message<I::Item>) -> usize {
+        if let Message::Panic(payload) = &event {
+            self.control.span().panicked(None, &**payload);
+        }
         let before = lane.push(event);
         if before == 0 {
             self.arrivals.push(lane.index);

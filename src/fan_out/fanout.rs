@@ -7,11 +7,11 @@ use crate::overflow::{DropCount, Overflow};
 use crate::runtime::abreast::{Task, abreast};
 use crate::runtime::context::{self, Current, Link, Plain};
 use crate::runtime::pool::Pool;
+use crate::runtime::trace::{self, Made};
 use crate::stats::StageStats;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::unwind::{self, Payload, catch};
 use std::fmt;
-use std::panic::resume_unwind;
 use std::rc::Rc;
 
 /// How many items may be pulled for a reader and not yet taken, by default.
@@ -34,6 +34,7 @@ pub struct Fanout<I, D> {
     opts: ReaderOpts,
     detached: bool,
     pool: Option<Pool>,
+    made: Made,
 }
 
 impl<I, D> fmt::Debug for Fanout<I, D> {
@@ -58,6 +59,7 @@ impl<I, D> Fanout<I, D> {
             },
             detached: false,
             pool: None,
+            made: Made::here(),
         }
     }
 
@@ -150,6 +152,11 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
     fn linked(self, link: impl FnOnce() -> Option<Link>) -> Vec<Reader<I, D>> {
         let link = (!self.detached).then(link).flatten();
         let reader_handles = reader_handles(self.source, self.deal, self.readers, self.opts, link);
+        if let Some(first) = reader_handles.first() {
+            let mut made = self.made;
+            made.of(D::NAME);
+            first.open_span(&made);
+        }
         reader_handles.into_iter().map(Reader).collect()
     }
 
@@ -204,8 +211,11 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
                 let entered = frame
                     .clone()
                     .map(|frame| context::in_closure(frame as Rc<dyn Current>));
+                let in_stage = shared.span().enter();
                 let result = catch(|| sink(reader));
+                drop(in_stage);
                 drop(entered);
+                shared.tell_panic(&result);
                 if frame.is_some_and(|frame| frame.over()) {
                     cut.store(true, Ordering::Relaxed); // The join publishes it.
                 }
@@ -214,7 +224,13 @@ impl<I: Iterator, D: Dispatch<I::Item>> Fanout<I, D> {
         }
         // A sink that gets no thread runs after the first one. Until then its reader takes nothing, so its
         // lane must not stop the first one: its bound is lifted.
-        let run_own = || own_slot = Some(catch(|| own(first)));
+        let run_own = || {
+            let in_stage = shared.span().enter();
+            let result = catch(|| own(first));
+            drop(in_stage);
+            shared.tell_panic(&result);
+            own_slot = Some(result);
+        };
         abreast(pool, run_own, tasks, |place| shared.postpone(place + 1));
         // A sink was cut short. Its frame was on another thread, so this thread's frame learns of it here.
         if cut.into_inner() {
@@ -263,7 +279,7 @@ fn outcome<A, R>(
     for (_, panic) in panics {
         unwind::bury(panic);
     }
-    resume_unwind(panic)
+    trace::resume_unwind(panic)
 }
 
 /// One of several readers of a source: an iterator, made by [`Broadcast::readers`],

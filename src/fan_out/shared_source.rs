@@ -10,6 +10,7 @@ use crate::overflow::{DropCount, Overflow};
 use crate::runtime::context::Link;
 use crate::runtime::event::{Event, Listener, WaitResult};
 use crate::runtime::meter::{Doing, Meter, MeterSlot};
+use crate::runtime::trace::{self, Made, StageSpan};
 use crate::sync::{Arc, Instant, Mutex};
 use crate::unwind::{self, Payload, catch};
 use std::collections::VecDeque;
@@ -36,6 +37,18 @@ impl<I: Iterator, D> SharedSource<I, D> {
     pub(super) fn begin(&self, reader: usize) {
         if self.opts.overflow == Overflow::Block {
             self.set_bound(reader, self.opts.buffer);
+        }
+    }
+
+    /// The span in which the source runs, the choice of a reader, and the sinks.
+    pub(super) fn span(&self) -> &StageSpan {
+        self.demand.life().span()
+    }
+
+    /// Tells the panic of a sink.
+    pub(super) fn tell_panic<R>(&self, result: &Result<R, Payload>) {
+        if let Err(payload) = result {
+            self.span().panicked(None, &**payload);
         }
     }
 
@@ -199,6 +212,12 @@ impl<I: Iterator, D> ReaderHandle<I, D> {
         &self.shared
     }
 
+    /// Opens the span of all readers.
+    pub(super) fn open_span(&self, made: &Made) {
+        let name = self.shared.opts.name.as_deref();
+        self.shared.span().open(made, name);
+    }
+
     pub(super) fn number(&self) -> usize {
         self.me
     }
@@ -319,6 +338,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
                 // Once per reader: it is at its end afterwards, and answers `None`.
                 ReaderStep::End(EndReason::Panic(_, message)) => {
                     self.close();
+                    trace::reports(&message);
                     panic!("{message}");
                 }
                 // Another reader leads, or an item is held.
@@ -365,7 +385,10 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
         // Shields what is inside from the ends that concern only this reader: see `demand.rs`.
         let visit = self.shared.demand.visit();
         loop {
-            let item = match catch(|| origin.source.next()) {
+            let in_stage = self.shared.span().enter();
+            let pulled = catch(|| origin.source.next());
+            drop(in_stage);
+            let item = match pulled {
                 // The item was made of something that was cut short, so it must not be dealt. Its drop may
                 // panic, so the origin goes home first.
                 Ok(Some(item)) if visit.as_ref().is_some_and(Visit::is_in_vain) => {
@@ -404,7 +427,10 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
                 ..
             } = &mut *origin;
             // The choice or the clones: the user's code, so its panic is caught while the origin is in hand.
-            if let Err(payload) = catch(|| deal.deal(item, readers, dealt)) {
+            let in_stage = self.shared.span().enter();
+            let dealt = catch(|| deal.deal(item, readers, dealt));
+            drop(in_stage);
+            if let Err(payload) = dealt {
                 self.fail(*origin, payload);
             }
             // Second critical section: all items of one pull become visible together.
@@ -473,6 +499,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
     /// Leader: the source, the choice of a reader or a clone has panicked. This reader raises the panic
     /// itself; the others report it by this message.
     fn fail(&mut self, origin: SharedOrigin<I, D>, payload: Payload) -> ! {
+        self.shared.span().panicked(None, &*payload);
         let message = format!(
             "{}: it is over for all readers, as {} has met with a panic in what they share: {}",
             self.label(),
@@ -485,7 +512,7 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
         if let Some(later) = self.end(origin, end) {
             unwind::bury(later);
         }
-        resume_unwind(payload);
+        trace::resume_unwind(payload);
     }
 
     /// Leader: a lane is as full as it may be, and nothing may be dropped.

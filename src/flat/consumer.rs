@@ -11,10 +11,10 @@ use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
 use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
+use crate::runtime::trace;
 use crate::size_hint::Hint;
 use crate::sync::{Arc, Instant};
 use crate::unwind;
-use std::panic::resume_unwind;
 
 /// A running stage. `Q` is a source that its workers pull, `N` one that stays on this thread.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
@@ -127,8 +127,11 @@ where
         self.session.end(cut_short);
         // The panic of the source comes after all outputs, and before panics that belong to no item.
         let panic = shared.state.lock().panic.take();
-        if let Some(panic) = panic.or_else(|| control.take_stray()) {
-            resume_unwind(panic);
+        if let Some(panic) = panic {
+            trace::resume_unwind(panic);
+        }
+        if let Some(panic) = control.take_stray() {
+            std::panic::resume_unwind(panic);
         }
     }
 }
@@ -184,7 +187,7 @@ where
                         }
                         Some(OwnStep::Panic(panic)) => {
                             self.session.stop(false);
-                            resume_unwind(panic);
+                            trace::resume_unwind(panic);
                         }
                         Some(OwnStep::Cut) => self.end(until.is_some()),
                         Some(OwnStep::Nothing) | None => {}
@@ -198,7 +201,7 @@ where
                 // Everything before it was yielded, and nothing after it will be.
                 Found::Panic(panic) => {
                     self.session.stop(false);
-                    resume_unwind(panic);
+                    trace::resume_unwind(panic);
                 }
                 Found::Over => self.end(until.is_some()),
                 Found::Nothing => {

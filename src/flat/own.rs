@@ -404,11 +404,15 @@ where
         let frame = ItemFrame::new(token, &shared.control, started.take());
         let is_nested = || shared.control.life().is_nested();
         let here = context::in_own_closure(Rc::clone(&frame) as Rc<dyn Current>, is_nested);
+        let in_stage = shared.control.span().enter();
+        let in_item = shared.control.span().item(*seq);
         let step = catch(|| match shared.step_here(&frame, run) {
             // A new item: its first output.
             Step::Opened => shared.step_here(&frame, run),
             step => step,
         });
+        drop(in_item);
+        drop(in_stage);
         let (end, output) = match step {
             Ok(Step::Output(output)) if !J::is_last(&output) => {
                 drop(here);

@@ -52,9 +52,10 @@ where
         (0, self.source.hint().1.filter(|most| *most == 0))
     }
 
-    fn start(self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
+    fn start(self, mut common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
         let (cx, listener) = (start_permit.cx(), Listener::new());
         let may_own = common.pool.is_none();
+        common.made.sized(self.opts.width, self.opts.in_flight);
         let session = Session::start(start_permit, common, Self::NAME, |alive| {
             Control::new(listener.event(), Some(alive))
         })?;

@@ -121,6 +121,7 @@ where
         };
         let frame = ItemFrame::new(&token, &self.control, started);
         let here = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
+        let in_stage = self.control.span().enter();
         let (began, mut ran, mut permit) = (Instant::now(), 0, None);
         (worker.filling, worker.from) = (began, 0);
         let (mut end, mut left) = (LaneEnd::Done, None);
@@ -129,7 +130,9 @@ where
             begun.or_else(|| writer.next_item().map(Run::Item))
         };
         while let Some(mut run) = next(&mut writer) {
+            let in_item = self.control.span().item(writer.seq());
             let made = catch(|| self.run_all(worker, &frame, &mut writer, &mut run, &mut permit));
+            drop(in_item);
             if let Ok(LaneEnd::Left) = made {
                 left = Some(Begun {
                     seq: writer.seq(),
@@ -160,6 +163,7 @@ where
             meter.ran(ran as u64);
             meter.set(Instant::now(), worker.thread, Doing::Nothing);
         });
+        drop(in_stage);
         drop(here);
         let made = self
             .own
@@ -297,6 +301,7 @@ where
             (Ok(_), Some(panic)) => panic,
             (Ok(end), None) => return (end, None),
         };
+        self.control.span().panicked(Some(seq), &*panic);
         match self.job.failed(ItemError::panicked(seq, &*panic)) {
             None => (LaneEnd::Panic(panic), None),
             Some(output) => {
@@ -419,7 +424,9 @@ where
         if self.control.ends_source() {
             return Pulled::End;
         }
+        let in_stage = self.control.span().enter();
         let pulled = catch(|| source.next());
+        drop(in_stage);
         // The frame is used again, so the token of this call is forgotten.
         here.call_over();
         match pulled {
@@ -428,7 +435,10 @@ where
                 self.control.source_ended();
                 Pulled::End
             }
-            Err(panic) => Pulled::Panic(panic),
+            Err(panic) => {
+                self.control.span().panicked(None, &*panic);
+                Pulled::Panic(panic)
+            }
         }
     }
 

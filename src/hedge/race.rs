@@ -14,10 +14,14 @@ use crate::hedge::policy::HedgePolicy;
 use crate::runtime::context::{self, Current, Plain};
 use crate::runtime::event::{Event, Listener};
 use crate::runtime::registry::Alive;
+use crate::runtime::trace::{Made, StageSpan};
 use crate::sync::{Arc, AtomicBool, Injector, Instant, Ordering, Steal};
 use crate::unwind::{self, Payload, catch};
 use std::rc::Rc;
 use std::time::Duration;
+
+/// The name of a hedge that was given none.
+pub(super) const UNNAMED: &str = "a hedge without a name";
 
 /// When to start the next replica.
 #[derive(Clone, Debug)]
@@ -37,6 +41,7 @@ pub(super) struct HedgeRace<T, E> {
     pub(super) event: Arc<Event>,
     pub(super) done: Injector<DoneReplica<T, E>>,
     pub(super) over: AtomicBool,
+    pub(super) span: StageSpan,
 }
 
 /// The outcome of one replica. While it exists, the replica counts as left (see [`Alive`]).
@@ -213,6 +218,10 @@ impl<T, E> HedgeRunner<T, E> {
         timeout: Option<Duration>,
         name: String,
     ) -> Self {
+        let span = StageSpan::default();
+        let mut made = Made::here();
+        made.of("hedge");
+        span.open(&made, Some(&*name).filter(|name| *name != UNNAMED));
         let listener = Listener::new();
         let token = if detached {
             CancelToken::new()
@@ -237,6 +246,7 @@ impl<T, E> HedgeRunner<T, E> {
                 event: Arc::clone(listener.event()),
                 done: Injector::new(),
                 over: AtomicBool::new(false),
+                span,
             }),
             listener,
             rivals: Arc::default(),
@@ -270,7 +280,9 @@ impl<T, E> HedgeRunner<T, E> {
             let began = Instant::now();
             let frame = Plain::new(token.clone());
             let entered = context::in_closure(Rc::clone(&frame) as Rc<dyn Current>);
+            let in_stage = race.span.enter();
             let outcome = catch(|| replica(token));
+            drop(in_stage);
             drop(entered);
             let cut = frame.over();
             drop(frame);
@@ -288,6 +300,7 @@ impl<T, E> HedgeRunner<T, E> {
                 }
                 Ok(Err(error)) => Err(ReplicaError::Failed(error)),
                 Err(payload) => {
+                    race.span.panicked(Some(number as u64), &*payload);
                     let why = ReplicaError::panicked(&*payload);
                     unwind::bury(payload);
                     Err(why)

@@ -16,10 +16,10 @@ use crate::runtime::life::Scheduler;
 use crate::runtime::meter::{Doing, Fate};
 use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
+use crate::runtime::trace;
 use crate::size_hint::{self, Hint};
 use crate::sync::{Arc, Instant};
 use crate::unwind;
-use std::panic::resume_unwind;
 use std::rc::Rc;
 
 /// A keyed stage while it runs. `Q` is a source that its workers pull, `N` one that stays on this thread.
@@ -208,8 +208,11 @@ where
         self.session.end(cut_short);
         // The panic of the source comes after all results, and before panics that belong to no item.
         let panic = taker.shared.state.lock().panic.take();
-        if let Some(panic) = panic.or_else(|| control.take_stray()) {
-            resume_unwind(panic);
+        if let Some(panic) = panic {
+            trace::resume_unwind(panic);
+        }
+        if let Some(panic) = control.take_stray() {
+            std::panic::resume_unwind(panic);
         }
     }
 
@@ -284,7 +287,7 @@ where
                                 .meter
                                 .note(|meter| meter.fate(Fate::Panicked, 1));
                             self.session.end(false);
-                            resume_unwind(panic);
+                            trace::resume_unwind(panic);
                         }
                     }
                 }

@@ -63,13 +63,18 @@ where
         J::outputs(size_hint::honest(self.source.hint()))
     }
 
-    fn start(mut self, common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
+    fn start(
+        mut self,
+        mut common: Common,
+        start_permit: StartPermit,
+    ) -> Option<Box<Self::Running>> {
         // What is set from here on is applied when the stage runs.
         if let Some(width) = &common.width {
             self.opts.width = width.get();
         }
         let (cx, listener) = (start_permit.cx(), Listener::new());
         let hint = size_hint::honest(self.source.hint());
+        common.made.sized(self.opts.width, self.opts.in_flight);
         let session = Session::start(start_permit, common, Self::NAME, |alive| {
             Control::new(listener.event(), Some(alive))
         })?;

@@ -197,6 +197,7 @@ where
         worker.turns += 1;
         let began = is_timed.then(Instant::now);
         let mut failed = false;
+        let _stage = self.control.span().enter();
         while let Some((seq, item)) = worker.hand.pop_front() {
             let ran = match &self.limit {
                 None => Ok(self.run_one(runner, seq, item)),
@@ -277,7 +278,10 @@ where
     }
 
     fn run_one(&self, runner: &mut RunnerOf<'_, Q, J>, seq: u64, item: Q::Item) -> Done<J::Batch> {
-        match runner.run_one(item) {
+        let in_item = self.control.span().item(seq);
+        let ran = runner.run_one(item);
+        drop(in_item);
+        match ran {
             Ok((batch, false)) => Ok(batch),
             Ok((batch, true)) => Err(Terminal::Last(batch)),
             Err(payload) => self.panicked(seq, payload),
@@ -288,6 +292,7 @@ where
     /// panic.
     #[cold]
     fn panicked(&self, seq: u64, payload: Payload) -> Done<J::Batch> {
+        self.control.span().panicked(Some(seq), &*payload);
         match self.job.failed(ItemError::panicked(seq, &*payload)) {
             Ok(batch) => {
                 self.meter.note(|meter| meter.fate(Fate::Panicked, 1));
@@ -356,6 +361,7 @@ where
         let pulled = {
             let here = Rc::clone(here) as Rc<dyn Current>;
             let _entered = context::in_source(here, &self.inside);
+            let _stage = self.control.span().enter();
             intake.pull()
         };
         // The frame is used again, so the token of this call is forgotten.
@@ -366,6 +372,10 @@ where
             PulledItem::End => {
                 self.control.source_ended();
                 PulledItem::End
+            }
+            PulledItem::Panic(payload) => {
+                self.control.span().panicked(None, &*payload);
+                PulledItem::Panic(payload)
             }
             pulled => pulled,
         }

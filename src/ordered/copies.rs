@@ -135,7 +135,11 @@ impl<I, B> Sched<I, B> {
                 .here
                 .set_deadline(timed.and_then(|timed| timed.deadline(since)));
             let began = crate::sync::Instant::now();
+            let in_stage = signals.span().enter();
+            let in_item = signals.span().item(seq);
             let outcome = runner.run(copy.item);
+            drop(in_item);
+            drop(in_stage);
             // A result that is later than the item's limit does not count, whichever run it is from. The time
             // runs from the owner's start.
             let late = timed.is_some_and(|timed| timed.is_over(since));
@@ -149,7 +153,10 @@ impl<I, B> Sched<I, B> {
                     success = Some((batch, weight));
                 }
                 Ok((batch, ..)) => signals.stray(unwind::discard(batch)),
-                Err(payload) => unwind::bury(payload),
+                Err(payload) => {
+                    signals.span().panicked(Some(seq), &*payload);
+                    unwind::bury(payload);
+                }
             }
         } else {
             signals.stray(unwind::discard(copy.item));

@@ -23,6 +23,7 @@ use crate::runtime::meter::{Event, Fate};
 use crate::runtime::roster::Wake;
 use crate::runtime::session::Session;
 use crate::runtime::spin::Spin;
+use crate::runtime::trace;
 use crate::sync::{Instant, Parker, steal};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -446,7 +447,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
             Err(Special::Panicked(payload)) => {
                 sched.meter.note(|meter| meter.fate(Fate::Panicked, 1));
                 self.stop();
-                resume_unwind(payload)
+                trace::resume_unwind(payload)
             }
             Err(Special::TimedOut(failure)) => {
                 sched.meter.note(|meter| meter.fate(Fate::TimedOut, 1));

@@ -76,7 +76,8 @@ impl<I, B> Sched<I, B> {
         // part only.
         let len = chunk.len().max(1);
         // With a permit for each item, or a look at what is parked, they are run one by one.
-        let one_by_one = self.limit.is_some() || self.parked.is_some();
+        let span = self.signals.span();
+        let one_by_one = self.limit.is_some() || self.parked.is_some() || span.has_items();
         let stride = if one_by_one { 1 } else { len.div_ceil(PARTS) };
         let mut parts = [0.0; PARTS];
         let mut timed = 0;
@@ -97,6 +98,8 @@ impl<I, B> Sched<I, B> {
             }
             let (permit, ran) = match self.admit(&worker.here, chunk.seq()) {
                 Ok(permit) => {
+                    let _stage = span.enter();
+                    let _item = span.item(chunk.seq());
                     let ran = runner.run_items(self, &mut chunk, &worker.here, stride);
                     (permit, ran)
                 }
@@ -203,6 +206,7 @@ impl<I, B> Sched<I, B> {
         // The item's token is forgotten, as after any item. Whether something in the item was cut short does
         // not matter, because a panic counts in any case.
         here.item_over();
+        self.signals.span().panicked(Some(seq), &*payload);
         let what = panicked(host, seq, payload);
         // First the cut, then the place: when the consumer sees the panic, the items after it are not wanted
         // any more. A value in its place, from an isolated job, is no failure.

@@ -294,12 +294,17 @@ where
         let mut runner = JobRunner::new(&shared.job);
         let is_nested = || shared.signals.is_nested();
         let current = context::in_own_closure(Rc::clone(&here) as Rc<dyn Current>, is_nested);
+        let span = shared.signals.span();
+        let in_stage = span.enter();
         let step = own.run(|chunk| {
             // A panic is caught, and published at its place, as on any thread.
+            let in_item = span.item(chunk.seq());
             let claim = runner.run_items(&shared.sched, chunk, &here, 1);
+            drop(in_item);
             claim
                 .unwrap_or_else(|payload| shared.sched.item_panicked(shared, chunk, &here, payload))
         });
+        drop(in_stage);
         drop(current);
         if step.called {
             self.answer();

@@ -56,6 +56,8 @@
 //! - With items or results of more than 4 KiB, for the sake of the user's stack.
 //! - Where each closure needs a permit of the user's: the consumer would have to wait for it.
 //! - On a pool of the user's: its threads must run the closures.
+//! - Where a subscriber wants the stage's span or its panics (feature `tracing`): to enter the span for each item costs
+//!   more than such items, and around the loops that would be around the user's sink too.
 //! - Where the light barrier is not free.
 
 use crate::ordered::consumer::{Consumer, InlineStep, Inliner, fold_batch};

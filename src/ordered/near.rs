@@ -52,6 +52,7 @@ where
         let here = Rc::new(ItemContext::new(Arc::clone(&shared.signals)));
         here.set_in_source();
         let in_source = context::in_source(Rc::clone(&here) as _, shared.signals.inside());
+        let in_stage = shared.signals.span().enter();
         shared
             .meter
             .note(|meter| meter.set(Instant::now(), CONSUMER, Doing::Source));
@@ -65,6 +66,7 @@ where
                 pull::Pulled::Item(item) => item,
                 pull::Pulled::Held => break,
                 last => {
+                    shared.tell_panic(self.pulled, &last);
                     over = Some(last);
                     break;
                 }
@@ -90,6 +92,7 @@ where
             }
         }
         drop(hand);
+        drop(in_stage);
         // First outside of the source, as `is_interrupted` must be asked there.
         drop(in_source);
         shared.meter.note(|meter| {

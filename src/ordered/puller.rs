@@ -10,6 +10,7 @@ use crate::par::job::Job;
 use crate::par::source::Source;
 use crate::runtime::context;
 use crate::runtime::meter::Doing;
+use crate::runtime::trace::Entered;
 use crate::sync::{Arc, Instant, MutexGuard, yield_now};
 use crate::unwind::catch;
 use std::rc::Rc;
@@ -98,6 +99,13 @@ where
         }
     }
 
+    /// Tells what has come of a visit to the source, if it is a panic at this position.
+    pub(super) fn tell_panic(&self, seq: u64, pulled: &Pulled<S::Item>) {
+        if let Pulled::Panicked(payload) = pulled {
+            self.signals.span().panicked(Some(seq), &**payload);
+        }
+    }
+
     /// Pulls a chunk. Comes here with the source's lock, and leaves with neither lock.
     fn pull<'a>(
         self: &'a Arc<Self>,
@@ -143,7 +151,10 @@ where
             worker.here.set_in_source();
             // A closure that the source calls sees the source's token, and a wait in there ends when the stage
             // does.
-            let in_source = context::in_source(Rc::clone(&worker.here) as _, self.signals.inside());
+            let in_source = (
+                context::in_source(Rc::clone(&worker.here) as _, self.signals.inside()),
+                self.signals.span().enter(),
+            );
             let first = origin.seq;
             let mut hand = self.hand(first);
             // A chunk of one item is not shown to other threads while it is filled: it is full at once, and
@@ -167,6 +178,7 @@ where
                     continue;
                 }
                 over => {
+                    self.tell_panic(first, &over);
                     drop((in_source, hand));
                     // An interrupted source has not ended: it is asked again later.
                     origin.ended = !over.is_interrupted();
@@ -202,7 +214,7 @@ where
     fn fill<'a>(
         self: &'a Arc<Self>,
         origin: &mut MutexGuard<'a, SourceSlot<S::Far>>,
-        in_source: context::FrameGuard,
+        in_source: (context::FrameGuard, Entered<'_>),
         mut hand: Option<Hand<'_, S::Item>>,
         first: u64,
         item: S::Item,
@@ -242,6 +254,9 @@ where
             self.fill_from(|| at_hand.iter.as_mut()?.next(), &mut filling, item)
         });
         let over = pulled.unwrap_or_else(|payload| Some(Pulled::Panicked(payload)));
+        if let Some(over) = &over {
+            self.tell_panic(first + filling.len() as u64, over);
+        }
         drop(hand);
         // First outside of the source, as `is_interrupted` must be asked there.
         drop(in_source);

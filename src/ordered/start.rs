@@ -114,7 +114,7 @@ where
 
 fn begin<S: Source, J: Job<S::Item>>(
     plan: Par<S, J>,
-    common: Common,
+    mut common: Common,
     start_permit: StartPermit,
 ) -> Option<Box<Consumer<S, J>>>
 where
@@ -142,6 +142,7 @@ where
     let inlines = inline::is_allowed(&opts, &common);
     let helps = head::is_allowed(&opts, &common);
     let waits = one_worker::is_allowed(&opts, &common);
+    common.made.sized(opts.width, opts.in_flight);
     let cx = start_permit.cx();
     // The session comes first. It makes the stage stoppable, and if the scope is over, nothing else has been
     // started yet.
@@ -151,7 +152,7 @@ where
     let signals = Arc::clone(session.control());
     // Known only now: a linked stage must notice the end of its frame, and a consumer inside a blocked source
     // could not.
-    let may_inline = inlines && !signals.is_linked();
+    let may_inline = inlines && !signals.is_linked() && !signals.span().is_watched();
     // The source may itself be a stage, and gets the context in which it may borrow.
     let (far, near) = match source.place(cx) {
         Ok(far) => (Some(far), None),

@@ -145,6 +145,7 @@ impl<I, B> Sched<I, B> {
         let _permit = match admitted {
             Ok(permit) => permit,
             Err(payload) => {
+                signals.span().panicked(Some(seq), &*payload);
                 signals.stray(unwind::discard(item));
                 let what = execute::panicked(host, seq, payload);
                 return Ran::On(self.publish_all(chunk, seq, what));
@@ -156,6 +157,8 @@ impl<I, B> Sched<I, B> {
             signals.stray(unwind::discard(item));
             return Ran::On(self.publish(chunk, Err(Special::Discarded)));
         }
+        let in_stage = signals.span().enter();
+        let in_item = signals.span().item(seq);
         let (since, hedge) = (*now, timed.hedge.as_ref());
         // First what the closure may ask for: its token is made from these.
         worker.here.set_seq(seq);
@@ -165,6 +168,7 @@ impl<I, B> Sched<I, B> {
         if let Some(hedge) = hedge {
             // The clone is the user's code. Its panic counts as the item's.
             if let Err(payload) = Self::begin_race(chunk, worker, &item, since, hedge) {
+                signals.span().panicked(Some(seq), &*payload);
                 signals.stray(unwind::discard(item));
                 // The clone may have asked for the item's token.
                 worker.here.item_over();
@@ -182,6 +186,8 @@ impl<I, B> Sched<I, B> {
             weight = weighed;
             (batch, last)
         });
+        drop(in_item);
+        drop(in_stage);
         // At least 2 more than the start. `since` identifies an item of the chunk, so no two may have the
         // same; and the lowest bit stays set, so that no time is 0.
         *now = timed.now().max(since + 2);
@@ -203,7 +209,10 @@ impl<I, B> Sched<I, B> {
                 Ok(batch)
             }
             Ok((batch, true)) => Err(Special::Last(batch)),
-            Err(payload) => Err(Special::Panicked(payload)),
+            Err(payload) => {
+                signals.span().panicked(Some(seq), &*payload);
+                Err(Special::Panicked(payload))
+            }
         };
         // By the owner's own clock too, so that the outcome does not depend on whether the consumer came in
         // time.

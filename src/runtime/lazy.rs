@@ -122,7 +122,8 @@ impl<P: Plan> Lazy<P> {
         // `Over` while the plan starts. A panic on the way must leave a stage that ends, not one that starts
         // again without its plan.
         if let Phase::Idle(idle) = std::mem::replace(phase, Phase::Over) {
-            let Idle { plan, common } = *idle;
+            let Idle { plan, mut common } = *idle;
+            common.made.of(P::NAME);
             if let Some(running) = plan.start(common, StartPermit::new(cx, drains)) {
                 *phase = Phase::Running(running);
             }

@@ -12,6 +12,7 @@ use crate::runtime::holds::Holds;
 use crate::runtime::latch::Latch;
 use crate::runtime::pool::{LeasedTask, Pool};
 use crate::runtime::registry;
+use crate::runtime::trace::Subscriber;
 use crate::sync::Arc;
 
 /// Tells the threads of a stage to leave.
@@ -32,6 +33,7 @@ pub(crate) struct Leases {
     root: u64,
     /// What the closures around that thread hold.
     holds: Holds,
+    subscriber: Subscriber,
 }
 
 impl Leases {
@@ -45,10 +47,11 @@ impl Leases {
     /// waits for that.
     pub(crate) fn prepare<'a>(&self, task: impl FnOnce() + Send + 'a) -> LeasedTask {
         let (root, holds) = (self.root, self.holds.clone());
+        let subscriber = self.subscriber.clone();
         let work: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
             // What the task starts belongs to the same root, so that a test sees the stages it has caused and
             // no others.
-            let _here = (registry::enter(root), holds.enter());
+            let _here = (registry::enter(root), holds.enter(), subscriber.enter());
             task();
         });
         // SAFETY: only the lifetime changes. The work is called or dropped before the latch is counted down,
@@ -88,6 +91,7 @@ impl JoinGuard {
             pool,
             root: registry::root(),
             holds: Holds::here(),
+            subscriber: Subscriber::here(),
         };
         JoinGuard { leases, stop }
     }

@@ -15,6 +15,7 @@ use crate::error::Cancelled;
 use crate::runtime::context::Inherited;
 use crate::runtime::lease::Stop;
 use crate::runtime::registry::{Alive, HeldThreads};
+use crate::runtime::trace::StageSpan;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Unparker};
 use crate::unwind::{self, Payload};
 
@@ -58,6 +59,7 @@ pub(crate) struct Life {
     alive: Mutex<Option<Alive>>,
     /// The first panic that belongs to no item.
     stray: Mutex<Option<Payload>>,
+    span: StageSpan,
 }
 
 impl Life {
@@ -72,6 +74,7 @@ impl Life {
             detached: AtomicBool::new(false),
             alive: Mutex::new(alive),
             stray: Mutex::default(),
+            span: StageSpan::default(),
         }
     }
 
@@ -201,6 +204,13 @@ impl Life {
     /// the first one removes it.
     pub(crate) fn joined(&self) {
         drop(self.alive.lock().take());
+        self.span.close();
+    }
+
+    /// The span in which the code of its user runs.
+    #[inline]
+    pub(crate) fn span(&self) -> &StageSpan {
+        &self.span
     }
 
     // ---- panics

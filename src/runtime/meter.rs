@@ -276,6 +276,7 @@ impl Meter {
     }
 
     /// Each item is to be timed, from the start of the stage on. `false`: it has started.
+    #[cfg(feature = "percentile")]
     pub(crate) fn time_items(&self) -> bool {
         let started = self.books.lock().at.is_some();
         self.times_items.fetch_or(!started, Ordering::Relaxed) || !started

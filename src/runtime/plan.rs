@@ -6,6 +6,7 @@ use crate::runtime::meter::MeterSlot;
 use crate::runtime::permits::Permits;
 use crate::runtime::pool::Pool;
 use crate::runtime::scope::StartPermit;
+use crate::runtime::trace::Made;
 use crate::runtime::width::SharedWidth;
 use crate::sync::{Arc, Instant};
 
@@ -24,9 +25,19 @@ pub struct Common {
     pub(crate) meter: MeterSlot,
     /// `Some`: the width may be set while the stage runs.
     pub(crate) width: Option<Arc<SharedWidth>>,
+    /// Where the stage was made.
+    pub(crate) made: Made,
 }
 
 impl Common {
+    /// For a stage that is made here.
+    pub(crate) fn here() -> Self {
+        Common {
+            made: Made::here(),
+            ..Common::default()
+        }
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         let mut tokens = self.tokens.iter().chain(&self.drains);
         tokens.any(CancelToken::is_cancelled)

@@ -68,6 +68,10 @@ impl<C: Scheduler> Session<C> {
             link.on_trip(move |why| control.outer_ended(why))
         });
         control.life().inherit(inherited);
+        control
+            .life()
+            .span()
+            .open(&common.made, common.name.as_deref());
         let cancels = common.tokens.into_iter().map(|token| {
             let control = Arc::clone(&control);
             (token.on_trip(move |why| control.cancel(why)), token)

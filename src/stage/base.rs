@@ -119,14 +119,14 @@ impl<P: Plan> fmt::Debug for Stage<P> {
 impl<P: Plan> Stage<P> {
     pub(crate) fn of(plan: P) -> Self {
         Stage {
-            lazy: Lazy::new(plan, Common::default()),
+            lazy: Lazy::new(plan, Common::here()),
             name: None,
         }
     }
 
     /// Sets an option that all stages have.
     #[track_caller]
-    fn set(mut self, set: impl FnOnce(&mut Common)) -> Self {
+    pub(super) fn set(mut self, set: impl FnOnce(&mut Common)) -> Self {
         match self.lazy.idle_mut() {
             Some(idle) => set(&mut idle.common),
             None => too_late(),

@@ -74,6 +74,52 @@ impl<P: Parallel> Stage<P> {
         self.with(P::set_eager)
     }
 
+    /// Gives each item a span of its own, in which its closure runs. Needs the feature `tracing`.
+    ///
+    /// The span is `fanfold::item`, with the `seq` of the item, below the span of the stage. The option changes neither
+    /// order, laziness nor bounds. The items of a chunk are run one by one then, and each costs what the subscriber takes
+    /// for a span: microseconds, mostly. An item of [`par_flat_map`](crate::Fanfold::par_flat_map) that another thread
+    /// goes on with has a span on each of them, and so has the copy of a [hedged](Self::hedge_slow) item.
+    ///
+    /// **What the feature tells without this option**: each stage, [`group`](crate::group()) and
+    /// [hedge](crate::Fanfold::hedge), and each source with several readers, has a span `fanfold::stage` (level `INFO`,
+    /// target `fanfold`) with the fields `name`, `operator`, `width` and `in_flight`, as far as they are known. Its parent
+    /// is the span that is current where and when the stage is made, whichever thread runs it. It opens with the first
+    /// `next()`, and closes when the stage has ended and its threads are joined. Closures and sources run in it, on
+    /// whichever thread, so what they log lies below it, and stages that they make are its children. The stages of a
+    /// chain are siblings. Threads that are leased for a stage have the subscriber of the thread that starts it.
+    ///
+    /// Each panic that is caught in a closure, a task, a replica or a source is told by one event, at the level `WARN`,
+    /// with the fields `seq` (where it is known; of a task or a replica, its number), `stage` (the name, or else the
+    /// operator) and `panic` (its message). A stage that meets the same panic again further out does not repeat it.
+    /// Panics in the drop of a value are not told, nor are those of closures that a merge or a window calls while its
+    /// user waits.
+    ///
+    /// If a subscriber wants these spans or warnings, the thread that calls `next()` does not run tiny items itself. If
+    /// none does, the feature costs a look at one word for each chunk.
+    ///
+    /// # Panics
+    ///
+    /// After the first `next()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::Fanfold;
+    ///
+    /// let lens = ["a", "bc"].into_iter().par_map_ordered(2, |page| {
+    ///     tracing::info!(page, "fetched"); // fanfold::stage{name="fetch"}:fanfold::item{seq=0}, or seq=1
+    ///     page.len()
+    /// });
+    /// assert_eq!(lens.named("fetch").trace_items().sum::<usize>(), 3);
+    /// ```
+    #[cfg(feature = "tracing")]
+    #[doc(alias("span", "instrument"))]
+    #[track_caller]
+    pub fn trace_items(self) -> Self {
+        self.set(|common| common.made.with_items())
+    }
+
     /// Runs each closure while it holds one of these permits, which other stages, groups and threads may share.
     ///
     /// So at most [`total`](Permits::total) closures run at once in all stages that are limited by them; `n` stays the

@@ -76,6 +76,7 @@ const FENCED: &[(&str, &str)] = &[
     ("loom", "sync"),
     ("libc", "runtime::barrier"),
     ("crossbeam_channel", "recv"),
+    ("tracing", "runtime::trace"),
 ];
 
 /// Names that every module may use all the same: they share nothing between threads and start none.
