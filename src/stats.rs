@@ -25,11 +25,15 @@ use std::time::Duration;
 
 mod bottleneck;
 mod interval;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "percentile")]
 mod times;
 
 pub use bottleneck::{Bottleneck, limiting_stage, table};
 pub use interval::Interval;
+#[cfg(feature = "metrics")]
+pub use metrics::MetricsPublisher;
 #[cfg(feature = "percentile")]
 pub use times::{ItemTimes, Times};
 

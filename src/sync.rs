@@ -2,7 +2,7 @@
 //!
 //! Everything that threads share goes through here, so that `--cfg loom` can put a model checker underneath.
 //! Locks never poison: no lock is held while user code runs, except the source's lock during its own
-//! `next()`, whose panic is caught inside.
+//! `next()`, whose panic is caught inside, and the one under which statistics are published, which guards no data.
 
 #[cfg(not(loom))]
 mod imp {

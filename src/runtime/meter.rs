@@ -324,6 +324,12 @@ impl Meter {
         self.times_items().then(|| self.times.lock().clone())
     }
 
+    /// Whether nothing changes any more.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.books.lock().closed
+    }
+
     /// The sums up to now.
     pub(crate) fn totals(&self, now: Instant) -> Totals {
         let mut books = self.books.lock();

@@ -373,7 +373,8 @@ fn every_type_that_users_hold_is_debug() {
 #[cfg(all(
     feature = "throttle",
     feature = "percentile",
-    feature = "crossbeam-channel"
+    feature = "crossbeam-channel",
+    feature = "metrics"
 ))]
 mod pinned {
     use fanfold::batches::*;
@@ -512,6 +513,7 @@ mod pinned {
             MergeHandle<'static, u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             MergeReport => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             MergePlan<'static, u8> => "Send Unpin",
+            MetricsPublisher => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             CancelHook => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Overflow => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Par<Far, Map<Next>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",

@@ -77,6 +77,7 @@ const FENCED: &[(&str, &str)] = &[
     ("libc", "runtime::barrier"),
     ("crossbeam_channel", "recv"),
     ("tracing", "runtime::trace"),
+    ("metrics", "stats::metrics"),
 ];
 
 /// Names that every module may use all the same: they share nothing between threads and start none.
