@@ -70,7 +70,7 @@ impl StageStats {
     /// order all the same: `admitted` ≥ `started` ≥ `finished` ≥ `yielded`. Once the stage has been dropped they tally:
     /// each item that was admitted has been yielded, or has another fate.
     pub fn snapshot(&self) -> Snapshot {
-        let now = Snapshot::new(&self.name, self.meter.totals(Instant::now()));
+        let now = Snapshot::new(&self.name, &self.meter.totals(Instant::now()));
         #[cfg(feature = "percentile")]
         let now = Snapshot {
             items: self.meter.item_times().map(ItemTimes::new),
@@ -202,11 +202,11 @@ pub struct StageTime {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerTime {
-    /// In `next()`, while there was nothing to take.
+    /// In `next()`, while there was nothing to take; or in the source, if it pulls that itself.
     pub head: Duration,
     /// The part of `head` in which the bound was full: everybody waited for one item. This is what order costs.
     pub blocked: Duration,
-    /// It ran items itself, because they were too cheap to hand over.
+    /// It ran items itself, because they were too cheap to hand over. Seen once in a millisecond.
     pub own: Duration,
     /// It took what was ready, or was with its user.
     pub away: Duration,
@@ -268,7 +268,7 @@ impl StageTime {
 }
 
 impl Snapshot {
-    fn new(name: &Arc<str>, totals: Totals) -> Self {
+    fn new(name: &Arc<str>, totals: &Totals) -> Self {
         let ended = totals.failed + totals.panicked + totals.timed_out + totals.discarded;
         let handed_over = totals.taken.saturating_sub(ended - totals.left);
         let filtered = totals.filtered.min(handed_over);

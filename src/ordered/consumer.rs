@@ -482,16 +482,12 @@ pub(super) fn fold_batch<B: IntoIterator, A>(
     signals: &Signals,
 ) -> A {
     let mut outputs = batch.into_iter();
-    match outputs.next() {
-        Some(first) => {
-            let value = f(value, first);
-            outputs.fold(value, f)
-        }
-        None => {
-            signals.no_output();
-            value
-        }
-    }
+    let Some(first) = outputs.next() else {
+        signals.no_output();
+        return value;
+    };
+    let value = f(value, first);
+    outputs.fold(value, f)
 }
 
 impl<S: Source, J: Job<S::Item>> Running for Consumer<S, J>

@@ -176,6 +176,7 @@ where
                     return;
                 };
                 let (count, place) = revoker.words().seen();
+                self.meter.note(|meter| note_place(meter, place));
                 (count, Some(place))
             }
             _ => {
@@ -286,6 +287,8 @@ where
     /// Consumer: it was called while it was inside the source, and is about to run the item that it got
     /// there.
     fn is_out(self: &Arc<Self>) {
+        self.meter
+            .note(|meter| note_place(meter, OwnerPlace::Running));
         let wake = self.watch_again(&mut self.core.lock());
         self.act(wake);
     }
@@ -638,6 +641,17 @@ where
             origin.ended = ended;
         }
     }
+}
+
+/// For the statistics: a consumer that runs items itself was seen there. It does not say so itself, for the sake of its
+/// speed, so the time until the next look counts as spent there, too.
+fn note_place(meter: &Meter, place: OwnerPlace) {
+    let doing = match place {
+        OwnerPlace::Inside => Doing::Source,
+        OwnerPlace::Running => Doing::Run,
+        OwnerPlace::Away => Doing::Nothing,
+    };
+    meter.set(Instant::now(), CONSUMER, doing);
 }
 
 /// Stops the stage if a closure or the source panics: nothing follows then.

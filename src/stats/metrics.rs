@@ -1,13 +1,15 @@
 //! The statistics of stages in the recorder of the `metrics` crate.
 
-use crate::stats::StageStats;
+use self::item_times::{NewTimes, SeenTimes};
+use crate::stats::{Snapshot, StageStats};
 use crate::sync::{Arc, Mutex};
-use ::metrics::{Label, SharedString, Unit, counter, describe_counter, describe_gauge, gauge};
-use families::{FAMILIES, Family, Kind, SERIES, STAGE, Series};
+use ::metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
+use families::{FAMILIES, Family, Kind, SERIES, Series, stage_label};
 use std::collections::BTreeMap;
 use std::fmt;
 
 mod families;
+mod item_times;
 
 /// Writes the statistics of stages into the recorder of the [`metrics`](https://docs.rs/metrics) crate, from where an
 /// exporter takes them, for Prometheus for example. Needs the feature `metrics`.
@@ -23,17 +25,20 @@ mod families;
 /// | `fanfold_stage_time_seconds_total` | `state`: `run`, `source`, `room`, `spare` | where the permits spent their [time](crate::stats::StageTime) |
 /// | `fanfold_consumer_time_seconds_total` | `state`: `head`, `away`, `own` | where the consumer spent its [time](crate::stats::ConsumerTime) |
 /// | `fanfold_stage_head_blocked_seconds_total` | | the bound was full, and everybody waited for one item |
+/// | `fanfold_stage_hedges_total` | `result`: `sent`, `won`, `refused` | copies of slow items, see [`Hedges`](crate::stats::Hedges) |
 /// | `fanfold_stage_in_flight` | `state`: `queued`, `running`, `parked` | items that are in the stage now |
 /// | `fanfold_stage_in_flight_limit` | | how many may be |
 /// | `fanfold_stage_workers` | | how many closures may run at once now |
 /// | `fanfold_stage_workers_limit` | | the most that this may become |
+/// | `fanfold_stage_item_duration_seconds` | | a histogram: how long closures took; with the feature `percentile`, of stages that keep [`item_times`](StageStats::item_times) |
+/// | `fanfold_stage_item_delay_seconds` | | a histogram as well: from the pull of an item to the moment in which it was handed over |
 ///
 /// Each of them also has the label `stage`, the [name](crate::Stage::named) of the stage, and no other one: choose few names,
 /// not one for each request.
 ///
 /// **Stages with the same name are added up.** So a pipeline that is made anew for each request is one series, and its rates
 /// are those of all requests together. A stage that has ended keeps its part of the totals, which therefore never fall, and
-/// has none in the other four, which describe what runs now.
+/// has none in those of what runs now: in flight, workers, and their limits.
 ///
 /// **Seconds are gauges**, although they only grow: the counters of `metrics` are whole numbers, and a utilisation is made of
 /// fractions of a second. `rate()` and `increase()` of Prometheus work on them as on a counter, as these look at the values
@@ -86,6 +91,7 @@ struct Namesakes {
 struct Watched {
     stats: StageStats,
     seen: Values,
+    times: SeenTimes,
 }
 
 impl fmt::Debug for MetricsPublisher {
@@ -122,6 +128,7 @@ impl MetricsPublisher {
             namesakes.stages.push(Watched {
                 stats: stats.clone(),
                 seen: [0; SERIES],
+                times: SeenTimes::default(),
             });
         }
     }
@@ -133,23 +140,30 @@ impl MetricsPublisher {
     pub fn publish(&self) {
         let _one_at_a_time = self.writing.lock();
         let sums: Vec<_> = (self.names.lock().iter_mut())
-            .map(|(name, namesakes)| (Arc::clone(name), namesakes.sums()))
+            .map(|(name, namesakes)| {
+                let mut times = NewTimes::default();
+                let sums = namesakes.sums(&mut times);
+                (Arc::clone(name), sums, times)
+            })
             .collect();
         for family in FAMILIES {
             describe(family);
         }
-        for (name, sums) in &sums {
+        item_times::describe();
+        for (name, sums, times) in &sums {
             write(name, sums);
+            times.write(name);
         }
     }
 }
 
 impl Namesakes {
-    fn sums(&mut self) -> Values {
+    fn sums(&mut self, times: &mut NewTimes) -> Values {
         self.stages.retain_mut(|stage| {
             // If this is the only handle, the stage is gone: nobody can make another one, and nothing changes any more.
             let is_gone = Arc::strong_count(&stage.stats.meter) == 1;
-            stage.look(is_gone || stage.stats.meter.is_closed());
+            let now = stage.look(is_gone || stage.stats.meter.is_closed());
+            stage.times.add_new(&now, times);
             if is_gone {
                 add_to(&mut self.gone, &stage.seen);
             }
@@ -164,7 +178,7 @@ impl Namesakes {
 }
 
 impl Watched {
-    fn look(&mut self, is_over: bool) {
+    fn look(&mut self, is_over: bool) -> Snapshot {
         let now = self.stats.snapshot();
         for ((family, (_, read)), seen) in series().zip(&mut self.seen) {
             *seen = match family.kind {
@@ -174,6 +188,7 @@ impl Watched {
                 Kind::Count | Kind::Seconds => read(&now).max(*seen),
             };
         }
+        now
     }
 }
 
@@ -198,7 +213,7 @@ fn describe(family: &Family) {
 
 fn write(name: &Arc<str>, sums: &Values) {
     for ((family, (value, _)), &sum) in series().zip(sums) {
-        let stage = Label::new(STAGE, SharedString::from(Arc::clone(name)));
+        let stage = stage_label(name);
         let other = family
             .label
             .map(|label| Label::from_static_parts(label, value));

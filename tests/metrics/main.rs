@@ -31,7 +31,7 @@ fn values(page: &str) -> Values {
 fn publish_one(name: &str) -> Values {
     let publisher = MetricsPublisher::new();
     let mut stage = (0..9).par_map_ordered(1, |x| x).named(name);
-    publisher.add(&stage.stats());
+    publisher.add(&stage.stats().item_times());
     assert_eq!(stage.count(), 9);
     let recorder = PrometheusBuilder::new().build_recorder();
     with_local_recorder(&recorder, || publisher.publish());

@@ -38,6 +38,15 @@ const COUNTS: &[Series] = &[
         now.discarded as f64
     }),
     ("admitted_items_total", "", |now| now.admitted as f64),
+    ("hedges_total", r#",result="sent""#, |now| {
+        now.hedges.sent as f64
+    }),
+    ("hedges_total", r#",result="won""#, |now| {
+        now.hedges.won as f64
+    }),
+    ("hedges_total", r#",result="refused""#, |now| {
+        now.hedges.refused as f64
+    }),
 ];
 const TIMES: &[Series] = &[
     ("time_seconds_total", r#",state="run""#, |now| {
@@ -256,6 +265,7 @@ fn each_name_has_a_type_and_a_text() {
         ("fanfold_stage_time_seconds_total", "gauge"),
         ("fanfold_consumer_time_seconds_total", "gauge"),
         ("fanfold_stage_head_blocked_seconds_total", "gauge"),
+        ("fanfold_stage_hedges_total", "counter"),
         ("fanfold_stage_in_flight", "gauge"),
         ("fanfold_stage_in_flight_limit", "gauge"),
         ("fanfold_stage_workers", "gauge"),

@@ -66,13 +66,10 @@ impl Books {
         } else {
             &mut totals.spare
         } += rest;
-        if self
-            .seats
-            .first()
-            .is_some_and(|seat| seat.doing == Doing::Run)
-        {
+        let own = self.seats.first().map_or(Doing::Nothing, |seat| seat.doing);
+        if own == Doing::Run {
             totals.own += time;
-        } else if self.waits {
+        } else if self.waits || own == Doing::Source {
             totals.head += time;
             if self.full {
                 totals.blocked += time;
@@ -99,13 +96,15 @@ impl Books {
         self.totals.peak_in_flight = self.totals.peak_in_flight.max(in_flight);
     }
 
-    pub(super) fn taken(&self) -> u64 {
-        let live = self.live.as_ref().map_or(0, |live| live.taken());
+    /// How many items the consumer has taken. What is read elsewhere may fall behind for a moment, when it is stored in
+    /// another place; this never falls.
+    pub(super) fn taken(&mut self) -> u64 {
         if self.closed {
-            self.totals.taken
-        } else {
-            self.totals.taken.max(live) + self.unwound
+            return self.totals.taken;
         }
+        let live = self.live.as_ref().map_or(0, |live| live.taken());
+        self.totals.taken = self.totals.taken.max(live);
+        self.totals.taken + self.unwound
     }
 
     pub(super) fn count(&mut self, doing: Doing, change: isize) {

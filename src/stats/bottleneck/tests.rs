@@ -43,7 +43,7 @@ impl Plant {
             width: 10,
             ..Totals::default()
         };
-        Snapshot::new(&name, totals).since(&Snapshot::new(&name, before))
+        Snapshot::new(&name, &totals).since(&Snapshot::new(&name, &before))
     }
 
     fn verdict(self) -> Bottleneck {

@@ -2,14 +2,19 @@
 //! [`MetricsPublisher`](super::MetricsPublisher), and `docs/grafana-fanfold.json`, are checked against it.
 
 use crate::stats::Snapshot;
+use crate::sync::Arc;
+use ::metrics::{Label, SharedString};
 use std::time::Duration;
 
 /// The label that each family has: the name of the stage.
 pub(super) const STAGE: &str = "stage";
 
-/// How the values of a family are written.
-///
-/// Histograms, of single items, will be a kind of their own: the recorder must be given what has come since the last time.
+/// The label of this stage.
+pub(super) fn stage_label(name: &Arc<str>) -> Label {
+    Label::new(STAGE, SharedString::from(Arc::clone(name)))
+}
+
+/// How the values of a family are written. Histograms are not in here: see `item_times.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A counter of items.
@@ -86,6 +91,17 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Time in which the bound was full and everybody waited for one item.",
         label: None,
         series: &[("", |now| nanoseconds(now.consumer.blocked))],
+    },
+    Family {
+        name: "fanfold_stage_hedges_total",
+        kind: Kind::Count,
+        help: "Copies of slow items: sent, of these those whose result counted, and those that the budget refused.",
+        label: Some("result"),
+        series: &[
+            ("sent", |now| now.hedges.sent.into()),
+            ("won", |now| now.hedges.won.into()),
+            ("refused", |now| now.hedges.refused.into()),
+        ],
     },
     Family {
         name: "fanfold_stage_in_flight",

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::fanfold::Fanfold;
-use crate::runtime::meter::{Fate, Meter};
+use crate::runtime::meter::{Event, Fate, Meter};
 use crate::sync::Instant;
 use ::metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder,
-    with_local_recorder,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, with_local_recorder,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,6 +79,13 @@ impl GaugeFn for Line {
     }
 }
 
+impl HistogramFn for Line {
+    /// Counts them.
+    fn record(&self, _: f64) {
+        *self.values.lock().entry(self.key.clone()).or_default() += 1.0;
+    }
+}
+
 impl Recorder for Book {
     fn describe_counter(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
         self.describe(&name, unit, &help);
@@ -95,8 +102,8 @@ impl Recorder for Book {
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
         Gauge::from_arc(self.line(key))
     }
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.line(key))
     }
 }
 
@@ -126,6 +133,9 @@ fn all_of_a_snapshot_is_published() {
     ] {
         meter.fate(fate, items);
     }
+    for event in [Event::HedgeSent, Event::HedgeSent, Event::HedgeWon] {
+        meter.count_event(event);
+    }
     meter.end(began + 100 * MS);
     let (publisher, book) = (MetricsPublisher::new(), Book::default());
     publisher.add(&stats);
@@ -144,6 +154,9 @@ fn all_of_a_snapshot_is_published() {
         ),
         ("fanfold_stage_admitted_items_total{stage=all}", 17.0),
         ("fanfold_stage_head_blocked_seconds_total{stage=all}", 0.06),
+        ("fanfold_stage_hedges_total{stage=all,result=refused}", 0.0),
+        ("fanfold_stage_hedges_total{stage=all,result=sent}", 2.0),
+        ("fanfold_stage_hedges_total{stage=all,result=won}", 1.0),
         ("fanfold_stage_in_flight_limit{stage=all}", 24.0),
         ("fanfold_stage_in_flight{stage=all,state=parked}", 2.0),
         ("fanfold_stage_in_flight{stage=all,state=queued}", 5.0),
@@ -270,4 +283,31 @@ fn without_a_recorder_nothing_happens() {
     assert_eq!(stage.count(), 9);
     let shown = format!("{publisher:?}");
     assert!(shown.contains("nobody"), "{shown}");
+}
+
+#[cfg(feature = "percentile")]
+#[test]
+fn the_time_of_each_item_is_recorded_once() {
+    let (publisher, book) = (MetricsPublisher::new(), Book::default());
+    let (duration, delay) = (
+        "fanfold_stage_item_duration_seconds{stage=timed}",
+        "fanfold_stage_item_delay_seconds{stage=timed}",
+    );
+    for round in 1..=2 {
+        let mut stage = (0..100_u64).par_map_ordered(2, |x| x).named("timed");
+        let stats = stage.stats().item_times();
+        publisher.add(&stats);
+        assert_eq!(stage.by_ref().take(40).count(), 40);
+        let before = book.published(&publisher);
+        assert_eq!(before[delay], f64::from(100 * (round - 1) + 40));
+        assert_eq!(stage.count(), 60);
+        drop(stats);
+        for _ in 0..3 {
+            let all = book.published(&publisher);
+            assert_eq!(
+                (all[duration], all[delay]),
+                (f64::from(100 * round), f64::from(100 * round))
+            );
+        }
+    }
 }

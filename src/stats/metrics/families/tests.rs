@@ -9,6 +9,7 @@ fn the_documentation_has_every_name() {
         .lines()
         .filter_map(|line| line.strip_prefix("/// | `fanfold_"))
         .map(|row| row.split('|').map(str::trim).collect::<Vec<_>>())
+        .filter(|row| !row[2].starts_with("a histogram"))
         .collect();
     assert_eq!(rows.len(), FAMILIES.len());
     for (row, family) in rows.iter().zip(FAMILIES) {
@@ -41,7 +42,10 @@ fn names_are_those_that_prometheus_wants() {
         let is_plain = |c: char| c == '_' || c.is_ascii_lowercase();
         assert!(name.chars().all(is_plain), "{name}");
         match kind {
-            Kind::Count => assert!(name.ends_with("_items_total"), "{name}"),
+            Kind::Count => assert!(
+                name.ends_with("_total") && !name.contains("seconds"),
+                "{name}"
+            ),
             Kind::Seconds => assert!(name.ends_with("_seconds_total"), "{name}"),
             Kind::Now => assert!(!name.ends_with("_total"), "{name}"),
         }
