@@ -16,6 +16,11 @@ mod reliability {}
 #[doc = include_str!("../docs/recipes.md")]
 mod recipes {}
 
+/// What limits a stage, and what helps.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/faster.md")]
+mod faster {}
+
 /// The page of drawings and examples, one for each operator.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/operators.md")]

@@ -2,6 +2,7 @@
 //!
 //! [`Stage::stats`](crate::Stage::stats) gives a handle. A [`Snapshot`] has counts and sums that only grow, so the difference
 //! of two says what happened in between: an [`Interval`], with rates, shares and the [`Bottleneck`].
+//! `docs/faster.md` ("Why is my pipeline not faster?") has a picture of each, and what helps against it.
 //!
 //! ```
 //! use fanfold::Fanfold;

@@ -372,7 +372,8 @@ impl<P: Plan> Stage<P> {
     /// end.
     ///
     /// A stage that was not asked for statistics does not pay for them. With them it reads the clock twice for each chunk of
-    /// items and twice for each pull, not for each item.
+    /// items and twice for each pull, not for each item. `docs/faster.md` ("Why is my pipeline not faster?") says what to do
+    /// with them.
     ///
     /// # Panics
     ///
