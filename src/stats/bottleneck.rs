@@ -1,7 +1,7 @@
 //! What limits a stage, and a chain of stages.
 
 use crate::stats::HeadItem;
-use crate::stats::interval::{Interval, per_second};
+use crate::stats::interval::{Interval, per_second, share};
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const STOPPED: f64 = 0.2;
 /// A source that gives more than so many times what is pulled is not what limits the stage, though its workers have nothing to
 /// do: they may be waiting for a core.
 const ASKED_ENOUGH: f64 = 2.0;
-/// From this share of a CPU on, closures compute and do not wait.
+/// From this share of a CPU on, closures compute and do not wait; and of all cores, no core is left for more of them.
 const CPU_BOUND: f64 = 0.8;
 
 /// What limits a stage: made by [`Interval::bottleneck`]. `Display` says it in a line, with the evidence and what may help.
@@ -40,7 +40,8 @@ pub enum Bottleneck {
         width: usize,
         /// How many times as fast the stage could be with more workers, before the source or the consumer limits it.
         headroom: f64,
-        /// Whether closures use a CPU 80 % of their time, and there are no more cores than workers: more of them do not help.
+        /// Whether closures use a CPU 80 % of their time, or 80 % of the CPU time of all cores, and there are no more cores than
+        /// workers: more of them do not help.
         /// `false` where that is not known (see [`StageTime::run_cpu`](crate::stats::StageTime::run_cpu)).
         cpu_bound: bool,
     },
@@ -68,7 +69,7 @@ impl Interval {
     /// | verdict | if |
     /// | --- | --- |
     /// | [`Unknown`](Bottleneck::Unknown) | it is shorter than a second, or fewer than 100 items were finished |
-    /// | [`Workers`](Bottleneck::Workers) | permits ran closures 90 % of their time |
+    /// | [`Workers`](Bottleneck::Workers) | permits ran closures 90 % of their time, or closures used 80 % of the CPU time of all cores |
     /// | [`Head`](Bottleneck::Head) | the consumer waited for the head 20 % of the time while the bound was full |
     /// | [`Consumer`](Bottleneck::Consumer) | it was away 90 % of the time, or permits had no room 20 % of their time while there was something to take |
     /// | [`Source`](Bottleneck::Source) | permits were in the source or had nothing to do 50 % of their time, the consumer waited 50 % of the time, and the source gave less than twice of what was handed over while it was asked |
@@ -83,15 +84,23 @@ impl Interval {
         let (workers, consumer) = (&self.time, &self.consumer);
         let room_ready = workers.room.saturating_sub(self.room_blocked);
         let hungry = workers.source + workers.spare;
-        if self.share_of_workers(workers.run) >= BUSY {
-            let rate = per_second(self.finished, workers.run) * self.end.width as f64;
+        let width = self.end.width;
+        if self.uses_all_cores() {
+            Bottleneck::Workers {
+                rate: per_second(self.finished, self.elapsed),
+                width,
+                headroom: 1.0,
+                cpu_bound: true,
+            }
+        } else if self.share_of_workers(workers.run) >= BUSY {
+            let rate = per_second(self.finished, workers.run) * width as f64;
             let others = self.source_rate().min(self.consumer_rate());
             Bottleneck::Workers {
                 rate,
-                width: self.end.width,
+                width,
                 headroom: (others / rate).max(1.0),
                 cpu_bound: self.cpu_share().is_some_and(|share| share >= CPU_BOUND)
-                    && self.end.width >= cores(),
+                    && width >= cores(),
             }
         } else if self.share(consumer.blocked) >= BLOCKED {
             Bottleneck::Head {
@@ -114,6 +123,15 @@ impl Interval {
         } else {
             Bottleneck::Balanced
         }
+    }
+
+    /// Whether closures use nearly all of the machine's CPU time. Of more workers than cores some wait for a core in a closure,
+    /// and some before it, so they do not seem to run all the time.
+    fn uses_all_cores(&self) -> bool {
+        let cores = cores();
+        let all = self.elapsed * u32::try_from(cores).unwrap_or(u32::MAX);
+        let used = self.time.run_cpu;
+        self.end.width >= cores && used.is_some_and(|used| share(used, all) >= CPU_BOUND)
     }
 
     fn source_rate(&self) -> f64 {

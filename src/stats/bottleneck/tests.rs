@@ -156,6 +156,26 @@ fn rates_are_those_of_useful_time() {
 }
 
 #[test]
+fn workers_that_use_all_cores_are_the_limit_although_they_wait_for_them() {
+    let cores = u32::try_from(cores()).expect("a number of cores");
+    let verdict = |percent: u32| {
+        let mut busy = PLANT.interval();
+        busy.end.width = 64.max(cores as usize);
+        busy.time.run_cpu = Some(busy.elapsed * cores * percent / 100);
+        busy.bottleneck()
+    };
+    let Bottleneck::Workers {
+        rate, cpu_bound, ..
+    } = verdict(80)
+    else {
+        panic!("{:?}", verdict(80))
+    };
+    assert!(cpu_bound && (rate - 500.0).abs() < 0.1);
+    assert!(verdict(80).to_string().contains("do not help"));
+    assert_eq!(verdict(79), PLANT.verdict());
+}
+
+#[test]
 fn a_chain_is_limited_by_the_first_that_is_not_stopped() {
     let stopped = Plant { room: 400, ..PLANT };
     let busy = Plant {
