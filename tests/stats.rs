@@ -278,8 +278,10 @@ fn items_are_timed_one_by_one() {
             let all = stats.snapshot();
             let times = all.items.clone().expect("they were asked for");
             assert_eq!((times.service().len(), times.delay().len()), (200, 200));
-            assert_eq!(times.slowest().map(|(seq, _)| seq), Some(77));
-            assert!(times.service().max() >= 5 * MS && times.delay().max() >= 5 * MS);
+            // Beside other programs any item may be slower than that one.
+            let (slowest, time) = times.slowest().expect("there are some");
+            assert!(slowest == 77 || time > 5 * MS, "{slowest} {time:?}");
+            assert!(time >= 5 * MS && times.delay().max() >= 5 * MS);
             assert!(times.service().quantile(0.5) <= times.delay().quantile(0.5));
             assert!(times.delay().mean() <= times.delay().max());
             let since = all.since(&before).items.expect("they were asked for");
