@@ -71,6 +71,13 @@ done
 ((SECONDS < 20)) || fail "the embedded site took $SECONDS s"
 tests+=("embedded site: $((${#want[@]} - 1)) rows in $SECONDS s")
 
+# One page never answers, so for most of the time the bound of the first stage is full behind it, and nobody computes.
+run 0 --stats
+mapfile -t stages < <(grep -E '^(fetch|extract|count) ' stderr)
+((${#stages[@]} == 3)) || fail "no line for each stage"
+[[ ${stages[0]} == fetch*" < the head of the line"* ]] || fail "what limits is not the head: ${stages[0]}"
+tests+=("statistics")
+
 # 2. A list of one's own: comments, blank lines, Windows line ends, and everything that can be wrong with a line.
 mkdir pages 'pages/a dir'
 printf '<title>none</title><p>one <b>t</b>wo<br>three<script>four()</script>' >pages/three.html

@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// How often a URL is tried again: after a time-out, a broken connection, a status of 429 or 5xx
     #[arg(short, long, value_name = "N", default_value = "2", value_parser = retries)]
     pub(crate) retries: usize,
+
+    /// At the end, tell what each of the three stages did, and which one limits the others
+    #[arg(short, long)]
+    pub(crate) stats: bool,
 }
 
 const HELP: &str = "\

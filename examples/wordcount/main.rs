@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example wordcount                # an embedded site of 360 pages
 //! cargo run --release --example wordcount -- urls.txt --out counts.csv --workers 32 --timeout 5s
+//! cargo run --release --example wordcount -- --stats     # and what limits it
 //! tail -f urls.txt | cargo run --release --example wordcount -- - --out -     # rows as they come
 //! cargo run --release --example wordcount -- --help
 //! ```
@@ -21,7 +22,7 @@ mod text;
 
 use clap::Parser;
 use cli::Args;
-use fanfold::{CancelToken, Fanfold, Workers};
+use fanfold::{CancelToken, Fanfold, StageStats, Workers, stats};
 use fetch::{Answer, Fetcher, Page};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::mem::ManuallyDrop;
@@ -50,7 +51,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     let (asked, urls) = mpsc::channel();
     let progress = bar.clone();
 
-    let pages = input
+    let mut fetched = input
         .lines
         .inspect(move |url| drop(asked.send(url.clone())))
         .par_map_ordered(args.workers, move |url| {
@@ -64,15 +65,21 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         .in_flight(8 * args.workers)
         // Only the first stage stops: what it has let in, the others finish.
         .cancel_on(&stop)
-        .isolate()
+        .isolate();
+    let fetch = fetched.stats();
+    let mut texts = fetched
         .map(Page::or_failed)
         .par_map_ordered(Workers::cpus(), |page| page.then(text::text_of))
         .named("extract")
-        .isolate()
+        .isolate();
+    let extract = texts.stats();
+    let mut counts = texts
         .map(Page::or_failed)
         .par_map_ordered(Workers::cpus(), |page| page.then(|text| text::words(&text)))
-        .named("count")
-        .zip(urls);
+        .named("count");
+    let chain = [fetch, extract, counts.stats()];
+    let before = chain.each_ref().map(StageStats::snapshot);
+    let pages = counts.zip(urls);
 
     // Never dropped: the drop would wait for a read of stdin that nobody ends.
     let mut pages = ManuallyDrop::new(pages);
@@ -86,6 +93,11 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     }
     bar.finish_and_clear();
     totals.report(started.elapsed(), args);
+    if args.stats {
+        let now = chain.each_ref().map(StageStats::snapshot);
+        let stages = [0, 1, 2].map(|stage| now[stage].since(&before[stage]));
+        eprintln!("{}", stats::table(&stages));
+    }
 
     if stop.is_cancelled() {
         eprintln!(
