@@ -61,7 +61,7 @@ tests+=("a pipe: $tables tables")
 # 2. What is slow is what limits. The last table is that of the whole run.
 # More documents than the stages may hold, or the first ones have done their work at once.
 run 0 --items 1500 --slow consumer
-[[ $(grep '^check' stdout | tail -n 1) == *"< the consumer"* ]] || fail "the consumer is slow"
+[[ $(grep '^consumer' stdout | tail -n 1) == *"< the consumer"* ]] || fail "the consumer is slow"
 run 0 --items 600 --slow source
 [[ $(grep '^make' stdout | tail -n 1) == *"< the source"* ]] || fail "the source is slow"
 tests+=("what limits")
