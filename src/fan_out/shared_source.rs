@@ -353,9 +353,9 @@ impl<I: Iterator, D: Dispatch<I::Item>> ReaderHandle<I, D> {
                     // and looks, and the event has the fences for a notification that comes before the sleep.
                     let cancelled = || shared.demand.life().is_cancelled();
                     let ready = || shared.state.lock().is_ready(me) || cancelled();
-                    self.meter.note(|meter| meter.waits(Instant::now(), true));
+                    self.meter.waits(true);
                     let heard = self.listener.wait(ready, None);
-                    self.meter.note(|meter| meter.waits(Instant::now(), false));
+                    self.meter.waits(false);
                     if heard == WaitResult::Unwanted {
                         // The event is not needed, only that the lane no longer `waits`: a lead must not be
                         // passed to a reader that is gone.

@@ -215,17 +215,12 @@ where
                     if !has_lane && taker.take_own() || self.pull_near() {
                         continue;
                     }
-                    let Some(taker) = &mut self.taker else { break };
                     // The last look before the sleep is in there (exchange push / wait).
-                    let heard = taker.wait(until);
-                    if heard != WaitResult::Ready {
-                        taker.waits(false);
-                    }
-                    match heard {
+                    match self.taker.as_mut().map(|taker| taker.wait(until)) {
                         // Nothing is lost: the next call goes on from here.
-                        WaitResult::Late => return Err(NotReady::new(None)),
-                        WaitResult::Unwanted => return unwanted(until),
-                        WaitResult::Ready => {}
+                        Some(WaitResult::Late) => return Err(NotReady::new(None)),
+                        Some(WaitResult::Unwanted) => return unwanted(until),
+                        Some(WaitResult::Ready) | None => {}
                     }
                 }
             }

@@ -215,8 +215,7 @@ where
             return;
         };
         state.own.has = false;
-        self.meter
-            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
+        self.meter.set(usize::MAX, Doing::Nothing);
         match slot.take() {
             None => self.free_place(state), // It is over.
             begun => state.own.hand_over(begun),
@@ -306,15 +305,11 @@ where
         let shared = &self.shared;
         // A new frame for each call, because the consumer may move to another thread in between.
         let here = PerCall::new(shared.control.source_token());
-        shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Source));
+        shared.meter.set(usize::MAX, Doing::Source);
         let entered = shared.enter_source(&here);
         let pulled = shared.pull(source, &here);
         drop(entered);
-        shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
+        shared.meter.set(usize::MAX, Doing::Nothing);
         match pulled {
             // The stage's own outputs are not wanted for now, and the source is asked again later.
             Pulled::End if context::is_unwanted() => Pulled::Later,
@@ -337,9 +332,7 @@ where
     fn put_in_slot(&mut self, state: &mut StateOf<Q, J>, begun: BegunOf<Q, J>) {
         // Nobody else has it: the turn is the consumer's, and the slot is empty.
         *self.shared.own.slot.lock() = Some(begun);
-        self.shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Run));
+        self.shared.meter.set(usize::MAX, Doing::Run);
         (state.own.has, state.own.place) = (true, true);
         (self.owns, self.has_turn) = (true, true);
     }
@@ -480,9 +473,7 @@ where
         if shared.own.is_on() {
             return; // It has begun anew, or has just begun.
         }
-        shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
+        shared.meter.set(usize::MAX, Doing::Nothing);
         state.own.guest = false;
         state.own.has = false;
         (self.owns, self.has_turn) = (false, false);

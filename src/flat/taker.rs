@@ -6,7 +6,7 @@ use crate::flat::shared::{FlatStage, discard};
 use crate::par::flat_map::FlatJob;
 use crate::runtime::barrier::Light;
 use crate::runtime::event::{Listener, WaitResult};
-use crate::runtime::meter::Fate;
+use crate::runtime::meter::{Fate, WaitNote};
 use crate::sync::{Arc, Instant, Ordering, bug};
 use crate::unwind::{self, Payload};
 use std::collections::VecDeque;
@@ -38,7 +38,7 @@ pub(super) struct FlatTaker<Q: Iterator, J: FlatJob<Q::Item>> {
     /// How many items are over, and their outputs yielded.
     pub(super) done: u64,
     /// It has found nothing.
-    waits: bool,
+    waits: WaitNote,
     pub(super) light: Light,
     /// It has an item in the slot, unless that has been taken from there.
     pub(super) owns: bool,
@@ -80,7 +80,7 @@ impl<Q: Iterator, J: FlatJob<Q::Item>> FlatTaker<Q, J> {
             spare: Vec::new(),
             freed: 0,
             done: 0,
-            waits: false,
+            waits: WaitNote::default(),
             light: Light::new(),
             owns: false,
             has_turn: false,
@@ -174,15 +174,6 @@ where
         self.shared.meter.note(|meter| meter.taken_to(self.done));
     }
 
-    /// For the statistics: it waits, or does not.
-    pub(super) fn waits(&mut self, waits: bool) {
-        if std::mem::replace(&mut self.waits, waits) != waits {
-            self.shared
-                .meter
-                .note(|meter| meter.waits(Instant::now(), waits));
-        }
-    }
-
     /// These places are free again.
     pub(super) fn give_back(&mut self, places: usize) {
         self.freed += places;
@@ -217,7 +208,8 @@ where
     /// Looks for outputs in the head, and goes to the next lane when it has ended.
     pub(super) fn refill(&mut self) -> Found {
         let found = self.look();
-        self.waits(matches!(found, Found::Nothing));
+        let waits = matches!(found, Found::Nothing);
+        self.waits.set(&self.shared.meter, waits);
         found
     }
 
@@ -340,6 +332,9 @@ where
         };
         if heard == WaitResult::Late && until.is_none_or(|until| until > Instant::now()) {
             return WaitResult::Ready; // It was a nap.
+        }
+        if heard != WaitResult::Ready {
+            self.waits.set(&self.shared.meter, false); // This thread returns to its user.
         }
         heard
     }

@@ -107,8 +107,7 @@ where
         mut writer: WriterOf<Q, J>,
         begun: Option<BegunOf<Q, J>>,
     ) -> StateGuard<'a, Q, J> {
-        self.meter
-            .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Run));
+        self.meter.set(worker.thread, Doing::Run);
         // There may be more: another thread is called before this one may stay long in these items.
         let wake = self.call(&mut state);
         drop(state);
@@ -394,14 +393,12 @@ where
             match self.admit(&mut state, pulled) {
                 Ok(()) if self.pulls_more(&state) => {}
                 Ok(()) => {
-                    self.meter
-                        .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
+                    self.meter.set(worker.thread, Doing::Nothing);
                     state.source = Some(source);
                     return state;
                 }
                 Err(item) => {
-                    self.meter
-                        .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
+                    self.meter.set(worker.thread, Doing::Nothing);
                     drop((state, here));
                     self.turned_away(item, source);
                     return self.state.lock();

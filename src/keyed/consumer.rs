@@ -128,14 +128,10 @@ where
         state.forget_idle(intake.forgotten());
         drop(state);
         // A new frame for each call, because the consumer may move to another thread in between.
-        shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Source));
+        shared.meter.set(usize::MAX, Doing::Source);
         // Without the lock: this runs the user's code, and workers must get at the state meanwhile.
         let pulled = shared.pull(&mut **intake, &PerCall::new(shared.control.source_token()));
-        shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), usize::MAX, Doing::Nothing));
+        shared.meter.set(usize::MAX, Doing::Nothing);
         let mut state = shared.state.lock();
         let admitted = shared.admit(&mut state, pulled);
         // In the critical section in which the lane has become ready: a worker that goes to sleep sees it, or
@@ -308,16 +304,11 @@ where
                         continue;
                     }
                     // The last look before the sleep is in there (exchange deliver / wait).
-                    let Some(taker) = &mut self.taker else { break };
-                    let heard = taker.wait(until);
-                    if heard != WaitResult::Ready {
-                        taker.waits(false);
-                    }
-                    match heard {
+                    match self.taker.as_mut().map(|taker| taker.wait(until)) {
                         // Nothing is lost: the next call goes on from here.
-                        WaitResult::Late => return Err(NotReady::new(None)),
-                        WaitResult::Unwanted => return unwanted(until),
-                        WaitResult::Ready => None,
+                        Some(WaitResult::Late) => return Err(NotReady::new(None)),
+                        Some(WaitResult::Unwanted) => return unwanted(until),
+                        Some(WaitResult::Ready) | None => None,
                     }
                 }
             };

@@ -6,6 +6,7 @@ use crate::keyed::shared::{KeyedStage, discard};
 use crate::keyed::state::Done;
 use crate::par::job::Job;
 use crate::runtime::event::{Listener, WaitResult};
+use crate::runtime::meter::WaitNote;
 use crate::sync::{Arc, Instant, Ordering};
 use crate::unwind::{self, Payload};
 use std::collections::VecDeque;
@@ -32,7 +33,7 @@ pub(super) struct Taker<Q: Lanes, J: Job<Q::Item>> {
     /// How many were yielded, all in all.
     pub(super) total: u64,
     /// It has found nothing.
-    waits: bool,
+    waits: WaitNote,
     flows: bool,
 }
 
@@ -54,7 +55,7 @@ impl<Q: Lanes, J: Job<Q::Item>> Taker<Q, J> {
             yielded: 0,
             portion: 1,
             total: 0,
-            waits: false,
+            waits: WaitNote::default(),
             flows: false,
         }
     }
@@ -102,7 +103,7 @@ where
                     Found::Over
                 } else {
                     drop(state);
-                    self.waits(true);
+                    self.waits.set(&self.shared.meter, true);
                     Found::Nothing
                 };
             }
@@ -113,22 +114,12 @@ where
         // Counted when it is handed out, not when it is taken from the state: until then it takes up room.
         self.yielded += 1;
         self.total += 1;
-        self.waits(false);
+        self.waits.set(&self.shared.meter, false);
         // At the latest with the last result: the consumer may wait next, and must not keep room back.
         if self.yielded >= self.portion || self.taken.is_empty() {
             self.tell_yielded();
         }
         Found::Result(result)
-    }
-
-    /// For the statistics: it waits, or does not.
-    #[inline]
-    pub(super) fn waits(&mut self, waits: bool) {
-        if std::mem::replace(&mut self.waits, waits) != waits {
-            self.shared
-                .meter
-                .note(|meter| meter.waits(Instant::now(), waits));
-        }
     }
 
     /// Makes the yielded results count as room. The consumer's side of the exchange ask / sub.
@@ -200,6 +191,9 @@ where
         };
         if heard == WaitResult::Late && until.is_none_or(|until| until > Instant::now()) {
             return WaitResult::Ready; // It was a nap.
+        }
+        if heard != WaitResult::Ready {
+            self.waits.set(&self.shared.meter, false); // This thread returns to its user.
         }
         heard
     }

@@ -135,8 +135,7 @@ where
             return state;
         };
         let items = worker.hand.len();
-        self.meter
-            .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Run));
+        self.meter.set(worker.thread, Doing::Run);
         // With a single item the outbox is not listed: the worker comes back with the result at once, so the
         // consumer would gain nothing.
         let has_outbox = worker.hand.len() > 1;
@@ -327,8 +326,7 @@ where
             meter.set(now, worker.thread, Doing::Source);
         });
         let pulled = self.pull(&mut *intake, &worker.in_source);
-        self.meter
-            .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
+        self.meter.set(worker.thread, Doing::Nothing);
         let mut state = self.state.lock();
         // In one critical section with the return of the source: a thread that is about to sleep sees the
         // item or the source (exchange sleep / wake).

@@ -215,9 +215,7 @@ where
     fn refill(&mut self) -> Ready {
         let ready = self.wait_for_ready();
         if let Some(shared) = &self.shared {
-            shared
-                .meter
-                .note(|meter| meter.waits(Instant::now(), false));
+            shared.meter.waits(false);
         }
         ready
     }
@@ -250,7 +248,7 @@ where
                 }
                 Look::Nothing => {}
             }
-            shared.meter.note(|meter| meter.waits(Instant::now(), true));
+            shared.meter.waits(true);
             // Only after the look, so that no finished result is left behind.
             if self.start_inline(&shared) {
                 break Ready::Inline;

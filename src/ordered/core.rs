@@ -465,7 +465,7 @@ impl<I, B> Core<I, B> {
     /// Shows thieves the chunk that this thread runs.
     pub(super) fn activate(&mut self, thread: usize, chunk: &ChunkExecutor<I, B>) {
         *self.place_of(thread) = Some(Arc::clone(chunk.chunk()));
-        (self.meter).note(|meter| meter.set(Instant::now(), thread, Doing::Run));
+        self.meter.set(thread, Doing::Run);
     }
 
     pub(super) fn deactivate(&mut self, thread: usize) {

@@ -271,8 +271,7 @@ where
                 self.signals.yielded_inline(count - u64::from(running));
                 if !running {
                     core.retire_consumer(); // Nothing of it runs, and nothing can start.
-                    self.meter
-                        .note(|meter| meter.set(Instant::now(), CONSUMER, Doing::Nothing));
+                    self.meter.set(CONSUMER, Doing::Nothing);
                 }
                 self.end_inline(core);
                 true
@@ -364,9 +363,7 @@ where
         // One thread stays awake to watch it.
         let wake = shared.call_watcher(&mut core);
         let is_timed = !core.gain.is_tried();
-        shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), CONSUMER, Doing::Run));
+        shared.meter.set(CONSUMER, Doing::Run);
         drop(core);
         shared.act(wake);
         // The lookup by which a closure finds its token: see `runtime/context.rs`.

@@ -53,9 +53,7 @@ where
         here.set_in_source();
         let in_source = context::in_source(Rc::clone(&here) as _, shared.signals.inside());
         let in_stage = shared.signals.span().enter();
-        shared
-            .meter
-            .note(|meter| meter.set(Instant::now(), CONSUMER, Doing::Source));
+        shared.meter.set(CONSUMER, Doing::Source);
         // From here on this thread is in user code. The frame ends waits in there when the stage ends.
         let mut filling = None;
         let mut over = None;

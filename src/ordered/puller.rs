@@ -173,8 +173,7 @@ where
                 Pulled::Held => {
                     drop((in_source, hand));
                     worker.here.forget_token();
-                    self.meter
-                        .note(|meter| meter.set(Instant::now(), worker.thread, Doing::Nothing));
+                    self.meter.set(worker.thread, Doing::Nothing);
                     continue;
                 }
                 over => {

@@ -67,6 +67,18 @@ impl MeterSlot {
         }
     }
 
+    /// This thread does this from now on.
+    #[inline]
+    pub(crate) fn set(&self, thread: usize, doing: Doing) {
+        self.note(|meter| meter.set(Instant::now(), thread, doing));
+    }
+
+    /// The consumer waits from now on, or has something to take.
+    #[inline]
+    pub(crate) fn waits(&self, waits: bool) {
+        self.note(|meter| meter.waits(Instant::now(), waits));
+    }
+
     /// There is one from now on.
     pub(crate) fn fill(&mut self) -> &Arc<Meter> {
         self.0.get_or_insert_with(Arc::default)
@@ -74,6 +86,19 @@ impl MeterSlot {
 
     pub(crate) fn get(&self) -> Option<&Arc<Meter>> {
         self.0.as_ref()
+    }
+}
+
+/// Whether the consumer waits, as the meter was told last: a look at this spares its lock for each output.
+#[derive(Debug, Default)]
+pub(crate) struct WaitNote(bool);
+
+impl WaitNote {
+    #[inline]
+    pub(crate) fn set(&mut self, meter: &MeterSlot, waits: bool) {
+        if std::mem::replace(&mut self.0, waits) != waits {
+            meter.waits(waits);
+        }
     }
 }
 
