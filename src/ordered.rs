@@ -11,7 +11,7 @@
 //! - Below them, `core` is the state under the scheduler's lock, `signals` what threads signal to one another
 //!   without it, `chunk` the items and results, and `reorder` their order. `timed` and `timing` are for time
 //!   limits, `copies` and `attempts` for second runs, `limited` for permits of the user's, `weight`, `parked` and `aside` for bounds in
-//!   bytes, `item_context` for tokens, and `worker` is one thread.
+//!   bytes, `unowned` for chunks that any thread may run, `item_context` for tokens, and `worker` is one thread.
 
 mod aside;
 pub(crate) mod attempts;
@@ -51,5 +51,6 @@ pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod timed;
 pub(crate) mod timing;
+mod unowned;
 mod weight;
 pub(crate) mod worker;

@@ -658,7 +658,7 @@ fn busy_workers_are_found() {
     let interval = watched(&stats, move || assert!(stage.count() > 0));
     let verdict = interval.bottleneck();
     assert!(
-        matches!(verdict, Bottleneck::Workers { width: 8, rate, headroom, .. } if rate <= 200.0 && headroom > 2.0),
+        matches!(verdict, Bottleneck::Workers { width: 8, rate, headroom, .. } if rate < 250.0 && headroom > 2.0),
         "{verdict:?} {interval:?}"
     );
 }

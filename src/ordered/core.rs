@@ -13,7 +13,7 @@
 //! that makes such a condition true takes the lock afterwards and calls [`Core::wake`]. So either the look of
 //! the sleeper sees the condition, or the waker sees the sleeper. The conditions, and the thread that wakes:
 //!
-//! - a chunk is in `waiting`: the thread that pushed it;
+//! - a chunk has no owner: the thread that left it;
 //! - the source is free and there is room: the thread that leaves the source. It releases the source while it
 //!   holds this lock, and sleepers try the source's lock while they hold this one;
 //! - room was made: the consumer, when `yielded` reaches `wake_at`;
@@ -74,6 +74,9 @@ pub(super) struct Core<I, B> {
     pub(super) key: LockProof,
     /// Ordered stages: all chunks that have not reached the consumer, from the moment they are opened.
     pub(super) order: Reorder<ChunkReader<I, B>>,
+    /// Whole chunks without an owner. They have no place in `active`, so a thread that looks for work must look
+    /// here too. See `unowned.rs`.
+    pub(super) unowned: Reorder<ChunkExecutor<I, B>>,
     /// How many items the source had, once that is known.
     pub(super) end: Option<u64>,
     pub(super) open: Option<OpenChunk<I, B>>,
@@ -174,6 +177,7 @@ impl<I, B> Core<I, B> {
             weighs,
             key: LockProof::new(),
             order: Reorder::new(),
+            unowned: Reorder::new(),
             end: None,
             open: None,
             abandoned: 0,

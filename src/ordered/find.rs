@@ -121,7 +121,7 @@ impl<I, B> Sched<I, B> {
             // first.
             let found = self
                 .take_aside(&mut core)
-                .or_else(|| self.take_waiting())
+                .or_else(|| self.adopt(&mut core))
                 .or_else(|| self.rob_neighbour(worker, &mut core));
             if let Some(chunk) = found {
                 return Ok(self.leave_for(host, worker, core, chunk, resigned));
@@ -176,7 +176,7 @@ impl<I, B> Sched<I, B> {
             // does so.
             let found = self
                 .take_aside(&mut core)
-                .or_else(|| self.take_waiting())
+                .or_else(|| self.adopt(&mut core))
                 .or_else(|| self.take_left(&mut core))
                 .or_else(|| self.rob_richest(worker, &mut core));
             if let Some(chunk) = found {
@@ -214,7 +214,7 @@ impl<I, B> Sched<I, B> {
         // The time counts over several looks of this thread, with naps in between. The source may have been
         // left and entered again since, so this is a guess. A wrong one does no harm: the permit that is void
         // then belongs to a thread that runs nothing. When it comes out it takes a free one, or leaves its
-        // chunk in `waiting`.
+        // chunk without an owner.
         let since = *worker.busy_since.get_or_insert_with(Instant::now);
         if since.elapsed() < STUCK {
             return false;

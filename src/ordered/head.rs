@@ -174,7 +174,7 @@ impl<I, B> Sched<I, B> {
         core.watches_itself = false;
         self.signals.end_sleepless();
         if let Some(chunk) = core.left.take() {
-            self.waiting.push(chunk);
+            self.disown(core, chunk);
         }
         core.retire_consumer();
     }
@@ -186,7 +186,7 @@ impl<I, B> Sched<I, B> {
             match revoker.revoke() {
                 Ok(chunk) => {
                     if let Some(rest) = core.returned(chunk) {
-                        self.waiting.push(rest);
+                        self.disown(core, rest);
                     }
                 }
                 // In a closure. It has been called, and calls a watcher when it comes out.
@@ -279,7 +279,7 @@ where
         core: &mut SchedGuard<'_, S::Item, J::Batch>,
     ) {
         if let Some(rest) = self.cursor.own.take().and_then(|own| own.end(core)) {
-            shared.waiting.push(rest);
+            shared.disown(core, rest);
         }
         shared.end_head(core);
     }

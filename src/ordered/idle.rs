@@ -126,7 +126,7 @@ impl<I, B> Sched<I, B> {
         }
         // Both are pushed before the lock is taken for `Core::wake`. So if this look misses an entry, that
         // call comes later, and finds this thread on the list.
-        if !self.waiting.is_empty() || core.left.is_some() || !self.copies.is_empty() {
+        if !core.unowned.is_empty() || core.left.is_some() || !self.copies.is_empty() {
             return true;
         }
         // The slow side of take / aside was passed by a look for work. If it has been answered since, a thread is

@@ -102,7 +102,7 @@ where
         let mut core = shared.core.lock();
         // This thread has no permit, so the chunk goes to the next thread that looks for work.
         if let Some(chunk) = filling.and_then(|filling| shared.close(&mut core, filling)) {
-            shared.waiting.push(chunk);
+            shared.disown(&mut core, chunk);
         }
         // In the same critical section: the end, or the panic's place, comes right behind the last item.
         let failed = over.and_then(|over| shared.source_over(&mut core, self.pulled, over));

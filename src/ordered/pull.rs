@@ -87,7 +87,7 @@ impl<I, B> Sched<I, B> {
 
     /// The same, without what a puller holds: a thread with a permit could start it now.
     pub(super) fn is_something_whole(&self, core: &Core<I, B>, but: usize) -> bool {
-        !self.waiting.is_empty()
+        !core.unowned.is_empty()
             || core.left.is_some()
             || self.is_any_startable(core)
             || core.richest(but).is_some()
@@ -243,7 +243,7 @@ impl<I, B> Sched<I, B> {
             } else {
                 // Without a permit it may not run them. It leaves the chunk before it releases the source:
                 // see *Permits, and the spare thread* in `README.md`.
-                self.waiting.push(owning);
+                self.disown(core, owning);
             }
         }
         if more { core.wake() } else { Wake::Nobody }

@@ -121,7 +121,7 @@ where
             if origin.ended || self.signals.is_cut() {
                 return None;
             }
-            if !self.waiting.is_empty() {
+            if self.is_any_unowned() {
                 worker.refused = PullRefusal::WorkFirst;
                 return None;
             }

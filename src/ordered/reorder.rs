@@ -69,6 +69,17 @@ impl<T> Reorder<T> {
         }
     }
 
+    /// Takes the earliest value.
+    pub(super) fn pop_first(&mut self) -> Option<T> {
+        let queued = self.in_order.front().map(|entry| entry.seq);
+        let heaped = self.heap.peek().map(|entry| entry.seq);
+        self.pop(queued.into_iter().chain(heaped).min()?)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.in_order.is_empty() && self.heap.is_empty()
+    }
+
     /// Takes everything, in no particular order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.in_order

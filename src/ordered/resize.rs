@@ -65,7 +65,7 @@ impl<I, B> Sched<I, B> {
             // it begins one.
             if chunk.unclaimed() > 0 {
                 if let Some(rest) = self.split(core, &chunk, StealAmount::Rest) {
-                    self.waiting.push(rest);
+                    self.disown(core, rest);
                 }
             }
         }

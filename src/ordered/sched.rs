@@ -23,7 +23,7 @@ use crate::runtime::lease::Leases;
 use crate::runtime::meter::{Event, Meter, MeterSlot};
 use crate::runtime::permits::Permits;
 use crate::runtime::roster::Wake;
-use crate::sync::{Arc, Injector, Mutex, MutexGuard, steal};
+use crate::sync::{Arc, AtomicBool, Injector, Mutex, MutexGuard, steal};
 use crate::unwind::{self, Payload};
 use crossbeam_utils::CachePadded;
 
@@ -80,10 +80,8 @@ pub(super) trait ItemRunner<I, B> {
 /// another thread.
 pub(super) struct Sched<I, B> {
     pub(super) core: CachePadded<Mutex<Core<I, B>>>,
-    /// Whole chunks without an owner, the oldest first. They have no place in `Core::active`, so a thread
-    /// that looks for work must look here too. Pushed under the scheduler's lock, before a thread is woken
-    /// for them.
-    pub(super) waiting: Injector<ChunkExecutor<I, B>>,
+    /// What `Core::unowned` has, for a thread that holds another lock. Written under the scheduler's.
+    pub(super) is_any_unowned: AtomicBool,
     /// Unordered stages: chunks that have a result to take, or are about to.
     pub(super) arrivals: Injector<ChunkReader<I, B>>,
     /// Only estimates: workers store them without a lock, and may overwrite one another's.
@@ -168,7 +166,7 @@ impl<I, B> Sched<I, B> {
                 opts.parked_weight.is_some(),
                 meter.clone(),
             ))),
-            waiting: Injector::new(),
+            is_any_unowned: AtomicBool::new(false),
             arrivals: Injector::new(),
             // With one worker and a user's state no spare thread may exist, so no thread could take over what
             // a stuck puller holds. With chunks of one item it never holds an unstarted one. A stage whose width may
@@ -328,12 +326,6 @@ impl<I, B> Sched<I, B> {
         }
     }
 
-    /// Takes the oldest chunk without an owner. The queue needs no lock, but callers hold the scheduler's:
-    /// the thread is then counted as running the chunk before another one can look.
-    pub(super) fn take_waiting(&self) -> Option<ChunkExecutor<I, B>> {
-        steal(&self.waiting)
-    }
-
     /// Whether the permit of a thread that is stuck in the source may be borrowed. Not if that thread is the
     /// consumer (`pulls` is `false`), because it has no permit. And not if the job has a user's state: the
     /// borrower would need a second one.
@@ -351,7 +343,7 @@ impl<I, B> Sched<I, B> {
     pub(super) fn dispose(self) -> Option<Payload> {
         let mut panic = None;
         // Each chunk that is not exhausted has its reader in one place: in `order`, with the open chunk, with
-        // a chunk in `waiting`, or in `arrivals`. Those that the consumer had taken are in `order` again
+        // a chunk without an owner, or in `arrivals`. Those that the consumer had taken are in `order` again
         // (`Cursor::put_back`).
         let mut core = self.core.into_inner().into_inner();
         while let Some(copy) = steal(&self.copies) {
@@ -359,11 +351,9 @@ impl<I, B> Sched<I, B> {
         }
         let mut takings: Vec<_> = core.order.drain().collect();
         takings.extend(core.open.take().and_then(|open| open.arrival));
-        while let Some(owning) = steal(&self.waiting) {
-            takings.extend(owning.arrival);
-        }
         let aside = std::mem::take(&mut core.aside).into_values();
-        takings.extend(aside.filter_map(|owning| owning.arrival));
+        let owning = core.unowned.drain().chain(aside);
+        takings.extend(owning.filter_map(|owning| owning.arrival));
         takings.extend(std::iter::from_fn(|| steal(&self.arrivals)));
         let held = self.weights.and_then(Weights::into_held);
         unwind::first(&mut panic, unwind::discard(held));

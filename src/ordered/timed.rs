@@ -109,7 +109,7 @@ impl<I, B> Sched<I, B> {
                 // here.
                 Ran::Left => {
                     if let Some(rest) = self.split(&mut core, chunk.chunk(), StealAmount::Rest) {
-                        self.waiting.push(rest); // this thread looks there next
+                        self.disown(&mut core, rest); // this thread looks there next
                     }
                 }
             }
@@ -283,7 +283,7 @@ impl<I, B> Sched<I, B> {
     pub(super) fn pass_on(&self, core: &mut Core<I, B>, rest: Option<ChunkExecutor<I, B>>) -> Wake {
         match rest {
             Some(rest) => {
-                self.waiting.push(rest);
+                self.disown(core, rest);
                 core.wake()
             }
             None => Wake::Nobody,

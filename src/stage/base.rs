@@ -405,9 +405,7 @@ impl<P: Plan> Stage<P> {
     ///
     /// A stage that was asked for a handle never runs items on the consumer's thread, however cheap they are: ask only
     /// where each item is worth a thread. Without [`in_flight`](Self::in_flight) the bound follows the width, as if the
-    /// stage had begun with it; a bound of yours stays. Order and laziness do not change. Do not use it yet with a state per
-    /// worker, a [local](crate::Fanfold::local) source or [timed](Self::item_timeout) items: such a stage may hang
-    /// (`DESIGN.md`, Known limits).
+    /// stage had begun with it; a bound of yours stays. Order and laziness do not change.
     ///
     /// # Panics
     ///

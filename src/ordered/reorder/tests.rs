@@ -30,3 +30,22 @@ fn pop_takes_only_the_requested_number() {
     assert_eq!(reorder.pop(0), None);
     assert_eq!(reorder.pop(2), Some('a'));
 }
+
+quickcheck! {
+    fn the_earliest_comes_first(keys: Vec<u16>) -> bool {
+        let mut reorder = Reorder::new();
+        let mut kept = std::collections::BTreeSet::new();
+        // Odd ones are pushed if they are new, and at even ones the earliest is taken.
+        for key in keys.into_iter().map(u64::from) {
+            if key % 2 == 0 {
+                if reorder.pop_first() != kept.pop_first() { return false; }
+            } else if kept.insert(key) {
+                reorder.push(key, key);
+            }
+        }
+        while let Some(first) = kept.pop_first() {
+            if reorder.is_empty() || reorder.pop_first() != Some(first) { return false; }
+        }
+        reorder.is_empty() && reorder.pop_first().is_none()
+    }
+}
