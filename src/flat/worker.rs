@@ -9,7 +9,7 @@ use crate::flat::shared::{FlatStage, NextWork, Places, Pulled, StateGuard, Write
 use crate::par::flat_map::FlatJob;
 use crate::runtime::context::{self, Current, FrameGuard, PerCall, Started};
 use crate::runtime::control::Control;
-use crate::runtime::meter::{Doing, Fate};
+use crate::runtime::meter::{Doing, Fate, Totals};
 use crate::runtime::permits::Permits;
 use crate::runtime::permits::closure::ClosurePermit;
 use crate::runtime::spin::SpinPolicy;
@@ -159,8 +159,8 @@ where
         }
         let took = began.elapsed();
         self.meter.note(|meter| {
-            meter.ran(ran as u64);
-            meter.set(Instant::now(), worker.thread, Doing::Nothing);
+            let count = |totals: &mut Totals| totals.ran += ran as u64;
+            meter.set_and_count(Instant::now(), worker.thread, Doing::Nothing, count);
         });
         drop(in_stage);
         drop(here);

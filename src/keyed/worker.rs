@@ -8,7 +8,7 @@ use crate::par::job::Job;
 use crate::par::runner::JobRunner;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::control::Control;
-use crate::runtime::meter::{Doing, Fate};
+use crate::runtime::meter::{Doing, Fate, Totals};
 use crate::runtime::permits::Permits;
 use crate::runtime::spin::SpinPolicy;
 use crate::sync::{Arc, Instant, Ordering, Parker, bug};
@@ -169,8 +169,8 @@ where
         worker.notifies |= state.deliver(&mut worker.outbox.lock());
         state.ran += (items - worker.hand.len()) as u64;
         self.meter.note(|meter| {
-            meter.ran_to(state.ran);
-            meter.set(Instant::now(), worker.thread, Doing::Nothing);
+            let count = |totals: &mut Totals| totals.ran = state.ran;
+            meter.set_and_count(Instant::now(), worker.thread, Doing::Nothing, count);
         });
         // Items that the turn did not reach go back to the front of their lane.
         state.finish(lane, &mut worker.hand);

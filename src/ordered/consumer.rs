@@ -15,6 +15,7 @@ use crate::runtime::barrier::Light;
 use crate::runtime::biased::Owner;
 use crate::runtime::context::{self, InlineStage};
 use crate::runtime::cost::Samples;
+use crate::runtime::meter::WaitNote;
 use crate::runtime::plan::{Ending, Running};
 use crate::runtime::spin::Spin;
 use crate::size_hint::{self, Hint};
@@ -37,6 +38,7 @@ where
     pub(super) pulled: u64,
     /// `Some` while the consumer runs items itself, because they cost next to nothing.
     pub(super) inliner: Option<Inliner<S::Far>>,
+    waits: WaitNote,
     /// Everything that does not depend on the types of the source and the job.
     pub(super) cursor: Cursor<S::Item, J::Batch>,
 }
@@ -124,6 +126,7 @@ where
             near,
             pulled: 0,
             inliner: None,
+            waits: WaitNote::default(),
             cursor,
         }
     }
@@ -215,7 +218,7 @@ where
     fn refill(&mut self) -> Ready {
         let ready = self.wait_for_ready();
         if let Some(shared) = &self.shared {
-            shared.meter.waits(false);
+            self.waits.set(&shared.meter, false);
         }
         ready
     }
@@ -248,7 +251,7 @@ where
                 }
                 Look::Nothing => {}
             }
-            shared.meter.waits(true);
+            self.waits.set(&shared.meter, true);
             // Only after the look, so that no finished result is left behind.
             if self.start_inline(&shared) {
                 break Ready::Inline;

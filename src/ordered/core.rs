@@ -34,7 +34,7 @@ use crate::ordered::reorder::Reorder;
 use crate::runtime::barrier::heavy;
 use crate::runtime::biased::Revoker;
 use crate::runtime::cost::Backoff;
-use crate::runtime::meter::{Doing, MeterSlot};
+use crate::runtime::meter::{Doing, MeterSlot, Totals};
 use crate::runtime::probe::Probe;
 use crate::runtime::roster::{Roster, Wake};
 use crate::sync::{Arc, Instant, bug};
@@ -475,8 +475,8 @@ impl<I, B> Core<I, B> {
     pub(super) fn deactivate(&mut self, thread: usize) {
         *self.place_of(thread) = None;
         self.meter.note(|meter| {
-            meter.ran_to(self.ran);
-            meter.set(Instant::now(), thread, Doing::Nothing);
+            let count = |totals: &mut Totals| totals.ran = self.ran;
+            meter.set_and_count(Instant::now(), thread, Doing::Nothing, count);
         });
     }
 

@@ -7,8 +7,9 @@ use crate::ordered::sched::{Host, Sched, SchedGuard};
 use crate::ordered::weight::{Hand, Weights};
 use crate::ordered::worker::{PullRefusal, Worker};
 use crate::runtime::context;
+use crate::runtime::meter::Doing;
 use crate::runtime::roster::Wake;
-use crate::sync::{Arc, Instant};
+use crate::sync::Arc;
 use crate::unwind::Payload;
 
 /// What a source answers.
@@ -186,15 +187,13 @@ impl<I, B> Sched<I, B> {
             room = self.room(seq);
             if room == 0 {
                 worker.refused = PullRefusal::Room { wake_at, width };
-                self.meter
-                    .note(|meter| meter.full(Instant::now(), true, self.bound()));
+                self.meter.full(true, self.bound());
                 return None;
             }
             // There is room after all. Taken back, or the consumer would wake a thread for nothing.
             self.signals.room_granted();
         }
-        self.meter
-            .note(|meter| meter.full(Instant::now(), false, self.bound()));
+        self.meter.full(false, self.bound());
         let len = if self.may_wait && self.signals.is_sleepless() {
             self.cost.len_for_one_worker()
         } else {
@@ -245,6 +244,10 @@ impl<I, B> Sched<I, B> {
                 // see *Permits, and the spare thread* in `README.md`.
                 self.disown(core, owning);
             }
+        }
+        // With a chunk it runs that from now on.
+        if chunk.is_none() {
+            self.meter.set(worker.thread, Doing::Nothing);
         }
         if more { core.wake() } else { Wake::Nobody }
     }

@@ -194,7 +194,6 @@ where
             self.meter.note(|meter| {
                 meter.pulled_from(first, origin.seq - first);
                 self.note_weight(meter);
-                meter.set(Instant::now(), worker.thread, Doing::Nothing);
             });
             // An average over the chunk, for the cost model. It includes the time in which the source blocked.
             worker.pull = Some(began.elapsed().as_nanos() as f32 / len as f32);

@@ -31,7 +31,7 @@ use self::books::Books;
 use self::seat::Seat;
 #[cfg(feature = "percentile")]
 use crate::runtime::item_times::TimeLog;
-use crate::sync::{Arc, AtomicBool, Instant, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering};
 use std::time::Duration;
 
 /// What has become of an item that was not yielded like any other.
@@ -73,6 +73,16 @@ impl MeterSlot {
         self.note(|meter| meter.set(Instant::now(), thread, doing));
     }
 
+    /// The bound is full, or there is room. Asked for each chunk, so what is known already costs no lock and no clock.
+    #[inline]
+    pub(crate) fn full(&self, full: bool, bound: u64) {
+        self.note(|meter| {
+            if meter.room.load(Ordering::Relaxed) != Meter::room_word(full, bound) {
+                meter.full(Instant::now(), full, bound);
+            }
+        });
+    }
+
     /// The consumer waits from now on, or has something to take.
     #[inline]
     pub(crate) fn waits(&self, waits: bool) {
@@ -106,6 +116,8 @@ impl WaitNote {
 #[derive(Default)]
 pub(crate) struct Meter {
     books: Mutex<Books>,
+    /// Whether the bound is full, and what it is, as `books` has it; 0 if that is not known. Written under that lock.
+    room: AtomicU64,
     /// Each item is to be timed.
     times_items: AtomicBool,
     #[cfg(feature = "percentile")]
@@ -140,7 +152,19 @@ impl Meter {
 
     /// A thread begins something else. The consumer, if it runs items itself, has the number `usize::MAX`.
     pub(crate) fn set(&self, now: Instant, thread: usize, doing: Doing) {
+        self.set_and_count(now, thread, doing, |_| ());
+    }
+
+    /// The same, and something is counted.
+    pub(crate) fn set_and_count(
+        &self,
+        now: Instant,
+        thread: usize,
+        doing: Doing,
+        count: impl FnOnce(&mut Totals),
+    ) {
         let mut books = self.books.lock();
+        count(&mut books.totals);
         let place = thread.wrapping_add(1);
         if books.seats.len() <= place {
             books.seats.resize(place + 1, Seat::default());
@@ -174,6 +198,7 @@ impl Meter {
         let mut books = self.books.lock();
         books.settle(now);
         (books.totals.width, books.totals.bound) = (width, bound);
+        self.room.store(0, Ordering::Relaxed);
     }
 
     /// The consumer has taken so many items so far.
@@ -201,10 +226,16 @@ impl Meter {
         self.books.lock().totals.ran += items;
     }
 
+    fn room_word(full: bool, bound: u64) -> u64 {
+        bound.saturating_add(1) << 1 | u64::from(full)
+    }
+
     /// The bound is full, or there is room again.
     pub(crate) fn full(&self, now: Instant, full: bool, bound: u64) {
         let mut books = self.books.lock();
         books.totals.bound = bound;
+        self.room
+            .store(Self::room_word(full, bound), Ordering::Relaxed);
         if books.full == full {
             return;
         }
