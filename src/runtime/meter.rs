@@ -31,6 +31,7 @@ use self::books::Books;
 use self::seat::Seat;
 #[cfg(feature = "percentile")]
 use crate::runtime::item_times::TimeLog;
+use crate::runtime::pilot::WidthReason;
 use crate::sync::{Arc, AtomicBool, Instant, Mutex, Ordering};
 use std::time::Duration;
 
@@ -174,6 +175,11 @@ impl Meter {
         let mut books = self.books.lock();
         books.settle(now);
         (books.totals.width, books.totals.bound) = (width, bound);
+    }
+
+    /// Why the stage is as wide as it is, if it chooses that itself.
+    pub(crate) fn explain(&self, reason: WidthReason) {
+        self.books.lock().totals.width_reason = Some(reason);
     }
 
     /// The consumer has taken so many items so far.
