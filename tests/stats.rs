@@ -29,7 +29,8 @@ fn assert_sound(now: &Snapshot) {
     let consumer = &now.consumer;
     assert_eq!(consumer.head + consumer.own + consumer.away, now.elapsed);
     assert!(consumer.blocked <= consumer.head);
-    assert!(now.peak_running <= now.width);
+    // A thread that waits in its lane for room may count as running beside the one that has its place (`par_flat_map`).
+    assert!(now.peak_running <= 2 * now.width + 1);
 }
 
 /// What holds once the stage has been dropped.
