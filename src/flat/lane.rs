@@ -67,6 +67,8 @@ struct LaneState<I, T> {
     /// The items that are not started, and the number of the first of them. Each has one of the places.
     items: VecDeque<I>,
     next: u64,
+    /// It had no items from the beginning: it is for the rest of one that was begun before.
+    is_rest: bool,
     /// How many of the stage's places this lane holds: no more outputs are made than that, counting the one that is being
     /// made, and not those that were yielded.
     places: usize,
@@ -89,6 +91,7 @@ impl<I, T> LaneState<I, T> {
             reader: None,
             items: VecDeque::new(),
             next: 0,
+            is_rest: false,
             places: 0,
             end: None,
             wanted: NEVER,
@@ -206,6 +209,7 @@ impl<I, T> SpareLane<I, T> {
                 reader: Some(reader),
                 items: memory,
                 next: seq,
+                is_rest: unstarted == 0,
                 places,
                 wanted,
                 wants_end: starves,
@@ -385,8 +389,11 @@ impl<I, T> LaneWriter<I, T> {
         let mut state = self.lane.state.lock();
         let item = state.items.pop_front();
         self.unstarted = state.items.len();
-        self.seq = state.next;
-        state.next += 1;
+        // Another thread may have taken all of them since this one has looked.
+        if item.is_some() {
+            self.seq = state.next;
+            state.next += 1;
+        }
         self.lane
             .room(&state, self.outputs.len(), &mut self.room_until);
         item
@@ -437,9 +444,7 @@ impl<I, T> LaneWriter<I, T> {
         let goes_on = matches!(end, LaneEnd::Left);
         let mut state = self.lane.state.lock();
         let is_unread = state.reader.is_some();
-        // None was started from here: it is for the rest of an item that was begun before.
-        let is_rest = state.next == self.lane.seq;
-        let is_needless = is_rest && pushed == 0 && is_unread && matches!(end, LaneEnd::Done);
+        let is_needless = state.is_rest && pushed == 0 && is_unread && matches!(end, LaneEnd::Done);
         state.end = Some(end);
         self.outputs.finish();
         let unstarted = std::mem::take(&mut state.items);
@@ -580,3 +585,6 @@ impl<I, T> LaneReader<I, T> {
         (self.lane, self.outputs)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
