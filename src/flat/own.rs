@@ -242,6 +242,8 @@ where
         let mut state = shared.state.lock();
         state.own.has = false;
         if !shared.consumer_begins(&state) {
+            // First, as it still counts as one that runs its last item, and the workers begin others.
+            shared.meter.set(usize::MAX, Doing::Nothing);
             self.has_turn = false;
             if state.own.place {
                 shared.free_place(&mut state);
@@ -258,6 +260,7 @@ where
             return true;
         }
         let Some(mut source) = state.source.take() else {
+            shared.meter.set(usize::MAX, Doing::Nothing);
             return false;
         };
         if !std::mem::replace(&mut state.own.place, true) {
