@@ -657,8 +657,10 @@ fn busy_workers_are_found() {
     let stats = stage.stats();
     let interval = watched(&stats, move || assert!(stage.count() > 0));
     let verdict = interval.bottleneck();
+    // Each worker finishes one item more than it has begun in the interval, if it was in one before.
+    let most = 200.0 + 8.0 * 8.0 / interval.time.run.as_secs_f64();
     assert!(
-        matches!(verdict, Bottleneck::Workers { width: 8, rate, headroom, .. } if rate < 250.0 && headroom > 2.0),
+        matches!(verdict, Bottleneck::Workers { width: 8, rate, headroom, .. } if rate <= most && headroom > 2.0),
         "{verdict:?} {interval:?}"
     );
 }
