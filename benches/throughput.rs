@@ -6,14 +6,17 @@
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
 //! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
 //! alone, `-- pauses` that of a consumer that pauses, `-- blocks` blocks that are pulled and pushed, `-- weights` that of
-//! bounds in bytes, `-- flat` that of inner iterators, `-- stats` what statistics cost; `ROUNDS` (7) sets how many rounds they take.
+//! bounds in bytes, `-- flat` that of inner iterators, `-- stats` what statistics cost,
+//! `-- auto` that of a width that finds itself (`SECONDS_EACH` for each row, 4); `ROUNDS` (7) sets how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fanfold::Fanfold;
+use fanfold::{Fanfold, Workers};
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use std::collections::BinaryHeap;
 use std::hint::black_box;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 const WIDTH: usize = 2;
@@ -591,6 +594,163 @@ fn widths(rounds: usize, micro: u64) {
     }
 }
 
+/// How a stage gets its width.
+#[derive(Clone, Copy, Debug)]
+enum Pick {
+    Fixed(usize),
+    /// `cores × run / cpu` of the last 100 ms, set by hand: what `Workers::io` says, measured.
+    Formula,
+    Auto,
+}
+
+/// What a stage did in the second half of its time; and its width: at the end, the widest, and when it first was within a
+/// fifth of the end.
+struct Ride {
+    rate: f64,
+    end: usize,
+    widest: usize,
+    there: f64,
+    reason: String,
+}
+
+const CAP: usize = 256;
+
+/// Runs a stage for so long, and looks at its width every 5 ms.
+fn ride(pick: Pick, time: Duration, work: &(impl Fn(u64) -> u64 + Sync)) -> Ride {
+    let n = match pick {
+        Pick::Fixed(n) => Workers::from(n),
+        Pick::Formula => Workers::cpus(),
+        Pick::Auto => Workers::auto(CAP),
+    };
+    let began = Instant::now();
+    let items = (0..u64::MAX).take_while(move |_| began.elapsed() < time);
+    let mut stage = items.par_map_ordered(n, work);
+    let stats = stage.stats();
+    let handle = matches!(pick, Pick::Formula).then(|| stage.workers_handle());
+    let is_over = AtomicBool::new(false);
+    let (mut late, mut widths) = (0_u64, Vec::new());
+    std::thread::scope(|s| {
+        let watch = s.spawn(|| {
+            let (mut widths, mut before) = (Vec::new(), stats.snapshot());
+            while !is_over.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+                let now = stats.snapshot();
+                widths.push((began.elapsed().as_secs_f64(), now.width));
+                let passed = now.since(&before).elapsed;
+                if let Some(handle) = handle.as_ref().filter(|_| passed.as_millis() >= 100) {
+                    if let Some(share) = now.since(&before).cpu_share() {
+                        let most = Workers::cpus().get() as f64 / share.max(1e-6);
+                        handle.set((most.ceil() as usize).clamp(1, CAP));
+                    }
+                    before = now;
+                }
+            }
+            widths
+        });
+        stage.for_each(|_| late += u64::from(began.elapsed() >= time / 2));
+        is_over.store(true, Ordering::Relaxed);
+        widths = watch.join().expect("it only looks");
+    });
+    let taken = began.elapsed().as_secs_f64() - time.as_secs_f64() / 2.0;
+    let end = stats.snapshot();
+    let near = |width: usize| (0.8..=1.25).contains(&(width as f64 / end.width as f64));
+    let there = widths.iter().find(|(_, width)| near(*width));
+    Ride {
+        rate: late as f64 / taken,
+        end: end.width,
+        widest: widths.iter().map(|(_, width)| *width).max().unwrap_or(0),
+        there: there.map_or(f64::NAN, |(at, _)| *at),
+        reason: end
+            .width_reason
+            .map_or(String::new(), |why| why.to_string()),
+    }
+}
+
+/// A server that works on so many calls at once; the others wait.
+struct Server {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Server {
+    fn new(slots: usize) -> Self {
+        Server {
+            free: Mutex::new(slots),
+            freed: Condvar::new(),
+        }
+    }
+
+    fn call(&self, time: Duration) {
+        let free = self.free.lock().expect("nobody panics");
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == 0)
+            .expect("nobody panics");
+        *free -= 1;
+        drop(free);
+        std::thread::sleep(time);
+        *self.free.lock().expect("nobody panics") += 1;
+        self.freed.notify_one();
+    }
+}
+
+/// A width that finds itself beside fixed ones and beside the plain formula.
+fn auto(seconds: f64, micro: u64) {
+    let ms = Duration::from_millis;
+    let time = Duration::from_secs_f64(seconds);
+    let picks = [
+        Pick::Fixed(2),
+        Pick::Fixed(16),
+        Pick::Fixed(CAP),
+        Pick::Formula,
+        Pick::Auto,
+    ];
+    println!("| work | width | items a second | at the end | widest | there after | reason |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: | --- |");
+    let rows = |name: &str, work: &(dyn Fn(u64) -> u64 + Sync)| {
+        for pick in picks {
+            let ride = ride(pick, time, &work);
+            println!(
+                "| {name} | {pick:?} | {:.0} | {} | {} | {:.2} s | {} |",
+                ride.rate, ride.end, ride.widest, ride.there, ride.reason
+            );
+        }
+    };
+    rows("computes 20 µs", &|item| work(20 * micro, item));
+    rows("computes 1 ms", &|item| work(1000 * micro, item));
+    rows("sleeps 10 ms", &|item| {
+        std::thread::sleep(ms(10));
+        item
+    });
+    rows("sleeps 10 ms, computes 0.5 ms", &|item| {
+        std::thread::sleep(ms(10));
+        work(500 * micro, item)
+    });
+    let server = Server::new(40);
+    rows("a server of 40 slots, 10 ms", &|item| {
+        server.call(ms(10));
+        item
+    });
+    let lock = Server::new(1);
+    rows("1 ms behind a lock", &|item| {
+        lock.call(ms(1));
+        item
+    });
+    let began = Instant::now();
+    rows("1 s computes 1 ms, 1 s sleeps 10 ms", &|item| {
+        if began.elapsed().as_secs() % 2 == 0 {
+            work(1000 * micro, item)
+        } else {
+            std::thread::sleep(ms(10));
+            item
+        }
+    });
+    rows("one in 100 sleeps 100 ms, the others 1 ms", &|item| {
+        std::thread::sleep(ms(if item % 100 == 0 { 100 } else { 1 }));
+        item
+    });
+}
+
 /// Blocks of 64 KiB that are compressed, pulled and pushed: the same work, the same bound, in order.
 fn blocks(rounds: usize) {
     const BLOCKS: usize = 200;
@@ -701,6 +861,10 @@ fn main() {
     let per_nano = steps_per_nano();
     if std::env::args().any(|arg| arg == "blocks") {
         return blocks(rounds());
+    }
+    if std::env::args().any(|arg| arg == "auto") {
+        let seconds = std::env::var("SECONDS_EACH").map_or(4.0, |s| s.parse().expect("a number"));
+        return auto(seconds, (1e3 * per_nano) as u64);
     }
     if std::env::args().any(|arg| arg == "by_key") {
         return keys(rounds(), per_nano);

@@ -23,7 +23,11 @@ use std::time::Duration;
 /// ```
 #[doc(alias("num_threads", "concurrency", "parallelism"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Workers(usize);
+pub struct Workers {
+    n: usize,
+    /// It is the most that the stage chooses for itself.
+    is_cap: bool,
+}
 
 impl Workers {
     /// One worker per core: for work that computes.
@@ -36,7 +40,7 @@ impl Workers {
     /// assert!(fanfold::Workers::cpus().get() >= 1);
     /// ```
     pub fn cpus() -> Self {
-        Workers(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+        Workers::from(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
     }
 
     /// The number of workers that keeps every core busy when each item waits for `wait` and
@@ -66,8 +70,54 @@ impl Workers {
              the number of workers: at least 1"
         );
         let each = 1.0 + wait.as_secs_f64() / cpu.as_secs_f64();
-        let all = (Workers::cpus().0 as f64 * each).ceil();
-        Workers(all.clamp(1.0, 4096.0) as usize)
+        let all = (Workers::cpus().n as f64 * each).ceil();
+        Workers::from(all.clamp(1.0, 4096.0) as usize)
+    }
+
+    /// A width that finds itself while the stage runs: as many workers as are of use, and at most `cap`.
+    ///
+    /// The stage begins with one worker per core. It measures how long items take, how much of that they use a CPU, and how
+    /// many are finished. As long as closures run all the time and cores are left over, it doubles its width, and keeps what
+    /// finishes more. So closures that compute get a worker per core, and closures that wait get as many as the cores,
+    /// the server or the lock behind them can serve: for items of 10 ms, the step from 2 to 256 takes a second. It follows
+    /// when the work changes, gives back workers that a slow source or consumer leaves without work, and looks now and
+    /// then whether another width is better. [`Snapshot::width_reason`](crate::stats::Snapshot::width_reason) says why it
+    /// is where it is. `docs/faster.md` has figures.
+    ///
+    /// For stages that run one closure per item: in order, without an order, by key. As with a
+    /// [handle](crate::Stage::workers_handle), the consumer runs no items in such a stage, however cheap they are, and
+    /// without [`in_flight`](crate::Stage::in_flight) the bound follows the width. It keeps statistics, at their price.
+    ///
+    /// How much items use a CPU is only known with the feature `cpu-time`, on Unix. Elsewhere nothing but the test remains,
+    /// whether more workers finish more; so closures that compute have twice as many workers as cores for a moment.
+    ///
+    /// # Panics
+    ///
+    /// If `cap` is 0. And in calls that have a fixed width: `par_flat_map`, `push_map_ordered`, `group`, and
+    /// [`WorkersHandle::set`](crate::WorkersHandle::set).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfold::{Fanfold, Workers};
+    ///
+    /// let mut pages = (0..1000).par_map_ordered(Workers::auto(64), |page| page * 2);
+    /// let stats = pages.stats();
+    /// assert_eq!(pages.max(), Some(1998));
+    /// let end = stats.snapshot();
+    /// println!("{} workers: {}", end.width, end.width_reason.unwrap());
+    /// ```
+    #[doc(alias("adaptive", "autoscale", "autotune", "dynamic"))]
+    #[track_caller]
+    pub fn auto(cap: usize) -> Self {
+        assert!(
+            cap > 0,
+            "Workers::auto needs a cap of at least 1: the most workers that the stage may have"
+        );
+        Workers {
+            n: cap,
+            is_cap: true,
+        }
     }
 
     /// The number in an environment variable, or `default` if the variable is not set or empty.
@@ -95,11 +145,11 @@ impl Workers {
                 "the environment variable {name} is {value:?}; it must be a number of workers, at \
                  least 1, or not set"
             ),
-            Some(n) => Workers(n),
+            Some(n) => Workers::from(n),
         }
     }
 
-    /// The number.
+    /// The number; of [`auto`](Self::auto) the cap.
     ///
     /// # Examples
     ///
@@ -107,29 +157,44 @@ impl Workers {
     /// assert_eq!(fanfold::Workers::from(3).get(), 3);
     /// ```
     pub fn get(self) -> usize {
-        self.0
+        self.n
     }
 
-    /// The number, after checking that a stage can work with it.
+    /// With how many a stage begins, and the cap if it changes that itself.
+    #[track_caller]
+    pub(crate) fn begin(self) -> (usize, Option<usize>) {
+        if self.is_cap {
+            (Workers::cpus().n.min(self.n), Some(self.n))
+        } else {
+            (self.checked(), None)
+        }
+    }
+
+    /// The number, after checking that something of a fixed width can work with it.
     #[track_caller]
     pub(crate) fn checked(self) -> usize {
         assert!(
-            self.0 > 0,
+            !self.is_cap,
+            "Workers::auto is for stages that run one closure per item, such as par_map_ordered, \
+             par_map_unordered and par_map_by_key; here the width is fixed: write a number, or Workers::cpus()"
+        );
+        assert!(
+            self.n > 0,
             "the number of workers must be at least 1: write 1 for one at a time, or \
              Workers::cpus() for one per core"
         );
-        self.0
+        self.n
     }
 }
 
 impl From<usize> for Workers {
     fn from(n: usize) -> Self {
-        Workers(n)
+        Workers { n, is_cap: false }
     }
 }
 
 impl From<NonZeroUsize> for Workers {
     fn from(n: NonZeroUsize) -> Self {
-        Workers(n.get())
+        Workers::from(n.get())
     }
 }

@@ -96,7 +96,8 @@ where
     O: Send,
     F: Fn(I) -> O + Send + Sync, // borrows? see `Stage::within`
 {
-    Stage::of(Par::new(Pushed::new(), Map::new(f), n.into(), true))
+    let n = n.into().checked().into();
+    Stage::of(Par::new(Pushed::new(), Map::new(f), n, true))
 }
 
 /// As [`push_map_ordered`], with a fallible `f`: the first error by position comes out after everything before it, and
@@ -152,6 +153,7 @@ where
     E: Send + From<Cancelled>,
     F: Fn(I) -> Result<O, E> + Send + Sync, // borrows? see `Stage::within`
 {
-    let stage = Par::new(Pushed::new(), TryPush::new(f), n.into(), true);
+    let n = n.into().checked().into();
+    let stage = Par::new(Pushed::new(), TryPush::new(f), n, true);
     Stage::of(stage).failing_when_cut()
 }

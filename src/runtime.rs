@@ -12,7 +12,8 @@
 //! `permits` are the user's, for limits beyond one stage, and `holds` is what closures hold of them. `cost` measures
 //! items. `barrier` is the asymmetric barrier of the handshakes, and `biased` a value that can be taken back from its
 //! borrower. `probe` asks the kernel whether a thread waits for a core. `abreast` runs a fixed number of tasks. `width` is
-//! what the handles of a stage and the stage share, if its width may change.
+//! what the handles of a stage and the stage share, if its width may change. Where a width finds itself, `helm` measures,
+//! `pilot` decides, and `cores` is what other such stages leave over.
 //!
 //! `meter` adds up what `stats` shows, if that is asked for: with `cpu_clock`, how long a thread has used a CPU, and
 //! `item_times`. `trace` is the feature `tracing`.
@@ -22,10 +23,12 @@ pub(crate) mod barrier;
 pub(crate) mod biased;
 pub(crate) mod context;
 pub(crate) mod control;
+pub(crate) mod cores;
 pub(crate) mod cost;
 pub(crate) mod cpu_clock;
 pub(crate) mod event;
 pub(crate) mod gauge;
+pub(crate) mod helm;
 pub(crate) mod holds;
 #[cfg(feature = "percentile")]
 pub(crate) mod item_times;
@@ -35,6 +38,7 @@ pub(crate) mod lease;
 pub(crate) mod life;
 pub(crate) mod meter;
 pub(crate) mod permits;
+pub(crate) mod pilot;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod probe;

@@ -31,6 +31,7 @@ mod metrics;
 #[cfg(feature = "percentile")]
 mod times;
 
+pub use crate::runtime::pilot::WidthReason;
 pub use bottleneck::{Bottleneck, limiting_stage, table};
 pub use interval::Interval;
 #[cfg(feature = "metrics")]
@@ -157,6 +158,8 @@ pub struct Snapshot {
     pub in_flight_weight: Option<Weight>,
     /// How many closures may run at once: now, or in the end.
     pub width: usize,
+    /// Why, if the width finds itself ([`Workers::auto`](crate::Workers::auto)).
+    pub width_reason: Option<WidthReason>,
     /// The most threads that ran closures at once.
     pub peak_running: usize,
     /// Where the permits to run closures have spent their time.
@@ -296,6 +299,7 @@ impl Snapshot {
                 limit,
             }),
             width: totals.width,
+            width_reason: totals.width_reason,
             peak_running: totals.peak_running,
             time: StageTime {
                 run: totals.run,

@@ -11,6 +11,7 @@ use crate::par::job::Job;
 use crate::par::runner::JobRunner;
 use crate::runtime::context::{self, Current, PerCall};
 use crate::runtime::event::{Listener, WaitResult};
+use crate::runtime::helm::Helm;
 use crate::runtime::lease::Stop;
 use crate::runtime::life::Scheduler;
 use crate::runtime::meter::{Doing, Fate};
@@ -75,6 +76,8 @@ where
             meter.start(Instant::now(), opts.width, bound, None);
         });
         let shared = Arc::new(shared);
+        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap));
+        shared.state.lock().helm = helm.map(Box::new);
         if let Some(width) = session.width() {
             shared.follow(width, opts.width);
         }

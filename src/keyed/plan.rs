@@ -10,6 +10,7 @@ use crate::par::source::Source;
 use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
 use crate::runtime::permits::Permits;
+use crate::runtime::pilot::WidthReason;
 use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan, Resizable, WorkOpts};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
@@ -37,7 +38,11 @@ impl<S, G, J> fmt::Debug for Keyed<S, G, J> {
 impl<S, G, J> Keyed<S, G, J> {
     #[track_caller]
     pub(crate) fn new(source: S, key: G, job: J, n: Workers) -> Self {
-        let opts = WorkOpts::new(n.checked());
+        let (width, auto) = n.begin();
+        let opts = WorkOpts {
+            auto,
+            ..WorkOpts::new(width)
+        };
         Keyed {
             source,
             key,
@@ -71,6 +76,9 @@ where
         // What is set from here on is applied when the stage runs.
         if let Some(width) = &common.width {
             self.opts.width = width.get();
+        }
+        if self.opts.auto.is_some() {
+            common.meter.fill().explain(WidthReason::Measuring);
         }
         let (cx, listener) = (start_permit.cx(), Listener::new());
         let hint = size_hint::honest(self.source.hint());
@@ -127,6 +135,10 @@ where
 {
     fn width(&self) -> usize {
         self.opts.width
+    }
+
+    fn finds_itself(&self) -> bool {
+        self.opts.auto.is_some()
     }
 }
 

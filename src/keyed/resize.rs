@@ -1,7 +1,7 @@
 //! The width of a keyed stage that is set while the stage runs: the exchange run / recall of `README.md`.
 
 use crate::keyed::intake::Lanes;
-use crate::keyed::shared::{KeyedStage, StateOf};
+use crate::keyed::shared::{KeyedStage, StateGuard, StateOf};
 use crate::par::job::Job;
 use crate::runtime::roster::Wake;
 use crate::runtime::width::SharedWidth;
@@ -22,6 +22,31 @@ where
         // there is none.
         self.held.answer();
         self.call(state)
+    }
+
+    /// Worker, between two steps: sets the width if that finds itself, and another one is due. Without the lock for a
+    /// moment then.
+    pub(super) fn steer<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a, Q, J>,
+    ) -> StateGuard<'a, Q, J> {
+        let is_over = state.ended || self.control.is_stopped();
+        let Some(helm) = &mut state.helm else {
+            return state;
+        };
+        if is_over {
+            helm.ends();
+            return state;
+        }
+        let Some(width) = helm.look(&self.meter) else {
+            return state;
+        };
+        let wake = self.resize(&mut state, width);
+        drop(state);
+        self.act(wake);
+        // A consumer that pulls may have slept because the bound was full.
+        self.control.notify();
+        self.state.lock()
     }
 
     /// Whether closures that have begun must end before another one may begin. Called under the lock whenever one of the

@@ -1,5 +1,6 @@
 //! The state of a keyed stage, under one lock: what waits, what runs, and what is done.
 
+use crate::runtime::helm::Helm;
 use crate::runtime::roster::Roster;
 use crate::sync::{Arc, Mutex};
 use crate::unwind::Payload;
@@ -77,6 +78,8 @@ pub(super) struct KeyedState<Q, T, B> {
     pub(super) idle: Vec<usize>,
     /// How many closures may run at once. May change while the stage runs.
     pub(super) width: usize,
+    /// `Some`: it finds itself.
+    pub(super) helm: Option<Box<Helm>>,
     /// How many workers run closures, and how many items have been run.
     pub(super) running: usize,
     pub(super) ran: u64,
@@ -100,6 +103,7 @@ impl<Q, T, B> KeyedState<Q, T, B> {
             ready: VecDeque::new(),
             idle: Vec::new(),
             width,
+            helm: None,
             running: 0,
             ran: 0,
             done: VecDeque::new(),

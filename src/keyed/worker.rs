@@ -83,6 +83,7 @@ where
         state.roster.register(thread, unparker);
         // The lock is held from the look to the step that it decides on. Only the steps release it.
         loop {
+            state = self.steer(state);
             state = match self.look(&state) {
                 NextWork::Run => self.run_next(&mut worker, &mut runner, state, self.turn()),
                 NextWork::Pull => self.pull_next(&mut worker, state),

@@ -34,6 +34,7 @@ use crate::ordered::reorder::Reorder;
 use crate::runtime::barrier::heavy;
 use crate::runtime::biased::Revoker;
 use crate::runtime::cost::Backoff;
+use crate::runtime::helm::Helm;
 use crate::runtime::meter::{Doing, MeterSlot, Totals};
 use crate::runtime::probe::Probe;
 use crate::runtime::roster::{Roster, Wake};
@@ -123,6 +124,8 @@ pub(super) struct Core<I, B> {
     pub(super) lent_at: usize,
     /// `Some`: the stage was asked for statistics.
     pub(super) meter: MeterSlot,
+    /// `Some`: the width finds itself.
+    pub(super) helm: Option<Box<Helm>>,
     /// How many chunks the consumer has had. A change since the last look means that it runs items.
     pub(super) lends: u64,
     /// What must not be begun yet, by the `seq` of its next item; see `parked.rs`.
@@ -201,6 +204,7 @@ impl<I, B> Core<I, B> {
             lent: None,
             lent_at: 0,
             meter,
+            helm: None,
             lends: 0,
             aside: BTreeMap::new(),
             active: Vec::new(),

@@ -34,6 +34,7 @@ impl<I, B> Sched<I, B> {
         mut core: SchedGuard<'a, I, B>,
     ) -> Option<ChunkExecutor<I, B>> {
         loop {
+            core = self.steer(host, core);
             // First of all, as this comes after each park too: the thread that stops the stage has set the
             // flag, and then unparked this one. The permit and the watch are not given back, because no
             // thread needs them any more.

@@ -2,12 +2,15 @@
 
 use crate::hedge::HedgePolicy;
 use crate::runtime::permits::Permits;
+use crate::runtime::plan::Common;
 use std::time::Duration;
 
 /// What a user may choose.
 #[derive(Clone, Debug)]
 pub(crate) struct OrderedOpts {
     pub(crate) width: usize,
+    /// `Some`: the width finds itself, up to this.
+    pub(crate) auto: Option<usize>,
     pub(crate) in_flight: Option<usize>,
     /// What the items in flight may weigh together.
     pub(crate) in_flight_weight: Option<usize>,
@@ -33,6 +36,11 @@ impl OrderedOpts {
     /// Whether its items are timed one by one.
     pub(crate) fn is_timed(&self) -> bool {
         self.item_timeout.is_some() || self.hedge.is_some() || self.keeps_times
+    }
+
+    /// Whether the width may change while the stage runs.
+    pub(crate) fn is_resizable(&self, common: &Common) -> bool {
+        self.auto.is_some() || common.width.is_some()
     }
 
     /// Whether there is a bound on weights.

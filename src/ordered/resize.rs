@@ -1,11 +1,12 @@
 //! The width of a stage that is set while the stage runs: more permits at once, fewer as closures end.
 //!
 //! All of it is under the scheduler's lock, on the thread that sets the width ([`SharedWidth`]). *Grow / shrink* in
-//! `README.md` tells who does what when.
+//! `README.md` tells who does what when. A width that finds itself ([`Helm`](crate::runtime::helm::Helm)) is set in the
+//! same way, by a worker between two chunks.
 //!
 //! # Modes that such a stage does not have
 //!
-//! In a stage with a handle the consumer runs no items (`inline.rs`, `head.rs`), and no worker runs all of them
+//! In a stage with a handle, or whose width finds itself, the consumer runs no items (`inline.rs`, `head.rs`), and no worker runs all of them
 //! (`one_worker.rs`). Whether it may is decided at the start, by the width: `n` = 1, or `n` > 1. And in these modes all is
 //! arranged for the consumer, which holds a permit, or for the only worker, and would have to be undone by a thread that
 //! sets the width. That could be done; but who asks for a handle has items that are worth a thread each, and what these
@@ -45,6 +46,48 @@ impl<I, B> Sched<I, B> {
         } else {
             Wake::Nobody
         }
+    }
+
+    /// Worker, between two chunks: sets the width if that finds itself, and another one is due. Without the lock for a
+    /// moment then, so the caller has seen nothing yet.
+    #[inline]
+    pub(super) fn steer<'a>(
+        &'a self,
+        host: &dyn Host<I, B>,
+        core: SchedGuard<'a, I, B>,
+    ) -> SchedGuard<'a, I, B> {
+        if core.helm.is_some() {
+            self.steer_by_helm(host, core)
+        } else {
+            core
+        }
+    }
+
+    #[cold]
+    fn steer_by_helm<'a>(
+        &'a self,
+        host: &dyn Host<I, B>,
+        mut core: SchedGuard<'a, I, B>,
+    ) -> SchedGuard<'a, I, B> {
+        let is_over = core.end.is_some() || self.signals.is_cut();
+        let Some(helm) = &mut core.helm else {
+            return core;
+        };
+        if is_over {
+            helm.ends();
+            return core;
+        }
+        let Some(width) = helm.look(&self.meter) else {
+            return core;
+        };
+        let wake = self.resize(host, &mut core, width);
+        drop(core);
+        self.act(host, wake);
+        // A consumer that pulls may have slept because the bound was full.
+        if !self.pulls {
+            self.signals.wake_consumer();
+        }
+        self.core.lock()
     }
 
     /// Takes from so many threads the items that they have not begun, so that each comes to the lock after the item in

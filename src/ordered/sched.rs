@@ -19,6 +19,7 @@ use crate::ordered::weight::Weights;
 use crate::ordered::worker::Worker;
 use crate::runtime::barrier::Free;
 use crate::runtime::cost::CostModel;
+use crate::runtime::helm::Helm;
 use crate::runtime::lease::Leases;
 use crate::runtime::meter::{Event, Meter, MeterSlot};
 use crate::runtime::permits::Permits;
@@ -148,6 +149,9 @@ impl<I, B> Sched<I, B> {
     ) -> Self {
         let slot_bytes = chunk::slot_bytes::<I, B>();
         let cost = CostModel::new(opts.width, opts.in_flight, slot_bytes).expecting(total);
+        let mut core = Core::new(opts.width, opts.parked_weight.is_some(), meter.clone());
+        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap));
+        core.helm = helm.map(Box::new);
         Sched {
             may_inline: shape.may_inline,
             may_help: shape.may_help,
@@ -161,11 +165,7 @@ impl<I, B> Sched<I, B> {
             spare: shape.pulls && !shape.stateful && (!opts.takes_part || opts.width == 1),
             pulls: shape.pulls,
             stateful: shape.stateful,
-            core: CachePadded::new(Mutex::new(Core::new(
-                opts.width,
-                opts.parked_weight.is_some(),
-                meter.clone(),
-            ))),
+            core: CachePadded::new(Mutex::new(core)),
             is_any_unowned: AtomicBool::new(false),
             arrivals: Injector::new(),
             // With one worker and a user's state no spare thread may exist, so no thread could take over what

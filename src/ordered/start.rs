@@ -17,6 +17,7 @@ use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::barrier;
 use crate::runtime::meter::Live;
+use crate::runtime::pilot::WidthReason;
 use crate::runtime::plan::{Common, ExactPlan, LARGE_ITEM, Plan, Resizable};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
@@ -44,8 +45,10 @@ impl<S: Source, J> std::fmt::Debug for Par<S, J> {
 impl<S: Source, J> Par<S, J> {
     #[track_caller]
     pub(crate) fn new(source: S, job: J, n: Workers, ordered: bool) -> Self {
+        let (width, auto) = n.begin();
         let opts = OrderedOpts {
-            width: n.checked(),
+            width,
+            auto,
             in_flight: None,
             in_flight_weight: None,
             parked_weight: None,
@@ -102,6 +105,10 @@ where
     fn width(&self) -> usize {
         self.opts.width
     }
+
+    fn finds_itself(&self) -> bool {
+        self.opts.auto.is_some()
+    }
 }
 
 impl<S, J> ExactPlan for Par<S, J>
@@ -128,6 +135,12 @@ where
         mut opts,
         clone,
     } = plan;
+    if opts.auto.is_some() {
+        let meter = common.meter.fill();
+        meter.explain(WidthReason::Measuring);
+        // The width is chosen for threads, so the consumer is none of them.
+        opts.takes_part = false;
+    }
     common
         .meter
         .note(|meter| opts.keeps_times = meter.times_items());
@@ -168,7 +181,7 @@ where
         may_inline: may_inline && is_small && !J::STATEFUL && !J::CATCHES,
         // Where the consumer may run all items, that is better still.
         may_wait: waits && !inlines && !S::LOCAL,
-        resizable: session.width().is_some(),
+        resizable: session.width().is_some() || opts.auto.is_some(),
         may_help: helps.filter(|_| is_small && !S::LOCAL && !J::STATEFUL),
     };
     // Both or neither: a stage can be hedged only if its items can be cloned.

@@ -31,6 +31,7 @@ use self::books::Books;
 use self::seat::Seat;
 #[cfg(feature = "percentile")]
 use crate::runtime::item_times::TimeLog;
+use crate::runtime::pilot::WidthReason;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering};
 use std::time::Duration;
 
@@ -199,6 +200,11 @@ impl Meter {
         books.settle(now);
         (books.totals.width, books.totals.bound) = (width, bound);
         self.room.store(0, Ordering::Relaxed);
+    }
+
+    /// Why the stage is as wide as it is, if it chooses that itself.
+    pub(crate) fn explain(&self, reason: WidthReason) {
+        self.books.lock().totals.width_reason = Some(reason);
     }
 
     /// The consumer has taken so many items so far.

@@ -53,6 +53,8 @@ impl Common {
 #[derive(Clone, Debug)]
 pub(crate) struct WorkOpts {
     pub(crate) width: usize,
+    /// `Some`: the width finds itself, up to this.
+    pub(crate) auto: Option<usize>,
     pub(crate) in_flight: Option<usize>,
     pub(crate) eager: bool,
     /// Whoever runs a closure holds one of these.
@@ -63,6 +65,7 @@ impl WorkOpts {
     pub(crate) fn new(width: usize) -> Self {
         WorkOpts {
             width,
+            auto: None,
             in_flight: None,
             eager: false,
             limit: None,
@@ -169,6 +172,10 @@ pub trait Resizable: Plan {
     /// How many closures may run at once, if no handle says otherwise.
     #[doc(hidden)]
     fn width(&self) -> usize;
+
+    /// Whether it finds itself.
+    #[doc(hidden)]
+    fn finds_itself(&self) -> bool;
 }
 
 /// A plan whose upper size hint is exact.

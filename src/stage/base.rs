@@ -409,7 +409,7 @@ impl<P: Plan> Stage<P> {
     ///
     /// # Panics
     ///
-    /// After the first `next()`.
+    /// After the first `next()`, and if the width finds itself ([`Workers::auto`](crate::Workers::auto)).
     ///
     /// # Examples
     ///
@@ -435,6 +435,11 @@ impl<P: Plan> Stage<P> {
             too_late()
         };
         let plan = &idle.plan;
+        assert!(
+            !plan.finds_itself(),
+            "the width of this stage finds itself (Workers::auto), so there is no handle on it; give the stage a \
+             number to set its width by hand"
+        );
         let width = (idle.common.width).get_or_insert_with(|| SharedWidth::new(plan.width()));
         WorkersHandle::new(Arc::clone(width))
     }

@@ -478,6 +478,7 @@ mod pinned {
             StageTime => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Times => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Weight => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            WidthReason => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             CancelToken => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Cancelled => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Chained<Par<Far, Map<Next>>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",

@@ -38,6 +38,7 @@ mod runtime {
     mod pool_hooks;
 }
 mod stage {
+    mod auto;
     mod borrow;
     mod clash;
     mod dead_locks;

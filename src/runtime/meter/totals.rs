@@ -1,10 +1,11 @@
 //! What the meter adds up.
 
+use crate::runtime::pilot::WidthReason;
 use crate::sync::Instant;
 use std::time::Duration;
 
 /// The sums up to some time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     /// Since the start of the stage, up to its end.
     pub(crate) elapsed: Duration,
@@ -41,6 +42,8 @@ pub(crate) struct Totals {
     pub(crate) peak_in_flight: u64,
     pub(crate) peak_running: usize,
     pub(crate) width: usize,
+    /// `Some`: it finds itself.
+    pub(crate) width_reason: Option<WidthReason>,
     pub(crate) bound: u64,
     /// Since when the consumer waits.
     pub(crate) waits_since: Option<Instant>,
