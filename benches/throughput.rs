@@ -10,6 +10,7 @@
 //! `-- auto` that of a width that finds itself (`SECONDS_EACH` for each row, 4); `ROUNDS` (7) sets how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use fanfold::stats::Interval;
 use fanfold::{Fanfold, Workers};
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use std::collections::BinaryHeap;
@@ -600,7 +601,64 @@ enum Pick {
     Fixed(usize),
     /// `cores × run / cpu` of the last 100 ms, set by hand: what `Workers::io` says, measured.
     Formula,
+    /// The rule of Vector's adaptive request concurrency.
+    Arc,
     Auto,
+}
+
+/// Sets a width by hand, from what `stats()` shows.
+enum Rule {
+    Formula,
+    /// One more after each mean time of an item, unless items take longer than so far; a tenth less if they take longer
+    /// by 2.5 deviations. Mean and deviation are smoothed by 0.4. (Vector's ARC, with its own parameters.)
+    Arc {
+        width: usize,
+        mean: f64,
+        variance: f64,
+    },
+}
+
+impl Rule {
+    /// After how many seconds it decides again.
+    fn every(&self) -> f64 {
+        match self {
+            Rule::Formula => 0.1,
+            Rule::Arc { mean, .. } => *mean,
+        }
+    }
+
+    /// The next width.
+    fn decide(&mut self, interval: &Interval) -> Option<usize> {
+        match self {
+            Rule::Formula => {
+                let most = Workers::cpus().get() as f64 / interval.cpu_share()?.max(1e-6);
+                Some((most.ceil() as usize).clamp(1, CAP))
+            }
+            Rule::Arc {
+                width,
+                mean,
+                variance,
+            } => {
+                if interval.finished == 0 {
+                    return None;
+                }
+                let now = interval.time.run.as_secs_f64() / interval.finished as f64;
+                if *mean == 0.0 {
+                    *mean = now;
+                    return None;
+                }
+                if now <= *mean {
+                    *width = (*width + 1).min(CAP);
+                } else if now >= *mean + 2.5 * variance.sqrt() {
+                    *width = ((*width as f64 * 0.9) as usize).max(1);
+                }
+                let off = now - *mean;
+                *mean += 0.4 * off;
+                *variance = 0.6 * (*variance + 0.4 * off * off);
+                Some(*width)
+            }
+        }
+    }
 }
 
 /// What a stage did in the second half of its time; and its width: at the end, the widest, and when it first was within a
@@ -620,27 +678,42 @@ fn ride(pick: Pick, time: Duration, work: &(impl Fn(u64) -> u64 + Sync)) -> Ride
     let n = match pick {
         Pick::Fixed(n) => Workers::from(n),
         Pick::Formula => Workers::cpus(),
+        Pick::Arc => Workers::from(1),
         Pick::Auto => Workers::auto(CAP),
     };
     let began = Instant::now();
     let items = (0..u64::MAX).take_while(move |_| began.elapsed() < time);
     let mut stage = items.par_map_ordered(n, work);
     let stats = stage.stats();
-    let handle = matches!(pick, Pick::Formula).then(|| stage.workers_handle());
+    let mut rule = match pick {
+        Pick::Formula => Some((stage.workers_handle(), Rule::Formula)),
+        Pick::Arc => Some((
+            stage.workers_handle(),
+            Rule::Arc {
+                width: 1,
+                mean: 0.0,
+                variance: 0.0,
+            },
+        )),
+        Pick::Fixed(_) | Pick::Auto => None,
+    };
     let is_over = AtomicBool::new(false);
     let (mut late, mut widths) = (0_u64, Vec::new());
     std::thread::scope(|s| {
-        let watch = s.spawn(|| {
+        let (stats, over) = (&stats, &is_over);
+        let watch = s.spawn(move || {
             let (mut widths, mut before) = (Vec::new(), stats.snapshot());
-            while !is_over.load(Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(5));
                 let now = stats.snapshot();
                 widths.push((began.elapsed().as_secs_f64(), now.width));
-                let passed = now.since(&before).elapsed;
-                if let Some(handle) = handle.as_ref().filter(|_| passed.as_millis() >= 100) {
-                    if let Some(share) = now.since(&before).cpu_share() {
-                        let most = Workers::cpus().get() as f64 / share.max(1e-6);
-                        handle.set((most.ceil() as usize).clamp(1, CAP));
+                let Some((handle, rule)) = &mut rule else {
+                    continue;
+                };
+                let passed = now.since(&before);
+                if passed.elapsed.as_secs_f64() >= rule.every() {
+                    if let Some(width) = rule.decide(&passed) {
+                        handle.set(width);
                     }
                     before = now;
                 }
@@ -703,6 +776,7 @@ fn auto(seconds: f64, micro: u64) {
         Pick::Fixed(16),
         Pick::Fixed(CAP),
         Pick::Formula,
+        Pick::Arc,
         Pick::Auto,
     ];
     println!("| work | width | items a second | at the end | widest | there after | reason |");

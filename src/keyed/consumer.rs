@@ -76,7 +76,8 @@ where
             meter.start(Instant::now(), opts.width, bound, None);
         });
         let shared = Arc::new(shared);
-        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap));
+        let follows = opts.in_flight.is_none();
+        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap, follows));
         shared.state.lock().helm = helm.map(Box::new);
         if let Some(width) = session.width() {
             shared.follow(width, opts.width);

@@ -150,7 +150,8 @@ impl<I, B> Sched<I, B> {
         let slot_bytes = chunk::slot_bytes::<I, B>();
         let cost = CostModel::new(opts.width, opts.in_flight, slot_bytes).expecting(total);
         let mut core = Core::new(opts.width, opts.parked_weight.is_some(), meter.clone());
-        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap));
+        let follows = opts.in_flight.is_none() && !opts.is_weighed();
+        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap, follows));
         core.helm = helm.map(Box::new);
         Sched {
             may_inline: shape.may_inline,

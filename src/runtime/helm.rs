@@ -24,10 +24,10 @@ pub(crate) struct Helm {
 }
 
 impl Helm {
-    /// A stage that begins so wide.
-    pub(crate) fn new(width: usize, cap: usize) -> Self {
+    /// A stage that begins so wide. `bound_follows`: its bound is the default one, which grows with the width.
+    pub(crate) fn new(width: usize, cap: usize, bound_follows: bool) -> Self {
         Helm {
-            pilot: Pilot::new(width, cap),
+            pilot: Pilot::new(width, cap, bound_follows),
             cores: CoreShare::new(),
             from: None,
             due: None,

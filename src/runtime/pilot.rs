@@ -10,7 +10,7 @@
 //!
 //! | phase | what it does |
 //! | --- | --- |
-//! | free | doubles the width, unless a gate is shut: the source, the consumer or the head of the line limits the stage (closures run less than [`BUSY`] of the time), the cores are used up, or the cap is reached |
+//! | free | doubles the width, unless a gate is shut: the source, the consumer or the head of the line, with a bound that does not grow with the width, limits the stage (closures run less than [`BUSY`] of the time), the cores are used up, or the cap is reached |
 //! | doubling | goes on if the step gave a quarter of what was added ([`WORTH`]). If not, it returns to as many as the new throughput needs at the old time per item (Little's law), which is where the curve bends |
 //! | held | tries a step of an eighth, up and down in turn, after 8 intervals, then 16, 32, 64. Begins anew if the work has changed |
 //! | probing | keeps more workers for 3 % more throughput, fewer for 1 % less, if that is seen twice in a row |
@@ -29,7 +29,8 @@ use std::time::Duration;
 const BUSY: f64 = 0.9;
 /// The same of an interval after which the stage has grown fast: the new threads come one after the other.
 const BUSY_YOUNG: f64 = 0.8;
-/// If the consumer waits for the head so much of the time while the bound is full, order is what limits the stage.
+/// If the consumer waits for the head so much of the time while the bound is full, order is what limits the stage. More
+/// workers help if the bound grows with them.
 const BLOCKED: f64 = 0.2;
 /// A source that limits the stage is asked at least for so much of the time: only one thread at a time is in it.
 const ASKED: f64 = 0.5;
@@ -103,8 +104,8 @@ pub enum WidthReason {
     /// The consumer takes no more: the bound is full of results.
     ConsumerLimits,
     /// The head of the line: the bound is full, and the consumer waits for one item. A larger
-    /// [`in_flight`](crate::Stage::in_flight) helps, or [`hedge_slow`](crate::Stage::hedge_slow), or no order; more workers do
-    /// not.
+    /// [`in_flight`](crate::Stage::in_flight) helps, or [`hedge_slow`](crate::Stage::hedge_slow), or no order. More workers
+    /// help as far as the default bound grows with them, so with that bound the stage is as wide as the cap here.
     Head,
     /// More workers finished no more items.
     NoGain {
@@ -324,12 +325,14 @@ pub(crate) struct Pilot {
     /// What an item computes, smoothed.
     computes: Option<f64>,
     least: Least,
+    /// Whether the bound grows with the width, so that more workers get further past a slow head.
+    bound_follows: bool,
     random: u64,
 }
 
 impl Pilot {
     /// A stage that begins with as many workers as there are cores.
-    pub(crate) fn new(width: usize, cap: usize) -> Self {
+    pub(crate) fn new(width: usize, cap: usize, bound_follows: bool) -> Self {
         Pilot {
             width,
             cap,
@@ -339,6 +342,7 @@ impl Pilot {
             cpu: None,
             computes: None,
             least: Least::NONE,
+            bound_follows,
             random: 0x9e37_79b9_7f4a_7c15,
         }
     }
@@ -445,12 +449,17 @@ impl Pilot {
                 return Some(full(cpu));
             }
         }
+        let is_capped = self.width >= self.cap;
+        let is_behind_head = share(sample.blocked, sample.elapsed) >= BLOCKED;
+        if is_behind_head && self.bound_follows && !is_capped {
+            return None;
+        }
         let is_young = matches!(self.phase, Phase::Doubling { .. });
         if seen.share < if is_young { BUSY_YOUNG } else { BUSY } {
             let computes = seen
                 .cpu
                 .filter(|cpu| *cpu >= COMPUTES && self.width >= cores);
-            return Some(if share(sample.blocked, sample.elapsed) >= BLOCKED {
+            return Some(if is_behind_head {
                 WidthReason::Head
             } else if sample.room > sample.source + sample.spare {
                 WidthReason::ConsumerLimits
@@ -461,7 +470,7 @@ impl Pilot {
                 WidthReason::SourceLimits
             });
         }
-        (self.width >= self.cap).then_some(WidthReason::Cap)
+        is_capped.then_some(WidthReason::Cap)
     }
 
     /// How many closures use all cores.
@@ -496,7 +505,7 @@ impl Pilot {
         };
         self.reason = reason;
         if reason.is_demand() {
-            // With fewer workers the default bound would be smaller too, and the head would block sooner.
+            // Fewer workers would make it worse where the bound is the default one, which shrinks with them.
             let limited = if reason == WidthReason::Head {
                 0
             } else {

@@ -17,6 +17,8 @@ struct Plant {
     consumer: f64,
     /// More closures than these never run, as the bound is full behind the head of the line.
     head: f64,
+    /// The same for each worker, where the bound grows with the width.
+    head_each: f64,
     /// Whether the CPU time is known.
     clock: bool,
     /// By what share the count of items is wrong, this way and that.
@@ -31,6 +33,7 @@ const SLEEPS: Plant = Plant {
     source: f64::INFINITY,
     consumer: f64::INFINITY,
     head: f64::INFINITY,
+    head_each: f64::INFINITY,
     clock: true,
     noise: 0.0,
 };
@@ -42,24 +45,29 @@ const COMPUTES: Plant = Plant {
 };
 
 impl Plant {
+    /// So many closures run at most, whatever else there is.
+    fn past_head(&self, width: usize) -> f64 {
+        self.head.min(self.head_each * width as f64)
+    }
+
     fn rate(&self, width: usize) -> f64 {
-        let workers = (width as f64).min(self.head) / self.item;
+        let workers = (width as f64).min(self.past_head(width)) / self.item;
         let server = (self.slots / self.item).min(self.cores / self.cpu);
         workers.min(server).min(self.source).min(self.consumer)
     }
 
     fn sample(&self, width: usize, elapsed: f64, wrong: f64) -> Sample {
-        let (n, rate) = (width as f64, self.rate(width));
+        let (n, rate, head) = (width as f64, self.rate(width), self.past_head(width));
         // Without demand the others have nothing to do; else all are in closures, and queue there.
-        let demand = self.source.min(self.consumer).min(self.head / self.item);
+        let demand = self.source.min(self.consumer).min(head / self.item);
         let running = if demand <= rate { rate * self.item } else { n };
         let of = |permits: f64| Duration::from_secs_f64((permits * elapsed).max(0.0));
         let none = Duration::ZERO;
         // One of them is in the source.
         let idle = of(n - running);
         let asks = of((n - running).clamp(0.0, 1.0));
-        let starves = self.source <= self.consumer && self.head.is_infinite();
-        let blocks = self.head < n;
+        let starves = self.source <= self.consumer && head.is_infinite();
+        let blocks = head < n;
         Sample {
             elapsed: of(1.0),
             run: of(running),
@@ -94,7 +102,7 @@ impl Flight {
     fn new(plant: Plant, cap: usize) -> Self {
         let start = (plant.cores as usize).min(cap);
         Flight {
-            pilot: Pilot::new(start, cap),
+            pilot: Pilot::new(start, cap, plant.head.is_infinite()),
             plant,
             time: 0.0,
             course: Course::Next {
@@ -363,6 +371,37 @@ fn a_slow_head_lets_the_width_neither_grow_nor_shrink() {
 }
 
 #[test]
+fn where_the_bound_grows_too_the_width_grows_behind_a_slow_head() {
+    let mut flight = Flight::new(
+        Plant {
+            head_each: 0.3,
+            ..SLEEPS
+        },
+        256,
+    );
+    flight.fly(10.0);
+    assert_eq!(flight.settled(), WidthReason::Head);
+    assert!(flight.reached(256) < 2.0, "{:?}", flight.widths);
+    // But not beyond what else there is: ten workers get as far past the head as the server needs.
+    let mut flight = Flight::new(
+        Plant {
+            head_each: 0.3,
+            slots: 3.0,
+            ..SLEEPS
+        },
+        256,
+    );
+    flight.fly(20.0);
+    flight.settled();
+    assert!(flight.widest() <= 32, "{:?}", flight.widths);
+    assert!(
+        (8..=16).contains(&flight.pilot.width()),
+        "{:?}",
+        flight.widths
+    );
+}
+
+#[test]
 fn work_that_changes_from_cpu_to_sleep_and_back_is_followed_within_two_seconds() {
     let mut flight = Flight::new(COMPUTES, 256);
     flight.fly(3.0);
@@ -505,7 +544,7 @@ fn plants_at_random_are_found_whatever_limits_them() {
 
 #[test]
 fn in_an_interval_without_an_item_nothing_is_decided() {
-    let mut pilot = Pilot::new(2, 64);
+    let mut pilot = Pilot::new(2, 64, false);
     let ms = Duration::from_millis;
     let busy = Sample {
         elapsed: ms(10),

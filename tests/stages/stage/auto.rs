@@ -384,7 +384,7 @@ fn errors_panics_tokens_and_drops_end_it_as_ever() {
         for seed in 0..12_usize {
             let at = 37 * seed;
             let work = move |i: usize| {
-                if i % 3 == 0 {
+                if i % 50 == 0 {
                     sleep(MS / 2);
                 }
                 if i == at { Err(i) } else { Ok(i) }
