@@ -6,8 +6,9 @@
 //! table of the README: the ratios to the sequential loop and to the two threads, as medians of
 //! interleaved rounds in the same run; and what is no loop over a stream. `-- ratios` prints these
 //! alone, `-- pauses` that of a consumer that pauses, `-- blocks` blocks that are pulled and pushed, `-- weights` that of
-//! bounds in bytes, `-- flat` that of inner iterators, `-- stats` what statistics cost,
-//! `-- auto` that of a width that finds itself (`SECONDS_EACH` for each row, 4); `ROUNDS` (7) sets how many rounds they take.
+//! bounds in bytes, `-- flat` that of inner iterators, `-- stats` what statistics cost, `-- auto` that of a width that finds
+//! itself (`SECONDS_EACH` for each row, 4), `-- rayon` (with that feature) that of the bridge out of rayon; `ROUNDS` (7) sets
+//! how many rounds they take.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfold::stats::Interval;
@@ -413,6 +414,60 @@ fn flat(rounds: usize, per_nano: f64) {
             plain / flat,
             plain / collected,
             plain / unordered
+        );
+    }
+}
+
+/// The bridge out of rayon, to rayon's own `collect`, which gives nothing before all is done.
+#[cfg(feature = "rayon")]
+fn bridge(rounds: usize, per_nano: f64) {
+    use fanfold::FromRayon;
+    use rayon::iter::IntoParallelIterator;
+    println!(
+        "\n| work per item, items | ordered, for | collect | fold | the first result of rayon's collect | of ordered | times sooner |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for (name, nanos, items) in [
+        ("100 ns, 3 · 10⁶", 100, 3_000_000),
+        ("1 µs, 3 · 10⁵", 1_000, 300_000),
+        ("1 µs, 10⁶", 1_000, 1_000_000),
+        ("10 µs, 3 · 10⁴", 10_000, 30_000),
+    ] {
+        let steps = (f64::from(nanos) * per_nano) as u64;
+        let parallel = || {
+            let source: Vec<u64> = (0..items).collect();
+            source.into_par_iter().map(move |item| work(steps, item))
+        };
+        let [whole, looped, collected, folded, first] = medians(rounds, || {
+            let xor = |sum: u64, x: u64| sum ^ x;
+            [
+                timed(|| parallel().collect::<Vec<_>>().into_iter().fold(0, xor)),
+                timed(|| {
+                    let mut sum = 0;
+                    for x in parallel().ordered(WIDTH) {
+                        sum ^= x;
+                    }
+                    sum
+                }),
+                timed(|| {
+                    let all: Vec<_> = parallel().ordered(WIDTH).collect();
+                    all.into_iter().fold(0, xor)
+                }),
+                timed(|| parallel().ordered(WIDTH).fold(0, xor)),
+                {
+                    let mut stage = parallel().ordered(WIDTH);
+                    timed(|| stage.next())
+                },
+            ]
+        });
+        println!(
+            "| {name} | {:.2} | {:.2} | {:.2} | {:.2} ms | {:.3} ms | {:.0} |",
+            whole / looped,
+            whole / collected,
+            whole / folded,
+            whole * 1e3,
+            first * 1e3,
+            whole / first,
         );
     }
 }
@@ -948,6 +1003,10 @@ fn main() {
     }
     if std::env::args().any(|arg| arg == "weights") {
         return weights(rounds(), per_nano);
+    }
+    #[cfg(feature = "rayon")]
+    if std::env::args().any(|arg| arg == "rayon") {
+        return bridge(rounds(), per_nano);
     }
     if std::env::args().any(|arg| arg == "stats") {
         return stats(rounds(), per_nano);

@@ -30,6 +30,8 @@ pub mod batches;
 pub mod cancel;
 pub mod fan_in;
 pub mod fan_out;
+#[cfg(feature = "rayon")]
+pub mod from_rayon;
 pub mod hedge;
 #[cfg(feature = "throttle")]
 pub mod limiter;
@@ -65,6 +67,8 @@ pub use crate::fan_in::{Merge, SourceOptions, merge, merge_sorted_by_key, round_
 #[doc(inline)]
 pub use crate::fan_out::Reader;
 pub use crate::fanfold::Fanfold;
+#[cfg(feature = "rayon")]
+pub use crate::from_rayon::FromRayon;
 pub use crate::group::{Group, Task, group, group_all, group_with};
 #[doc(inline)]
 pub use crate::hedge::{HedgeError, HedgePolicy, replica};

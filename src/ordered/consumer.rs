@@ -511,6 +511,30 @@ where
         Ok(output)
     }
 
+    #[inline]
+    fn next_ready(&mut self) -> Option<J::Output> {
+        if self.cursor.batch.is_some() {
+            return self.cursor.next_of_batch();
+        }
+        let is_here = self.inliner.is_none() && !self.cursor.is_over() && self.cursor.is_ready();
+        if !is_here || self.advance() != Ready::Head {
+            return None;
+        }
+        let head = self.cursor.head.as_mut()?;
+        // `None` for an item without outputs, behind which there may be another one.
+        if head.may_be_special() {
+            self.cursor.take_special(self.shared.as_ref()?)
+        } else {
+            let batch = head.take();
+            self.cursor.open(batch)
+        }
+    }
+
+    fn bound(&self) -> Option<usize> {
+        let shared = self.shared.as_ref()?;
+        usize::try_from(shared.bound()).ok()
+    }
+
     /// Folds all outputs: like `next`, but what is ready is taken in a tight loop.
     fn fold_all<A>(&mut self, init: A, mut f: impl FnMut(A, J::Output) -> A) -> A {
         let mut value = init;

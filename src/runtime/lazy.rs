@@ -316,6 +316,39 @@ impl<P: Plan> Outputs<'_, P> {
         }
     }
 
+    /// The next output, if it is there for certain; see [`Running::next_ready`].
+    #[cfg(feature = "rayon")]
+    #[inline]
+    pub(crate) fn next_ready(&mut self) -> Option<P::Output> {
+        self.0.running()?.next_ready()
+    }
+
+    /// Folds all outputs: what [`Iterator::fold`] does.
+    pub(crate) fn fold_all<A>(&mut self, init: A, mut f: impl FnMut(A, P::Output) -> A) -> A {
+        self.start();
+        let Phase::Running(running) = self.0.phase.get_mut() else {
+            return init;
+        };
+        // The stage's own loop over what is ready, which is tighter than repeated calls of `next`.
+        let value = running.fold_all(init, &mut f);
+        match self.0.last_word() {
+            Some(last) => f(value, last),
+            None => value,
+        }
+    }
+
+    /// How many items may be in flight now; see [`Running::bound`].
+    #[cfg(feature = "rayon")]
+    pub(crate) fn bound(&mut self) -> Option<usize> {
+        self.0.running()?.bound()
+    }
+
+    /// Why the stage has ended before its sources did, if a token ended it.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn cut(&self) -> Option<Cancelled> {
+        self.0.cut()
+    }
+
     /// The next output if it is ready within `time`; see [`Stage::next_within`](crate::Stage::next_within).
     ///
     /// # Panics
@@ -355,17 +388,8 @@ impl<P: Plan> Iterator for Outputs<'_, P> {
         self.0.next_of_running()
     }
 
-    fn fold<A, F: FnMut(A, P::Output) -> A>(mut self, init: A, mut f: F) -> A {
-        self.start();
-        let Phase::Running(running) = self.0.phase.get_mut() else {
-            return init;
-        };
-        // The stage's own loop over what is ready, which is tighter than repeated calls of `next`.
-        let value = running.fold_all(init, &mut f);
-        match self.0.last_word() {
-            Some(last) => f(value, last),
-            None => value,
-        }
+    fn fold<A, F: FnMut(A, P::Output) -> A>(mut self, init: A, f: F) -> A {
+        self.fold_all(init, f)
     }
 
     fn size_hint(&self) -> Hint {

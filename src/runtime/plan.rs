@@ -106,6 +106,17 @@ pub trait Running: Iterator {
     /// The next output, or [`NotReady`] if it is not there in time.
     fn next_until(&mut self, until: Option<Instant>) -> Result<Option<Self::Item>, NotReady>;
 
+    /// The next output, if it is there for certain. `None` says nothing: [`next`](Iterator::next) may have one at once.
+    /// Never waits.
+    fn next_ready(&mut self) -> Option<Self::Item> {
+        None
+    }
+
+    /// How many items may be in flight now, in a stage that knows.
+    fn bound(&self) -> Option<usize> {
+        None
+    }
+
     /// Folds all outputs.
     fn fold_all<A>(&mut self, init: A, mut f: impl FnMut(A, Self::Item) -> A) -> A {
         let mut value = init;

@@ -374,13 +374,15 @@ fn every_type_that_users_hold_is_debug() {
     feature = "throttle",
     feature = "percentile",
     feature = "crossbeam-channel",
-    feature = "metrics"
+    feature = "metrics",
+    feature = "rayon"
 ))]
 mod pinned {
     use fanfold::batches::*;
     use fanfold::cancel::CancelHook;
     use fanfold::fan_in::*;
     use fanfold::fan_out::*;
+    use fanfold::from_rayon::*;
     use fanfold::hedge::*;
     use fanfold::limiter::*;
     use fanfold::stage::*;
@@ -465,6 +467,9 @@ mod pinned {
             ReadyChunksPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ReadaheadPlan<Far> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             BudgetedWorklist<u8> => "Send Unpin UnwindSafe RefUnwindSafe",
+            Isolating<Raising> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Ordered<rayon::range::Iter<u8>> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
+            Raising => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Recv<u8> => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             Bottleneck => "Send Sync Unpin UnwindSafe RefUnwindSafe",
             ConsumerTime => "Send Sync Unpin UnwindSafe RefUnwindSafe",

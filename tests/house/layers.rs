@@ -29,6 +29,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("batches", &["fan_in", "runtime"]),
     ("fan_in", &["cancel", "overflow", "runtime", "stage"]),
     (
+        "from_rayon",
+        &["cancel", "config", "ordered", "par", "runtime", "stage"],
+    ),
+    (
         "stage",
         &[
             "cancel", "config", "flat", "hedge", "keyed", "ordered", "par", "runtime", "stats",
@@ -64,8 +68,18 @@ const JOBS_KNOW: &[&str] = &["par::job", "par::source"];
 
 /// Files that list the modules of a floor, and have no code of their own.
 const LISTS: &[&str] = &[
-    "batches", "cancel", "fan_in", "fan_out", "flat", "keyed", "limiter", "ordered", "par",
-    "runtime", "stage",
+    "batches",
+    "cancel",
+    "fan_in",
+    "fan_out",
+    "flat",
+    "from_rayon",
+    "keyed",
+    "limiter",
+    "ordered",
+    "par",
+    "runtime",
+    "stage",
 ];
 
 /// Names of crates and of parts of `std`, and the only module that may name them.
@@ -77,6 +91,7 @@ const FENCED: &[(&str, &str)] = &[
     ("libc", "runtime::barrier"),
     ("crossbeam_channel", "recv"),
     ("tracing", "runtime::trace"),
+    ("rayon", "from_rayon"),
     ("metrics", "stats::metrics"),
 ];
 
@@ -246,6 +261,10 @@ const PROTOCOLS: &[(&str, &str)] = &[
     (
         "src/flat/README.md",
         include_str!("../../src/flat/README.md"),
+    ),
+    (
+        "src/from_rayon/README.md",
+        include_str!("../../src/from_rayon/README.md"),
     ),
     (
         "src/keyed/README.md",
