@@ -176,6 +176,10 @@ where
     fn width(&self) -> usize {
         self.opts.width
     }
+
+    fn finds_itself(&self) -> bool {
+        self.opts.auto.is_some()
+    }
 }
 
 impl<I: IndexedParallelIterator> ExactPlan for Ordered<I> {}
