@@ -103,7 +103,9 @@ impl<I, B> Sched<I, B> {
             Inline::Head => core.lent.is_none(),
             Inline::Wanted | Inline::On | Inline::OneWorker => false,
         };
-        if !self.may_inline || !may || !self.pulls || core.end.is_some() {
+        // For good after a call with a time limit, which must not get stuck in an item: not on trial either.
+        let may = may && self.may_inline && !core.pause.is_forever();
+        if !may || !self.pulls || core.end.is_some() {
             return;
         }
         // `pause` spaces the attempts, so that a stage whose costs change does not switch back and forth.

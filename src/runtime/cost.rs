@@ -381,21 +381,28 @@ impl Samples {
 pub(crate) struct Backoff {
     until: Option<Instant>,
     next: Duration,
+    is_final: bool,
 }
 
 impl Backoff {
     pub(crate) const NONE: Backoff = Backoff {
         until: None,
         next: PAUSE,
+        is_final: false,
     };
 
     pub(crate) fn is_over(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() >= until)
+        !self.is_final && self.until.is_none_or(|until| Instant::now() >= until)
     }
 
     /// Never try it again.
     pub(crate) fn forever(&mut self) {
-        self.until = Instant::now().checked_add(Duration::from_secs(1 << 32));
+        self.is_final = true;
+    }
+
+    /// Whether it is never tried again.
+    pub(crate) fn is_forever(&self) -> bool {
+        self.is_final
     }
 
     pub(crate) fn begin(&mut self) {

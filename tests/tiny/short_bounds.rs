@@ -10,7 +10,7 @@ use fanfold::testing::assert_quiescent;
 use fanfold::{CancelToken, Fanfold};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Long enough that two of them pay for a second thread, and so short that a few are no reason to sleep.
 const ITEM: Duration = Duration::from_micros(20);
@@ -285,6 +285,32 @@ fn a_limited_wait_runs_nothing_on_the_consumer() {
         for want in taken..taken + 100 {
             let next = stage.next_within(SOON).expect("in time");
             assert_eq!(next.map(|(i, _)| i), Some(want));
+        }
+    });
+}
+
+/// Not on trial either, where threads gain nothing, and while the consumer waits in the call for workers at rest.
+#[test]
+fn a_limited_wait_is_no_time_for_a_trial() {
+    within(SOON, || {
+        let nanos = Duration::from_nanos;
+        for (pull, item) in [(0, 60), (0, 100), (300, 50)] {
+            for bound in [2, 3, 4, 8] {
+                let (me, began) = (here(), Instant::now());
+                let source = (0..usize::MAX).inspect(move |_| spin(nanos(pull)));
+                let work = move |i| {
+                    spin(nanos(item));
+                    run(i)
+                };
+                let mut stage = source.par_map_ordered(2, work).in_flight(bound);
+                let mut want = 0;
+                while began.elapsed() < Duration::from_millis(200) {
+                    let (i, thread) = stage.next_within(SOON).expect("in time").expect("endless");
+                    assert_eq!(i, want);
+                    assert_ne!(thread, me);
+                    want += 1;
+                }
+            }
         }
     });
 }
