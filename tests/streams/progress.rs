@@ -155,6 +155,16 @@ const ROWS: &[Row] = &[
             known(fanfold::recv(receiver), None, ITEMS);
         }
     }),
+    ("from_rayon::Ordered", |n| {
+        #[cfg(feature = "rayon")]
+        {
+            use fanfold::FromRayon;
+            use rayon::iter::{IntoParallelIterator, ParallelIterator};
+            let doubled = (0..ITEMS).into_par_iter().map(|x| 2 * x);
+            known(doubled.ordered(n), Some(ITEMS), ITEMS);
+        }
+        let _ = n;
+    }),
 ];
 
 /// Leaves the position as it is at the end; other bars set it to their length.
