@@ -11,7 +11,7 @@
 //! | phase | what it does |
 //! | --- | --- |
 //! | free | doubles the width, unless a gate is shut: the source, the consumer or the head of the line, with a bound that does not grow with the width, limits the stage (closures run less than [`BUSY`] of the time), the cores are used up, or the cap is reached |
-//! | doubling | goes on if the step gave a quarter of what was added ([`WORTH`]). If not, it returns to as many as the new throughput needs at the old time per item (Little's law), which is where the curve bends |
+//! | doubling | goes on if the step gave a quarter of what was added ([`WORTH`]). If not, it returns to as many as the new throughput needs at the old time per item (Little's law), which is where the curve bends. Not if items compute less than before: then they are others, and the two do not compare |
 //! | held | tries a step of an eighth, up and down in turn, after 8 intervals, then 16, 32, 64. Begins anew if the work has changed |
 //! | probing | keeps more workers for 3 % more throughput, fewer for 1 % less, if that is seen twice in a row |
 //!
@@ -218,6 +218,14 @@ impl Seen {
     fn cpu_time(&self) -> Option<f64> {
         let cpu = self.cpu.filter(|cpu| *cpu >= SOME_CPU)?;
         Some(cpu * self.service)
+    }
+
+    /// Whether its items compute less than those of `before`, so that they are others: more workers, or fewer, may make an
+    /// item compute longer, as they share caches and spin on locks, and never the reverse.
+    fn computes_less_than(&self, before: &Seen) -> bool {
+        let most = self.cpu.map(|cpu| cpu.max(SOME_CPU) * self.service);
+        most.zip(before.cpu_time())
+            .is_some_and(|(now, then)| now * MOVED_TIME < then)
     }
 
     /// Whether its items are others than those of `before`.
@@ -555,7 +563,8 @@ impl Pilot {
     ) {
         let gained = seen.rate / base.rate.max(1e-9);
         let added = self.width as f64 / from as f64 - 1.0;
-        if gained >= 1.0 + WORTH * added || gate.is_some_and(WidthReason::is_demand) {
+        let is_worth = gained >= 1.0 + WORTH * added || seen.computes_less_than(base);
+        if is_worth || gate.is_some_and(WidthReason::is_demand) {
             self.free(sample, seen, gate, 0);
             return;
         }
@@ -658,6 +667,8 @@ impl Pilot {
             self.width = from;
             self.phase = Phase::Free { limited: 1 };
             self.reason = reason;
+        } else if probe == Probe::Up && seen.computes_less_than(&base) {
+            self.free(sample, seen, gate, 0);
         } else if gained < keeps {
             self.width = from;
             let reason = match probe {

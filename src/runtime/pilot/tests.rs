@@ -437,6 +437,40 @@ fn work_that_changes_from_cpu_to_sleep_and_back_is_followed_within_two_seconds()
 }
 
 #[test]
+fn a_step_is_not_judged_by_what_other_items_did_before_it() {
+    let ms = Duration::from_millis;
+    let mut pilot = Pilot::new(2, 256, true);
+    // Items that wait for half of a millisecond, and compute for the other half.
+    let computed = Sample {
+        elapsed: ms(100),
+        run: ms(200),
+        cpu: Some(0.5),
+        finished: 200,
+        cores: 2.0,
+        ..Sample::default()
+    };
+    assert!(matches!(pilot.observe(&computed), Course::Next { .. }));
+    assert_eq!(pilot.width(), 4);
+    // Then they sleep for 3 ms, and so fewer are finished.
+    let slept = Sample {
+        run: ms(400),
+        cpu: Some(0.002),
+        finished: 133,
+        ..computed
+    };
+    assert!(matches!(pilot.observe(&slept), Course::Next { .. }));
+    assert_eq!(pilot.width(), 8);
+    // Without a change of the items it is.
+    let more = Sample {
+        run: ms(800),
+        finished: 135,
+        ..slept
+    };
+    assert!(matches!(pilot.observe(&more), Course::Next { .. }));
+    assert!(matches!(pilot.reason(), WidthReason::NoGain { at: 8, .. }));
+}
+
+#[test]
 fn a_step_of_the_load_is_followed_where_a_test_had_decided() {
     // The server gets twice as many slots, and loses them again.
     let mut flight = Flight::new(
