@@ -21,7 +21,11 @@ pub(crate) struct TimeLog {
     /// The items in flight: by the first of those that were pulled together, how many are left of them, where they end, and
     /// when they were pulled.
     pulled: BTreeMap<u64, (u64, u64, Instant)>,
-    /// Items that were taken before their pull was over: that of the items which come with them.
+    /// What follows the last pull that is over.
+    next: u64,
+    /// Items that were run before their pull was over, that of the items which come with them: since when.
+    begun: BTreeMap<u64, Instant>,
+    /// Items that were also taken before that.
     early: BTreeSet<u64>,
 }
 
@@ -32,6 +36,8 @@ impl Default for TimeLog {
             delay: histogram(),
             slowest: None,
             pulled: BTreeMap::new(),
+            next: 0,
+            begun: BTreeMap::new(),
             early: BTreeSet::new(),
         }
     }
@@ -51,9 +57,9 @@ impl TimeLog {
     pub(crate) fn pulled(&mut self, now: Instant, first: u64, items: u64) {
         let mut left = items;
         let end = first + items;
+        self.next = end;
         while let Some(seq) = self.early.range(first..end).next().copied() {
             self.early.remove(&seq);
-            self.delay.saturating_record(0);
             left -= 1;
         }
         if left > 0 {
@@ -62,7 +68,10 @@ impl TimeLog {
     }
 
     /// A closure has ended.
-    pub(crate) fn ran(&mut self, seq: u64, time: Duration) {
+    pub(crate) fn ran(&mut self, now: Instant, seq: u64, time: Duration) {
+        if let Some(since) = now.checked_sub(time).filter(|_| seq >= self.next) {
+            self.begun.insert(seq, since);
+        }
         self.service.saturating_record(nanos(time));
         if self.slowest.is_none_or(|(_, slowest)| time > slowest) {
             self.slowest = Some((seq, time));
@@ -71,18 +80,25 @@ impl TimeLog {
 
     /// The consumer takes this item.
     pub(crate) fn taken(&mut self, now: Instant, seq: u64) {
+        let begun = self.begun.remove(&seq);
         // In which pull it came is seen from what is left of that one, and of none before it.
         let found = self.pulled.range_mut(..=seq).next_back();
-        let Some((&first, (left, _, at))) = found.filter(|(_, (_, end, _))| seq < *end) else {
-            self.early.insert(seq);
-            return;
-        };
-        let time = now.saturating_duration_since(*at);
-        *left -= 1;
-        if *left == 0 {
-            self.pulled.remove(&first);
-        }
-        self.delay.saturating_record(nanos(time));
+        let pulled =
+            if let Some((&first, (left, _, at))) = found.filter(|(_, (_, end, _))| seq < *end) {
+                let at = *at;
+                *left -= 1;
+                if *left == 0 {
+                    self.pulled.remove(&first);
+                }
+                at
+            } else {
+                self.early.insert(seq);
+                now
+            };
+        // It was pulled a moment before it was run.
+        let since = begun.map_or(pulled, |begun| begun.min(pulled));
+        self.delay
+            .saturating_record(nanos(now.saturating_duration_since(since)));
     }
 }
 

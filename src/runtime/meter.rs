@@ -364,7 +364,7 @@ impl Meter {
     pub(crate) fn item_ran(&self, seq: u64, time: Duration) {
         #[cfg(feature = "percentile")]
         if self.times_items() {
-            self.times.lock().ran(seq, time);
+            self.times.lock().ran(Instant::now(), seq, time);
         }
         #[cfg(not(feature = "percentile"))]
         let _ = (seq, time);

@@ -43,11 +43,41 @@ fn an_item_may_be_taken_before_its_pull_is_over() {
     assert!(times.pulled.is_empty() && times.early.is_empty());
 }
 
+/// A thread is stuck in the source, and others have run and taken what it has pulled so far.
+#[test]
+fn an_item_that_is_run_before_its_pull_is_over_is_late_since_it_was_begun() {
+    let (mut times, born) = (TimeLog::default(), Instant::now());
+    times.ran(born + 10 * MS, 0, 5 * MS);
+    times.taken(born + 11 * MS, 0);
+    times.ran(born + 20 * MS, 1, 5 * MS);
+    times.pulled(born + 30 * MS, 0, 3);
+    times.taken(born + 31 * MS, 1);
+    times.ran(born + 35 * MS, 2, MS);
+    times.taken(born + 35 * MS, 2);
+    let delays = times.delay.iter_recorded();
+    let millis: Vec<u64> = delays
+        .map(|v| (v.value_iterated_to() + 500_000) / 1_000_000)
+        .collect();
+    assert_eq!(millis, [5, 6, 16]);
+    assert!(times.pulled.is_empty() && times.early.is_empty() && times.begun.is_empty());
+}
+
+/// The copy of an item that was hedged.
+#[test]
+fn what_is_run_again_after_it_was_taken_leaves_nothing_behind() {
+    let (mut times, born) = (TimeLog::default(), Instant::now());
+    times.pulled(born, 0, 1);
+    times.ran(born + MS, 0, MS);
+    times.taken(born + 2 * MS, 0);
+    times.ran(born + 3 * MS, 0, 3 * MS);
+    assert!(times.pulled.is_empty() && times.early.is_empty() && times.begun.is_empty());
+}
+
 #[test]
 fn the_slowest_closure_is_kept() {
-    let mut times = TimeLog::default();
+    let (mut times, born) = (TimeLog::default(), Instant::now());
     for (seq, millis) in [(7, 3), (8, 9), (9, 9), (10, 1)] {
-        times.ran(seq, millis * MS);
+        times.ran(born + millis * MS, seq, millis * MS);
     }
     assert_eq!(times.slowest, Some((8, 9 * MS)));
     assert_eq!(times.service.len(), 4);
@@ -56,6 +86,6 @@ fn the_slowest_closure_is_kept() {
 #[test]
 fn an_endless_time_counts_as_the_longest() {
     let mut times = TimeLog::default();
-    times.ran(0, Duration::MAX);
+    times.ran(Instant::now(), 0, Duration::MAX);
     assert!(times.service.max() >= nanos(LONGEST) / 100 * 99);
 }
