@@ -181,14 +181,16 @@ where
     }
 
     /// Takes a result that a look has found.
-    pub(super) fn take_ready(&mut self, shared: &Arc<OrderedStage<S, J>>) -> Option<J::Output> {
+    #[inline]
+    pub(super) fn take_ready(&mut self) -> Option<J::Output> {
         // Does not wait, as it is ready.
         let Ready::Head = self.advance() else {
             return None;
         };
         let head = self.cursor.head.as_mut()?;
+        // `None` for an item without outputs, behind which there may be another one.
         if head.may_be_special() {
-            self.cursor.take_special(shared)
+            self.cursor.take_special(self.shared.as_ref()?)
         } else {
             let batch = head.take();
             self.cursor.open(batch)
@@ -517,17 +519,7 @@ where
             return self.cursor.next_of_batch();
         }
         let is_here = self.inliner.is_none() && !self.cursor.is_over() && self.cursor.is_ready();
-        if !is_here || self.advance() != Ready::Head {
-            return None;
-        }
-        let head = self.cursor.head.as_mut()?;
-        // `None` for an item without outputs, behind which there may be another one.
-        if head.may_be_special() {
-            self.cursor.take_special(self.shared.as_ref()?)
-        } else {
-            let batch = head.take();
-            self.cursor.open(batch)
-        }
+        if is_here { self.take_ready() } else { None }
     }
 
     fn bound(&self) -> Option<usize> {

@@ -76,7 +76,7 @@ impl<I: Send, J: Job<I>> Consumer<Pushed<I>, J> {
                 // This does not wait: all that is left to do is to end.
                 Look::End | Look::Own => return self.next(),
             }
-            let output = self.take_ready(&shared);
+            let output = self.take_ready();
             if output.is_some() {
                 return output;
             }
