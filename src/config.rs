@@ -1,5 +1,6 @@
 //! The width of a stage.
 
+use crate::sync;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl Workers {
     /// assert!(fanfold::Workers::cpus().get() >= 1);
     /// ```
     pub fn cpus() -> Self {
-        Workers::from(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+        Workers::from(sync::cores())
     }
 
     /// The number of workers that keeps every core busy when each item waits for `wait` and

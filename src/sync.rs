@@ -4,6 +4,11 @@
 //! Locks never poison: no lock is held while user code runs, except the source's lock during its own
 //! `next()`, whose panic is caught inside, and the one under which statistics are published, which guards no data.
 
+/// How many cores the process may use, or 1 if that is unknown. Read from several files.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 #[cfg(not(loom))]
 mod imp {
     pub(crate) use crossbeam_deque::{Injector, Steal};

@@ -94,7 +94,7 @@ where
     A: Send + 'static,
 {
     prepare();
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+    if crate::sync::cores() < 2 {
         eprintln!("skipped: with one core nothing is out of order");
         return;
     }

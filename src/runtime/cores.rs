@@ -1,8 +1,10 @@
 //! How many cores there are for an [`auto`](crate::Workers::auto) stage: those that the process may use, without what
 //! other such stages use, as each of them has said last.
 
-use crate::sync::fixed::{AtomicU64, Relaxed};
-use std::num::NonZeroUsize;
+use crate::sync::{
+    self,
+    fixed::{AtomicU64, Relaxed},
+};
 
 /// What all such stages use, in thousandths of a core. Relaxed: it guards nothing, and is an estimate.
 static USED: AtomicU64 = AtomicU64::new(0);
@@ -18,7 +20,7 @@ pub(crate) struct CoreShare {
 impl CoreShare {
     pub(crate) fn new() -> Self {
         CoreShare {
-            all: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            all: sync::cores(),
             mine: 0,
         }
     }

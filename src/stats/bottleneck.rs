@@ -2,6 +2,7 @@
 
 use crate::stats::HeadItem;
 use crate::stats::interval::{Interval, per_second, share};
+use crate::sync::cores;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -145,10 +146,6 @@ impl Interval {
     fn consumer_rate(&self) -> f64 {
         per_second(self.yielded + self.filtered, self.consumer.away)
     }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
 impl Bottleneck {

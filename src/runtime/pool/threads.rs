@@ -158,7 +158,7 @@ fn thread_name(index: usize, name: &str) -> String {
 
 impl PoolThreads {
     pub(super) fn new(options: ThreadOptions) -> Arc<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = sync::cores();
         Arc::new(PoolThreads {
             options,
             spins: AtomicUsize::new(cores.saturating_sub(1)),
