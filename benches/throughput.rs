@@ -472,7 +472,6 @@ fn bridge(rounds: usize, per_nano: f64) {
     }
 }
 
-/// Equal items under a bound by number, and under the same bound by weight.
 /// What statistics cost: with them to without them, each a stage of its own; and with the times of the items.
 fn stats(rounds: usize, per_nano: f64) {
     println!("\n| work per item | for | fold | unordered | 64 in flight | with item_times |");
@@ -540,6 +539,7 @@ fn stats(rounds: usize, per_nano: f64) {
     }
 }
 
+/// Equal items under a bound by number, and under the same bound by weight.
 fn weights(rounds: usize, per_nano: f64) {
     println!(
         "\n| work per item, 64 in flight | in_flight_weight to in_flight | without an order | and parked_weight |"
