@@ -109,7 +109,7 @@ fn run(case: &Case, leases: &Leases) {
     });
     let listener = Listener::new();
     let control = Arc::new(Control::new(listener.event(), None));
-    let mut opts = WorkOpts::new(case.workers);
+    let mut opts = WorkOpts::new(case.workers, None);
     opts.in_flight = Some(case.bound);
     let shared = Arc::new(FlatStage::new(
         TryFlatMap::new(open),

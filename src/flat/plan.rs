@@ -6,7 +6,6 @@ use crate::par::flat_map::{FlatJob, IsolatedFlat};
 use crate::par::source::Source;
 use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
-use crate::runtime::permits::Permits;
 use crate::runtime::plan::{Common, Parallel, Plan, WorkOpts};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
@@ -32,7 +31,7 @@ impl<S, J> fmt::Debug for Flat<S, J> {
 impl<S, J> Flat<S, J> {
     #[track_caller]
     pub(crate) fn new(source: S, job: J, n: Workers) -> Self {
-        let opts = WorkOpts::new(n.checked());
+        let opts = WorkOpts::new(n.checked(), None);
         Flat { source, job, opts }
     }
 }
@@ -52,10 +51,14 @@ where
         (0, self.source.hint().1.filter(|most| *most == 0))
     }
 
-    fn start(self, mut common: Common, start_permit: StartPermit) -> Option<Box<Self::Running>> {
+    fn start(
+        mut self,
+        mut common: Common,
+        start_permit: StartPermit,
+    ) -> Option<Box<Self::Running>> {
         let (cx, listener) = (start_permit.cx(), Listener::new());
         let may_own = common.pool.is_none();
-        common.made.sized(self.opts.width, self.opts.in_flight);
+        self.opts.settle(&mut common);
         let session = Session::start(start_permit, common, Self::NAME, |alive| {
             Control::new(listener.event(), Some(alive))
         })?;
@@ -72,16 +75,8 @@ where
 {
     type Isolated = Flat<S, IsolatedFlat<J>>;
 
-    fn set_in_flight(&mut self, k: usize) {
-        self.opts.in_flight = Some(k);
-    }
-
-    fn set_eager(&mut self) {
-        self.opts.eager = true;
-    }
-
-    fn set_limit(&mut self, permits: Permits) {
-        self.opts.limit = Some(permits);
+    fn work_opts(&mut self) -> &mut WorkOpts {
+        &mut self.opts
     }
 
     fn isolated(self) -> Self::Isolated {

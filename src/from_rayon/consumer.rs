@@ -26,6 +26,8 @@ where
 {
     /// Until the first result is asked for: a fold runs it on this thread, everything else on the carrier.
     inner: Option<Inner<I>>,
+    /// How the places of the bound are divided where there is a carrier.
+    shares: Shares,
     /// The carrier's, until it is leased.
     carrier: Option<Listener>,
     /// Results that were taken out of the queue.
@@ -63,10 +65,11 @@ where
     ) -> Self {
         let relay = session.control();
         inner.end_with(relay.ends(), relay.drains());
-        let shares = Shares::of(inner.opts.in_flight, inner.opts.width);
+        let shares = Shares::of(inner.opts.work.in_flight, inner.opts.work.width);
         OrderedIter {
             left: inner.iter.len(),
             inner: Some(inner),
+            shares,
             carrier: Some(carrier),
             hands: VecDeque::new(),
             cut: None,
@@ -81,7 +84,7 @@ where
         let (Some(mut inner), Some(listener)) = (self.inner.take(), self.carrier.take()) else {
             return;
         };
-        inner.opts.in_flight = Shares::of(inner.opts.in_flight, inner.opts.width).inner;
+        inner.opts.work.in_flight = self.shares.inner;
         let handover = Arc::clone(&self.handover);
         let leases = self.session.leases().clone();
         let is_in_rayon = rayon::current_thread_index().is_some();

@@ -79,13 +79,17 @@ where
     fn callback<P: Producer<Item = T>>(mut self, producer: P) -> S::Value {
         // The bound is one of items, so no group is so long that there would be room for less than two: a group counts
         // as yielded when its first item is, and its others are still there.
-        let most = self.opts.in_flight.map_or(usize::MAX, |bound| bound / 2);
+        let most = self
+            .opts
+            .work
+            .in_flight
+            .map_or(usize::MAX, |bound| bound / 2);
         let step = producer.min_len().min(most).max(1);
         let pieces = Pieces::new(producer, self.len, step);
         if step == 1 {
             return self.with_job(pieces, RunOne);
         }
-        self.opts.in_flight = self.opts.in_flight.map(|bound| bound / step - 1);
+        self.opts.work.in_flight = self.opts.work.in_flight.map(|bound| bound / step - 1);
         self.with_job(pieces, RunGroup)
     }
 }

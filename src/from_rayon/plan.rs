@@ -6,10 +6,8 @@ use crate::from_rayon::drive::Inner;
 use crate::from_rayon::outcome::{Isolating, Outcome, Raising};
 use crate::from_rayon::relay::Relay;
 use crate::ordered::opts::OrderedOpts;
-use crate::ordered::start::Par;
 use crate::runtime::event::Listener;
-use crate::runtime::permits::Permits;
-use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan, Resizable};
+use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan, Resizable, WorkOpts};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
 use crate::size_hint::Hint;
@@ -77,7 +75,7 @@ pub trait FromRayon: IndexedParallelIterator {
     fn ordered(self, n: impl Into<Workers>) -> Stage<Ordered<Self>> {
         Stage::of(Ordered {
             iter: self,
-            opts: Par::new(std::iter::empty::<()>(), (), n.into(), true).opts,
+            opts: OrderedOpts::new(n.into(), true),
             outcome: PhantomData,
         })
     }
@@ -147,16 +145,8 @@ where
 {
     type Isolated = Ordered<I, Isolating<W>>;
 
-    fn set_in_flight(&mut self, k: usize) {
-        self.opts.in_flight = Some(k);
-    }
-
-    fn set_eager(&mut self) {
-        self.opts.eager = true;
-    }
-
-    fn set_limit(&mut self, permits: Permits) {
-        self.opts.limit = Some(permits);
+    fn work_opts(&mut self) -> &mut WorkOpts {
+        &mut self.opts.work
     }
 
     fn isolated(self) -> Self::Isolated {
@@ -173,13 +163,6 @@ where
     I: IndexedParallelIterator,
     W: Outcome<I::Item>,
 {
-    fn width(&self) -> usize {
-        self.opts.width
-    }
-
-    fn finds_itself(&self) -> bool {
-        self.opts.auto.is_some()
-    }
 }
 
 impl<I: IndexedParallelIterator> ExactPlan for Ordered<I> {}

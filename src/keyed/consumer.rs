@@ -69,6 +69,7 @@ where
         };
         let (control, leases) = (Arc::clone(session.control()), session.leases().clone());
         let mut shared = KeyedStage::new(job, opts.width, opts.in_flight, far, control, leases);
+        shared.state.lock().helm = Helm::of(&opts, true);
         shared.limit = opts.limit;
         shared.meter = session.meter().clone();
         shared.meter.note(|meter| {
@@ -76,9 +77,6 @@ where
             meter.start(Instant::now(), opts.width, bound, None);
         });
         let shared = Arc::new(shared);
-        let follows = opts.in_flight.is_none();
-        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap, follows));
-        shared.state.lock().helm = helm.map(Box::new);
         if let Some(width) = session.width() {
             shared.follow(width, opts.width);
         }

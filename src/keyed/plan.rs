@@ -9,8 +9,6 @@ use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::control::Control;
 use crate::runtime::event::Listener;
-use crate::runtime::permits::Permits;
-use crate::runtime::pilot::WidthReason;
 use crate::runtime::plan::{Common, ExactPlan, Parallel, Plan, Resizable, WorkOpts};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
@@ -39,10 +37,7 @@ impl<S, G, J> Keyed<S, G, J> {
     #[track_caller]
     pub(crate) fn new(source: S, key: G, job: J, n: Workers) -> Self {
         let (width, auto) = n.begin();
-        let opts = WorkOpts {
-            auto,
-            ..WorkOpts::new(width)
-        };
+        let opts = WorkOpts::new(width, auto);
         Keyed {
             source,
             key,
@@ -73,16 +68,9 @@ where
         mut common: Common,
         start_permit: StartPermit,
     ) -> Option<Box<Self::Running>> {
-        // What is set from here on is applied when the stage runs.
-        if let Some(width) = &common.width {
-            self.opts.width = width.get();
-        }
-        if self.opts.auto.is_some() {
-            common.meter.fill().explain(WidthReason::Measuring);
-        }
+        self.opts.settle(&mut common);
         let (cx, listener) = (start_permit.cx(), Listener::new());
         let hint = size_hint::honest(self.source.hint());
-        common.made.sized(self.opts.width, self.opts.in_flight);
         let session = Session::start(start_permit, common, Self::NAME, |alive| {
             Control::new(listener.event(), Some(alive))
         })?;
@@ -104,16 +92,8 @@ where
 {
     type Isolated = Keyed<S, G, Isolated<J>>;
 
-    fn set_in_flight(&mut self, k: usize) {
-        self.opts.in_flight = Some(k);
-    }
-
-    fn set_eager(&mut self) {
-        self.opts.eager = true;
-    }
-
-    fn set_limit(&mut self, permits: Permits) {
-        self.opts.limit = Some(permits);
+    fn work_opts(&mut self) -> &mut WorkOpts {
+        &mut self.opts
     }
 
     fn isolated(self) -> Self::Isolated {
@@ -133,13 +113,6 @@ where
     K: Hash + Eq + Send,
     J: Job<S::Item>,
 {
-    fn width(&self) -> usize {
-        self.opts.width
-    }
-
-    fn finds_itself(&self) -> bool {
-        self.opts.auto.is_some()
-    }
 }
 
 impl<S, G, K, J> ExactPlan for Keyed<S, G, J>

@@ -34,11 +34,7 @@ where
         let Some(helm) = &mut state.helm else {
             return state;
         };
-        if is_over {
-            helm.ends();
-            return state;
-        }
-        let Some(width) = helm.look(&self.meter) else {
+        let Some(width) = helm.look(&self.meter, is_over) else {
             return state;
         };
         let wake = self.resize(&mut state, width);

@@ -74,9 +74,9 @@ const FEW_LOOKS: usize = 10;
 /// Whether the consumer of such a stage may run items at the head of the line: see the head of this file.
 pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> Option<Free> {
     let asked_for_threads =
-        common.pool.is_some() || opts.is_resizable(common) || opts.eager || opts.takes_part;
-    let is_wide = opts.width > 1 && opts.in_flight.is_some_and(|bound| bound > 1);
-    let free = opts.limit.is_none() && !opts.is_weighed();
+        common.pool.is_some() || opts.is_resizable(common) || opts.work.eager || opts.takes_part;
+    let is_wide = opts.work.width > 1 && opts.work.in_flight.is_some_and(|bound| bound > 1);
+    let free = opts.work.limit.is_none() && !opts.is_weighed();
     let allowed = opts.ordered && is_wide && !opts.is_timed() && free && !asked_for_threads;
     Light::new().free().filter(|_| allowed)
 }

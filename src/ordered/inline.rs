@@ -83,12 +83,12 @@ use crate::sync::{Arc, Instant};
 /// Whether the consumer of such a stage may run items itself: see the head of this file.
 pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> bool {
     let asked_for_threads =
-        common.pool.is_some() || opts.is_resizable(common) || opts.eager || opts.takes_part;
+        common.pool.is_some() || opts.is_resizable(common) || opts.work.eager || opts.takes_part;
     // Where no two items run at once, none can be done while the consumer runs one: there without an order too.
-    let one_by_one = opts.width == 1 || opts.in_flight == Some(1);
+    let one_by_one = opts.work.width == 1 || opts.work.in_flight == Some(1);
     let plain = (opts.ordered || one_by_one)
         && !opts.is_timed()
-        && opts.limit.is_none()
+        && opts.work.limit.is_none()
         && !opts.is_weighed();
     let untold = common.tokens.is_empty() && common.drains.is_empty();
     plain && untold && !asked_for_threads && Light::new().free().is_some()

@@ -34,9 +34,9 @@ use crate::sync::{Arc, Instant, yield_now};
 
 /// Whether one worker may run all items of such a stage.
 pub(super) fn is_allowed(opts: &OrderedOpts, common: &Common) -> bool {
-    let is_wide = opts.in_flight.is_some_and(|bound| bound > 1);
+    let is_wide = opts.work.in_flight.is_some_and(|bound| bound > 1);
     let is_plain = !opts.is_timed() && !opts.is_weighed() && !opts.is_resizable(common);
-    !opts.ordered && is_wide && is_plain && !opts.eager && !opts.takes_part
+    !opts.ordered && is_wide && is_plain && !opts.work.eager && !opts.takes_part
 }
 
 impl<I, B> Sched<I, B> {

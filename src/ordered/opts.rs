@@ -1,23 +1,19 @@
 //! The options of stages that run a closure for each item.
 
+use crate::config::Workers;
 use crate::hedge::HedgePolicy;
-use crate::runtime::permits::Permits;
-use crate::runtime::plan::Common;
+use crate::runtime::plan::{Common, WorkOpts};
 use std::time::Duration;
 
 /// What a user may choose.
 #[derive(Clone, Debug)]
 pub(crate) struct OrderedOpts {
-    pub(crate) width: usize,
-    /// `Some`: the width finds itself, up to this.
-    pub(crate) auto: Option<usize>,
-    pub(crate) in_flight: Option<usize>,
+    pub(crate) work: WorkOpts,
     /// What the items in flight may weigh together.
     pub(crate) in_flight_weight: Option<usize>,
     /// What finished results may weigh together that wait.
     pub(crate) parked_weight: Option<usize>,
     pub(crate) ordered: bool,
-    pub(crate) eager: bool,
     /// The consumer's thread is one of the `n`. Only for calls that need no result before all are there: the
     /// consumer delivers nothing while it runs an item.
     pub(crate) takes_part: bool,
@@ -25,14 +21,28 @@ pub(crate) struct OrderedOpts {
     pub(crate) hedge: Option<HedgePolicy>,
     /// The time of each item is kept, for the statistics.
     pub(crate) keeps_times: bool,
-    /// Each closure holds one of these while it runs.
-    pub(crate) limit: Option<Permits>,
     /// If what the stage is started in ends, its closures are notified, and nothing is left out: the caller
     /// could not learn that something is missing.
     pub(crate) runs_all: bool,
 }
 
 impl OrderedOpts {
+    #[track_caller]
+    pub(crate) fn new(n: Workers, ordered: bool) -> Self {
+        let (width, auto) = n.begin();
+        OrderedOpts {
+            work: WorkOpts::new(width, auto),
+            in_flight_weight: None,
+            parked_weight: None,
+            ordered,
+            takes_part: false,
+            item_timeout: None,
+            keeps_times: false,
+            hedge: None,
+            runs_all: false,
+        }
+    }
+
     /// Whether its items are timed one by one.
     pub(crate) fn is_timed(&self) -> bool {
         self.item_timeout.is_some() || self.hedge.is_some() || self.keeps_times
@@ -40,7 +50,7 @@ impl OrderedOpts {
 
     /// Whether the width may change while the stage runs.
     pub(crate) fn is_resizable(&self, common: &Common) -> bool {
-        self.auto.is_some() || common.width.is_some()
+        self.work.auto.is_some() || common.width.is_some()
     }
 
     /// Whether there is a bound on weights.

@@ -6,11 +6,11 @@
 //!
 //! # Modes that such a stage does not have
 //!
-//! In a stage with a handle, or whose width finds itself, the consumer runs no items (`inline.rs`, `head.rs`), and no worker runs all of them
-//! (`one_worker.rs`). Whether it may is decided at the start, by the width: `n` = 1, or `n` > 1. And in these modes all is
-//! arranged for the consumer, which holds a permit, or for the only worker, and would have to be undone by a thread that
-//! sets the width. That could be done; but who asks for a handle has items that are worth a thread each, and what these
-//! modes save is the hand-over of items that are not.
+//! In a stage with a handle, or whose width finds itself, the consumer runs no items (`inline.rs`, `head.rs`), and no worker
+//! runs all of them (`one_worker.rs`). Whether it may is decided at the start, by the width: `n` = 1, or `n` > 1. And in
+//! these modes all is arranged for the consumer, which holds a permit, or for the only worker, and would have to be undone
+//! by a thread that sets the width. That could be done; but who asks for a handle has items that are worth a thread each,
+//! and what these modes save is the hand-over of items that are not.
 
 use crate::ordered::chunk::StealAmount;
 use crate::ordered::sched::{Host, Sched, SchedGuard};
@@ -73,11 +73,7 @@ impl<I, B> Sched<I, B> {
         let Some(helm) = &mut core.helm else {
             return core;
         };
-        if is_over {
-            helm.ends();
-            return core;
-        }
-        let Some(width) = helm.look(&self.meter) else {
+        let Some(width) = helm.look(&self.meter, is_over) else {
             return core;
         };
         let wake = self.resize(host, &mut core, width);

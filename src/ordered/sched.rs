@@ -148,11 +148,10 @@ impl<I, B> Sched<I, B> {
         meter: MeterSlot,
     ) -> Self {
         let slot_bytes = chunk::slot_bytes::<I, B>();
-        let cost = CostModel::new(opts.width, opts.in_flight, slot_bytes).expecting(total);
-        let mut core = Core::new(opts.width, opts.parked_weight.is_some(), meter.clone());
-        let follows = opts.in_flight.is_none() && !opts.is_weighed();
-        let helm = opts.auto.map(|cap| Helm::new(opts.width, cap, follows));
-        core.helm = helm.map(Box::new);
+        let cost =
+            CostModel::new(opts.work.width, opts.work.in_flight, slot_bytes).expecting(total);
+        let mut core = Core::new(opts.work.width, opts.parked_weight.is_some(), meter.clone());
+        core.helm = Helm::of(&opts.work, !opts.is_weighed());
         Sched {
             may_inline: shape.may_inline,
             may_help: shape.may_help,
@@ -163,7 +162,7 @@ impl<I, B> Sched<I, B> {
             // too many would come with it. Nor where the consumer takes part and is not the only thread:
             // nothing is delivered before the end there, so a blocked source is waited for in any case, and
             // waking two threads at the start of a short call costs more than the spare one saves.
-            spare: shape.pulls && !shape.stateful && (!opts.takes_part || opts.width == 1),
+            spare: shape.pulls && !shape.stateful && (!opts.takes_part || opts.work.width == 1),
             pulls: shape.pulls,
             stateful: shape.stateful,
             core: CachePadded::new(Mutex::new(core)),
@@ -172,20 +171,22 @@ impl<I, B> Sched<I, B> {
             // With one worker and a user's state no spare thread may exist, so no thread could take over what
             // a stuck puller holds. With chunks of one item it never holds an unstarted one. A stage whose width may
             // be set may come to have one worker at any time, also while a thread is in the source.
-            cost: CachePadded::new(if shape.stateful && (opts.width == 1 || shape.resizable) {
-                cost.one_by_one()
-            } else {
-                cost
-            }),
+            cost: CachePadded::new(
+                if shape.stateful && (opts.work.width == 1 || shape.resizable) {
+                    cost.one_by_one()
+                } else {
+                    cost
+                },
+            ),
             signals,
             company: Company::new(leases.are_unlimited()),
             leases,
             meter,
             ordered: opts.ordered,
             timed: Timed::new(opts, hedge),
-            limit: opts.limit.clone(),
+            limit: opts.work.limit.clone(),
             weights: (opts.in_flight_weight)
-                .map(|limit| Weights::new(limit, opts.width, opts.ordered)),
+                .map(|limit| Weights::new(limit, opts.work.width, opts.ordered)),
             parked: (opts.parked_weight).map(|limit| Parked::new(limit, opts.ordered)),
             tells: opts.parked_weight.is_some()
                 || opts.in_flight_weight.is_some() && !opts.ordered

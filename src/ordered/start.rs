@@ -17,7 +17,6 @@ use crate::par::job::{Job, OneToOne};
 use crate::par::source::Source;
 use crate::runtime::barrier;
 use crate::runtime::meter::Live;
-use crate::runtime::pilot::WidthReason;
 use crate::runtime::plan::{Common, ExactPlan, LARGE_ITEM, Plan, Resizable};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
@@ -45,26 +44,10 @@ impl<S: Source, J> std::fmt::Debug for Par<S, J> {
 impl<S: Source, J> Par<S, J> {
     #[track_caller]
     pub(crate) fn new(source: S, job: J, n: Workers, ordered: bool) -> Self {
-        let (width, auto) = n.begin();
-        let opts = OrderedOpts {
-            width,
-            auto,
-            in_flight: None,
-            in_flight_weight: None,
-            parked_weight: None,
-            ordered,
-            eager: false,
-            takes_part: false,
-            item_timeout: None,
-            keeps_times: false,
-            hedge: None,
-            limit: None,
-            runs_all: false,
-        };
         Par {
             source,
             job,
-            opts,
+            opts: OrderedOpts::new(n, ordered),
             clone: None,
         }
     }
@@ -98,18 +81,7 @@ where
     }
 }
 
-impl<S: Source, J: Job<S::Item>> Resizable for Par<S, J>
-where
-    S::Item: Send,
-{
-    fn width(&self) -> usize {
-        self.opts.width
-    }
-
-    fn finds_itself(&self) -> bool {
-        self.opts.auto.is_some()
-    }
-}
+impl<S: Source, J: Job<S::Item>> Resizable for Par<S, J> where S::Item: Send {}
 
 impl<S, J> ExactPlan for Par<S, J>
 where
@@ -135,19 +107,12 @@ where
         mut opts,
         clone,
     } = plan;
-    if opts.auto.is_some() {
-        let meter = common.meter.fill();
-        meter.explain(WidthReason::Measuring);
-        // The width is chosen for threads, so the consumer is none of them.
-        opts.takes_part = false;
-    }
+    opts.work.settle(&mut common);
+    // A width that finds itself is chosen for threads, so the consumer is none of them.
+    opts.takes_part &= opts.work.auto.is_none();
     common
         .meter
         .note(|meter| opts.keeps_times = meter.times_items());
-    // What is set from here on is applied when the stage runs.
-    if let Some(width) = &common.width {
-        opts.width = width.get();
-    }
     // A bound on the items, and what the cost model expects. A source may be wrong about it.
     let hint = size_hint::honest(source.hint());
     let parker = Parker::new();
@@ -155,7 +120,7 @@ where
     let inlines = inline::is_allowed(&opts, &common);
     let helps = head::is_allowed(&opts, &common);
     let waits = one_worker::is_allowed(&opts, &common);
-    common.made.sized(opts.width, opts.in_flight);
+    let resizable = opts.is_resizable(&common);
     let cx = start_permit.cx();
     // The session comes first. It makes the stage stoppable, and if the scope is over, nothing else has been
     // started yet.
@@ -181,7 +146,7 @@ where
         may_inline: may_inline && is_small && !J::STATEFUL && !J::CATCHES,
         // Where the consumer may run all items, that is better still.
         may_wait: waits && !inlines && !S::LOCAL,
-        resizable: session.width().is_some() || opts.auto.is_some(),
+        resizable,
         may_help: helps.filter(|_| is_small && !S::LOCAL && !J::STATEFUL),
     };
     // Both or neither: a stage can be hedged only if its items can be cloned.
@@ -192,16 +157,16 @@ where
     let sched = Sched::new(&opts, hint.1, shape, hedge, signals, leases, meter);
     sched.meter.note(|meter| {
         let live = Arc::clone(&sched.signals) as Arc<dyn Live>;
-        meter.start(Instant::now(), opts.width, sched.bound(), Some(live));
+        meter.start(Instant::now(), opts.work.width, sched.bound(), Some(live));
         if J::IS_SILENT {
             meter.is_silent();
         }
     });
     let shared = Arc::new(OrderedStage::<S, J>::new(sched, job, far));
     if let Some(width) = session.width() {
-        shared.follow(width, opts.width);
+        shared.follow(width, opts.work.width);
     }
-    let cursor = Cursor::new(parker, session, opts.eager);
+    let cursor = Cursor::new(parker, session, opts.work.eager);
     let mut consumer = Box::new(Consumer::new(shared, near, cursor, hint));
     // Leases the first thread, so it comes when everything that a thread uses is there.
     consumer.join_in(opts.takes_part);

@@ -8,6 +8,7 @@
 use crate::runtime::cores::CoreShare;
 use crate::runtime::meter::{MeterSlot, Totals};
 use crate::runtime::pilot::{Course, Pilot, Sample};
+use crate::runtime::plan::WorkOpts;
 use crate::sync::Instant;
 use std::time::Duration;
 
@@ -24,19 +25,28 @@ pub(crate) struct Helm {
 }
 
 impl Helm {
-    /// A stage that begins so wide. `bound_follows`: its bound is the default one, which grows with the width.
-    pub(crate) fn new(width: usize, cap: usize, bound_follows: bool) -> Self {
-        Helm {
-            pilot: Pilot::new(width, cap, bound_follows),
-            cores: CoreShare::new(),
-            from: None,
-            due: None,
-            measure: Pilot::first(),
-        }
+    /// Of a stage with these options, if its width finds itself. `by_number`: its bound is one on the number of items.
+    pub(crate) fn of(opts: &WorkOpts, by_number: bool) -> Option<Box<Self>> {
+        // The default bound grows with the width.
+        let bound_follows = by_number && opts.in_flight.is_none();
+        opts.auto.map(|cap| {
+            Box::new(Helm {
+                pilot: Pilot::new(opts.width, cap, bound_follows),
+                cores: CoreShare::new(),
+                from: None,
+                due: None,
+                measure: Pilot::first(),
+            })
+        })
     }
 
-    /// The width that is to be set now, if it is another one.
-    pub(crate) fn look(&mut self, meter: &MeterSlot) -> Option<usize> {
+    /// The width that is to be set now, if it is another one. `is_over`: the source has ended, or the stage was told to.
+    pub(crate) fn look(&mut self, meter: &MeterSlot, is_over: bool) -> Option<usize> {
+        if is_over {
+            // It will not use the cores for long.
+            self.cores.uses(0.0);
+            return None;
+        }
         let now = Instant::now();
         if self.due.is_some_and(|due| now < due) {
             return None;
@@ -64,11 +74,6 @@ impl Helm {
             }
         }
         (self.pilot.width() != before).then(|| self.pilot.width())
-    }
-
-    /// The source has ended: the stage will not use the cores for long.
-    pub(crate) fn ends(&mut self) {
-        self.cores.uses(0.0);
     }
 
     fn sample(&self, from: &Totals, to: &Totals) -> Sample {

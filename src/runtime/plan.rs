@@ -4,6 +4,7 @@ use crate::cancel::CancelToken;
 use crate::error::{Cancelled, ItemError, NotReady};
 use crate::runtime::meter::MeterSlot;
 use crate::runtime::permits::Permits;
+use crate::runtime::pilot::WidthReason;
 use crate::runtime::pool::Pool;
 use crate::runtime::scope::StartPermit;
 use crate::runtime::trace::Made;
@@ -49,9 +50,10 @@ impl Common {
     }
 }
 
-/// The options of stages that run a closure, but for those of the ordered scheduler, which has more.
+/// The options of every stage that runs a closure for each item.
+#[allow(unreachable_pub)] // it stands in the signature of `Parallel`
 #[derive(Clone, Debug)]
-pub(crate) struct WorkOpts {
+pub struct WorkOpts {
     pub(crate) width: usize,
     /// `Some`: the width finds itself, up to this.
     pub(crate) auto: Option<usize>,
@@ -62,14 +64,26 @@ pub(crate) struct WorkOpts {
 }
 
 impl WorkOpts {
-    pub(crate) fn new(width: usize) -> Self {
+    pub(crate) fn new(width: usize, auto: Option<usize>) -> Self {
         WorkOpts {
             width,
-            auto: None,
+            auto,
             in_flight: None,
             eager: false,
             limit: None,
         }
+    }
+
+    /// The stage starts: with the width that its handles have by now. A width that finds itself needs statistics.
+    pub(crate) fn settle(&mut self, common: &mut Common) {
+        // What is set from here on is applied when the stage runs.
+        if let Some(width) = &common.width {
+            self.width = width.get();
+        }
+        if self.auto.is_some() {
+            common.meter.fill().explain(WidthReason::Measuring);
+        }
+        common.made.sized(self.width, self.in_flight);
     }
 }
 
@@ -159,13 +173,7 @@ pub trait Parallel: Plan {
     type Isolated: Plan<Output = Result<Self::Output, ItemError>>;
 
     #[doc(hidden)]
-    fn set_in_flight(&mut self, k: usize);
-
-    #[doc(hidden)]
-    fn set_eager(&mut self);
-
-    #[doc(hidden)]
-    fn set_limit(&mut self, permits: Permits);
+    fn work_opts(&mut self) -> &mut WorkOpts;
 
     #[doc(hidden)]
     fn isolated(self) -> Self::Isolated;
@@ -179,15 +187,7 @@ pub trait SendPlan: Plan<Running: Send> + Send {}
 impl<P: Plan<Running: Send> + Send> SendPlan for P {}
 
 /// A plan whose [width](crate::Stage::workers_handle) may be set while the stage runs.
-pub trait Resizable: Plan {
-    /// How many closures may run at once, if no handle says otherwise.
-    #[doc(hidden)]
-    fn width(&self) -> usize;
-
-    /// Whether it finds itself.
-    #[doc(hidden)]
-    fn finds_itself(&self) -> bool;
-}
+pub trait Resizable: Parallel {}
 
 /// A plan whose upper size hint is exact.
 pub trait ExactPlan: Plan {}

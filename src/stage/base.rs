@@ -434,13 +434,13 @@ impl<P: Plan> Stage<P> {
         let Some(idle) = self.lazy.idle_mut() else {
             too_late()
         };
-        let plan = &idle.plan;
+        let work = idle.plan.work_opts();
         assert!(
-            !plan.finds_itself(),
+            work.auto.is_none(),
             "the width of this stage finds itself (Workers::auto), so there is no handle on it; give the stage a \
              number to set its width by hand"
         );
-        let width = (idle.common.width).get_or_insert_with(|| SharedWidth::new(plan.width()));
+        let width = (idle.common.width).get_or_insert_with(|| SharedWidth::new(work.width));
         WorkersHandle::new(Arc::clone(width))
     }
 

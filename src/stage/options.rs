@@ -8,7 +8,7 @@ use crate::par::job::Job;
 use crate::par::parked_weight::{ParkedWeight, Weighable};
 use crate::par::source::Source;
 use crate::runtime::permits::Permits;
-use crate::runtime::plan::Parallel;
+use crate::runtime::plan::{Parallel, WorkOpts};
 use crate::stage::base::Stage;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl<P: Parallel> Stage<P> {
             "in_flight must be at least 1: write in_flight(1) for one item at a time, or leave it \
              out for the default"
         );
-        self.with(|plan| plan.set_in_flight(k))
+        self.with(|plan| plan.work_opts().in_flight = Some(k))
     }
 
     /// Wakes the consumer for each result, even when results flow so fast that it would rather nap.
@@ -71,7 +71,7 @@ impl<P: Parallel> Stage<P> {
     /// ```
     #[track_caller]
     pub fn eager(self) -> Self {
-        self.with(P::set_eager)
+        self.with(|plan| plan.work_opts().eager = true)
     }
 
     /// Gives each item a span of its own, in which its closure runs. Needs the feature `tracing`.
@@ -157,7 +157,7 @@ impl<P: Parallel> Stage<P> {
     #[doc(alias("semaphore", "permits", "concurrency_limit"))]
     #[track_caller]
     pub fn limited_by(self, permits: &Permits) -> Self {
-        self.with(|plan| plan.set_limit(permits.clone()))
+        self.with(|plan| plan.work_opts().limit = Some(permits.clone()))
     }
 
     /// Turns a closure's panic into a value: yields `Ok(output)`, or `Err(`[`ItemError`]`)` at the
@@ -450,16 +450,8 @@ where
 {
     type Isolated = Par<S, Isolated<J>>;
 
-    fn set_in_flight(&mut self, k: usize) {
-        self.opts.in_flight = Some(k);
-    }
-
-    fn set_eager(&mut self) {
-        self.opts.eager = true;
-    }
-
-    fn set_limit(&mut self, permits: Permits) {
-        self.opts.limit = Some(permits);
+    fn work_opts(&mut self) -> &mut WorkOpts {
+        &mut self.opts.work
     }
 
     fn isolated(self) -> Self::Isolated {
