@@ -420,6 +420,28 @@ fn flat_stages() {
     });
 }
 
+/// The consumer is away, so a worker goes on with what it has left of the last item, and finds that nothing more comes.
+#[test]
+fn the_last_item_is_counted_although_its_rest_is_empty() {
+    within(SOON, || {
+        for (n, bound) in [(1, 4), (1, 5), (2, 4)] {
+            for items in 40..80_u64 {
+                let stage = (0..items).par_flat_map(n, |x| [x, x]);
+                let mut stage = stage.in_flight(bound);
+                let stats = stage.stats();
+                let last = 2 * items - 3..2 * items;
+                let got = stage.by_ref().zip(0..).inspect(|(_, place)| {
+                    if last.contains(place) {
+                        sleep(2 * MS);
+                    }
+                });
+                assert_eq!(got.count() as u64, 2 * items);
+                assert_eq!(assert_tallies(&stats).yielded, items);
+            }
+        }
+    });
+}
+
 #[test]
 fn fan_in() {
     /// Runs it to the end, and up to some item, and counts in items.

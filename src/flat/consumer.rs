@@ -109,15 +109,19 @@ where
     /// Nothing more is yielded. Joins the threads, unless one may be stuck in a source or an iterator that is not
     /// awaited any more, or this call has a time limit. In these cases the drop joins them.
     fn end(&mut self, timed: bool) {
-        let Some(taker) = &self.taker else { return };
-        let shared = &taker.shared;
+        let Some(taker) = &mut self.taker else { return };
         let control = Arc::clone(self.session.control());
-        let left = {
-            let state = shared.state.lock();
+        let (left, begun) = {
+            let state = taker.shared.state.lock();
             let is_any = state.own.has_any() || !state.order.is_empty();
             let has_more = is_any || !state.todo.is_empty();
-            !state.ended || taker.cut || taker.has_more() || has_more
+            let left = !state.ended || taker.cut || taker.has_more() || has_more;
+            (left, state.begun)
         };
+        // The last item may have been left, and the lane for the rest of it taken away, as there was nothing in it.
+        if !left {
+            taker.is_done_to(begun);
+        }
         let cut_short = left || control.is_drained();
         if timed {
             control.stop();
@@ -126,7 +130,7 @@ where
         }
         self.session.end(cut_short);
         // The panic of the source comes after all outputs, and before panics that belong to no item.
-        let panic = shared.state.lock().panic.take();
+        let panic = taker.shared.state.lock().panic.take();
         if let Some(panic) = panic {
             trace::resume_unwind(panic);
         }
