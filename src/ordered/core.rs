@@ -400,12 +400,13 @@ impl<I, B> Core<I, B> {
         self.roster.enlist()
     }
 
-    /// No thread could be started: the stage continues with those it has.
-    pub(super) fn lease_failed(&mut self, thread: usize) {
+    /// No thread could be started: the stage continues with those it has. Decides which of them watches in its place.
+    pub(super) fn lease_failed(&mut self, thread: usize) -> Wake {
         self.roster.lease_failed();
-        // It was made the watcher when the lease was decided. Without this, all callers would rely on a
-        // thread that never comes.
-        self.watcher.take_if(|watcher| *watcher == thread);
+        // It was made the watcher when the lease was decided. All callers rely on it since, and all threads that
+        // have fallen asleep.
+        let watcher = self.watcher.take_if(|watcher| *watcher == thread);
+        watcher.map_or(Wake::Nobody, |_| self.call_watcher(false))
     }
 
     /// Whether no thread runs a closure, or could pull: each of these needs a permit. A thread whose permit

@@ -214,16 +214,18 @@ impl<I, B> Sched<I, B> {
             }
             Wake::Lease(thread) => {
                 // Threads that have fallen asleep since the decision need not be woken instead: each of them
-                // has looked at everything after the work became visible. The consumer must be: if there is
-                // no other thread, it is the one that has to run the items. It sees that under the lock,
-                // after its announcement or because of this call.
+                // has looked at everything after the work became visible. Unless that one was to watch: then
+                // they rely on it. The consumer must be woken: if there is no other thread, it is the one that
+                // has to run the items. It sees that under the lock, after its announcement or because of this
+                // call.
                 if !host.lease(thread) {
                     let mut core = self.core.lock();
-                    core.lease_failed(thread);
+                    let wake = core.lease_failed(thread);
                     if core.roster.len() < 2 {
                         self.company.never_comes();
                     }
                     drop(core);
+                    self.act(host, wake);
                     self.signals.wake_consumer();
                 }
             }

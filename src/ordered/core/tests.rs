@@ -89,9 +89,24 @@ fn the_thread_that_is_called_becomes_the_watcher() {
     assert_eq!(core.watcher, None);
     assert!(matches!(core.call_watcher(true), Wake::Lease(2)), "a spare");
     assert_eq!(core.watcher, Some(2));
-    core.lease_failed(2);
+    assert!(matches!(core.lease_failed(2), Wake::Nobody));
     assert_eq!(core.watcher, None);
     assert!(matches!(core.call_watcher(true), Wake::Nobody));
+}
+
+/// One that was to watch does not come, and another has fallen asleep because that one would.
+#[test]
+fn a_watcher_that_never_comes_is_replaced() {
+    let mut core = staffed(2, 1);
+    assert!(matches!(core.call_watcher(false), Wake::Lease(1)));
+    core.roster.fall_asleep(0);
+    assert!(matches!(core.lease_failed(1), Wake::Unpark(_)));
+    assert_eq!(core.watcher, Some(0));
+    // Not one that was called for something else.
+    let mut core = staffed(2, 1);
+    assert!(matches!(core.wake(), Wake::Lease(1)));
+    core.roster.fall_asleep(0);
+    assert!(matches!(core.lease_failed(1), Wake::Nobody));
 }
 
 #[test]
@@ -100,11 +115,11 @@ fn a_stage_whose_only_lease_failed_has_no_threads() {
     assert!(!core.roster.is_nobody());
     assert!(matches!(core.wake(), Wake::Lease(0)));
     assert_eq!(core.roster.len(), 1);
-    core.lease_failed(0);
+    assert!(matches!(core.lease_failed(0), Wake::Nobody));
     assert!(core.roster.is_nobody());
     let mut core = staffed(2, 1);
     assert!(matches!(core.wake(), Wake::Lease(1)));
-    core.lease_failed(1);
+    assert!(matches!(core.lease_failed(1), Wake::Nobody));
     assert!(!core.roster.is_nobody(), "one is there");
 }
 
