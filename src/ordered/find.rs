@@ -258,9 +258,12 @@ impl<I, B> Sched<I, B> {
                 wake = self.call_watcher(&mut core);
             }
         }
+        // Nobody pulls, and nobody may be awake who would end that if this thread gets stuck in its item.
+        let wanted = core.inline == Inline::Wanted && core.watcher.is_none();
         // One wake-up is enough: a thread that was called to watch looks for work first, and wakes the next
         // if it finds some. Without a free permit no thread could run anything.
-        if matches!(wake, Wake::Nobody) && core.permits.is_any_free() && (source || more(&core)) {
+        let worth = source || wanted || more(&core);
+        if matches!(wake, Wake::Nobody) && core.permits.is_any_free() && worth {
             wake = core.wake();
         }
         drop(core);
