@@ -69,10 +69,14 @@ mod imp {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            super::preempt(20);
+            let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            super::preempt(60);
+            guard
         }
 
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            super::preempt(20);
             match self.0.try_lock() {
                 Ok(guard) => Some(guard),
                 Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -426,6 +430,40 @@ pub(crate) fn planted(bug: Option<&'static str>) {
 pub(crate) const fn bug(_: &str) -> bool {
     false
 }
+
+/// With `--cfg fanfold_preempt` the calling thread sleeps here in one of so many calls, or of as many times as many as
+/// `FANFOLD_PREEMPT` says (5 by default): as if another program had its core, for up to 3 ms. It happens at each lock and
+/// at each barrier, so that every step of a handshake is torn apart from the next one sooner or later. Where a busy machine
+/// does that once in hours, this takes minutes.
+#[cfg(all(fanfold_preempt, not(loom)))]
+pub(crate) fn preempt(one_in: u64) {
+    use std::hash::{BuildHasher, RandomState};
+    std::thread_local!(static RANDOM: std::cell::Cell<u64> = std::cell::Cell::new(RandomState::new().hash_one(0) | 1));
+    static TIMES: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let times = TIMES.get_or_init(|| {
+        let times = std::env::var("FANFOLD_PREEMPT").ok();
+        times.and_then(|times| times.parse().ok()).unwrap_or(5)
+    });
+    // Marsaglia's xorshift. A thread that is on its way out has none any more.
+    let Ok(random) = RANDOM.try_with(|random| {
+        let mut next = random.get();
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        random.replace(next)
+    }) else {
+        return;
+    };
+    if (random >> 16) % (one_in * times) == 0 {
+        let micros = [1, 1, 50, 50, 200, 200, 1_000, 3_000][random as usize % 8];
+        std::thread::sleep(std::time::Duration::from_micros(micros));
+    }
+}
+
+#[cfg(not(all(fanfold_preempt, not(loom))))]
+#[inline(always)]
+#[allow(clippy::inline_always)] // nothing is left of it, even without optimization
+pub(crate) const fn preempt(_: u64) {}
 
 /// Takes the oldest entry of a queue.
 pub(crate) fn steal<T>(queue: &Injector<T>) -> Option<T> {

@@ -17,7 +17,7 @@
 //! so the switch from one form to the other needs no handshake of its own.
 #![allow(unsafe_code)]
 
-use crate::sync::{Ordering, bug, compiler_fence, fence};
+use crate::sync::{Ordering, bug, compiler_fence, fence, preempt};
 
 #[cfg(any(loom, fanfold_fence, not(any(target_os = "linux", windows))))]
 mod kernel {
@@ -121,6 +121,7 @@ impl Light {
     #[inline(always)]
     #[allow(clippy::inline_always)] // one instruction at most, between a store and a load
     pub(crate) fn pass(self) {
+        preempt(3_000);
         if cfg!(loom) || self.symmetric {
             fence(Ordering::SeqCst);
         } else {
@@ -138,6 +139,7 @@ impl Free {
     #[allow(clippy::inline_always)] // no instruction, between a store and a load
     #[allow(clippy::unused_self)] // it is the proof
     pub(crate) fn pass(self) {
+        preempt(3_000);
         if bug("no_barrier_in_visits") {
             return;
         }
@@ -151,6 +153,7 @@ impl Free {
 
 /// The barrier of the side that is about to sleep or to steal.
 pub(crate) fn heavy() {
+    preempt(10);
     // A planted bug, which the models must catch.
     if bug("no_heavy_barrier") {
         return;
