@@ -86,6 +86,8 @@ pub use crate::runtime::permits::{Permit, Permits};
 pub use crate::runtime::pool::{Pool, PoolBuilder};
 #[doc(inline)]
 pub use crate::stage::{Parallel, Plan, Scope, Scoped, SendPlan, Stage, WorkersHandle, scope};
+#[cfg(feature = "futures")]
+pub use crate::stage::StreamFanfold;
 #[doc(inline)]
 pub use crate::stats::StageStats;
 #[doc(inline)]

@@ -39,6 +39,8 @@ pub(crate) mod opts;
 mod own;
 mod parked;
 mod permits;
+#[cfg(feature = "futures")]
+mod polled;
 pub(crate) mod pull;
 pub(crate) mod puller;
 pub(crate) mod pushed;

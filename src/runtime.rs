@@ -46,6 +46,7 @@ pub(crate) mod registry;
 pub(crate) mod roster;
 pub(crate) mod scope;
 pub(crate) mod session;
+pub(crate) mod sleeper;
 pub(crate) mod spin;
 pub(crate) mod trace;
 pub(crate) mod width;

@@ -30,7 +30,11 @@ mod options;
 mod push;
 mod run;
 mod scoped;
+#[cfg(feature = "futures")]
+mod stream;
 mod terminal;
+#[cfg(feature = "futures")]
+mod through;
 mod workers_handle;
 
 pub use crate::flat::plan::Flat;
@@ -54,11 +58,17 @@ pub use crate::par::try_init::TryInit;
 pub use crate::par::try_map::TryMap;
 pub use crate::par::try_push::TryPush;
 pub use crate::runtime::lazy::Outputs;
+#[cfg(feature = "futures")]
+pub use crate::runtime::plan::StreamPlan;
 pub use crate::runtime::plan::{ExactPlan, Parallel, Plan, SendPlan};
 pub use crate::runtime::scope::Scope;
 pub use crate::stage::base::Stage;
 pub use crate::stage::chain::Chained;
 pub use crate::stage::push::Ready;
 pub use crate::stage::scoped::{Scoped, scope};
+#[cfg(feature = "futures")]
+pub use crate::stage::stream::StageStream;
 pub use crate::stage::terminal::TryOutput;
+#[cfg(feature = "futures")]
+pub use crate::stage::through::{StreamFanfold, Through};
 pub use crate::stage::workers_handle::WorkersHandle;

@@ -19,7 +19,7 @@ use crate::runtime::meter::WaitNote;
 use crate::runtime::plan::{Ending, Running};
 use crate::runtime::spin::Spin;
 use crate::size_hint::{self, Hint};
-use crate::sync::{Arc, Instant};
+use crate::sync::{Arc, Instant, bug};
 use crate::unwind::{self, Payload};
 use std::rc::Rc;
 
@@ -301,7 +301,11 @@ where
             }
             // The last look before the time limit was in vain too.
             if announced && late {
-                shared.signals.awake();
+                if self.cursor.sleeper.is_polled() && !bug("a_poll_is_not_called") {
+                    self.cursor.announced = true;
+                } else {
+                    shared.signals.awake();
+                }
                 self.cursor.late = true;
                 return Ready::Late;
             }

@@ -15,6 +15,8 @@
 use crate::ordered::chunk::{ChunkExecutor, ChunkReader, Special};
 use crate::ordered::core::{CONSUMER, Core, Progress};
 use crate::ordered::own::OwnChunk;
+#[cfg(feature = "futures")]
+use crate::ordered::polled::PollTimer;
 use crate::ordered::sched::{Host, Sched};
 use crate::ordered::signals::{ANY, Signals};
 use crate::ordered::timing::StageHedge;
@@ -22,9 +24,10 @@ use crate::ordered::worker::STUCK;
 use crate::runtime::meter::{Event, Fate};
 use crate::runtime::roster::Wake;
 use crate::runtime::session::Session;
+use crate::runtime::sleeper::Sleeper;
 use crate::runtime::spin::Spin;
 use crate::runtime::trace;
-use crate::sync::{Instant, Parker, steal};
+use crate::sync::{Instant, steal};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::time::Duration;
@@ -49,7 +52,9 @@ pub(super) enum Look {
 pub(super) struct Cursor<I, B: IntoIterator> {
     /// Closed before anything is cleared away.
     pub(super) session: Session<Signals>,
-    parker: Parker,
+    pub(super) sleeper: Sleeper,
+    /// A poll has found nothing, and what it has announced is in force.
+    pub(super) announced: bool,
     /// The outputs of the item that is being yielded.
     pub(super) batch: Option<B::IntoIter>,
     /// The chunk whose results are being taken; in an unordered stage also those with more to come.
@@ -76,18 +81,21 @@ pub(super) struct Cursor<I, B: IntoIterator> {
     sight: Option<Progress>,
     /// The consumer is woken for each result, so it never naps.
     eager: bool,
-    /// Timed stages: nothing that runs becomes overdue or slow before this time.
-    check: Option<Instant>,
+    /// Timed stages: nothing that runs becomes overdue or slow before this time. And what calls a task then.
+    pub(super) check: Option<Instant>,
+    #[cfg(feature = "futures")]
+    pub(super) timer: Option<PollTimer>,
     /// When the current call gives up, and whether it has.
     pub(super) until: Option<Instant>,
     pub(super) late: bool,
 }
 
 impl<I, B: IntoIterator> Cursor<I, B> {
-    pub(super) fn new(parker: Parker, session: Session<Signals>, eager: bool) -> Self {
+    pub(super) fn new(sleeper: Sleeper, session: Session<Signals>, eager: bool) -> Self {
         Cursor {
             session,
-            parker,
+            sleeper,
+            announced: false,
             batch: None,
             head: None,
             partial: VecDeque::new(),
@@ -103,6 +111,8 @@ impl<I, B: IntoIterator> Cursor<I, B> {
             sight: None,
             eager,
             check: None,
+            #[cfg(feature = "futures")]
+            timer: None,
             until: None,
             late: false,
         }
@@ -305,7 +315,7 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         // otherwise hold up the source.
         sched.meter.note(|meter| meter.count_event(Event::Nap));
         sched.signals.set_napping(true);
-        self.parker.park_timeout(self.nap);
+        self.sleeper.park_timeout(self.nap);
         sched.signals.set_napping(false);
         // The length follows what the nap gave. It grows as long as results come and no puller waits for
         // room, and naps end when one finds nothing, or if a puller waits for room even after the shortest.
@@ -393,9 +403,9 @@ impl<I, B: IntoIterator> Cursor<I, B> {
         match self.until.into_iter().chain(self.check).min() {
             Some(limit) => {
                 let limit = limit.saturating_duration_since(began);
-                self.parker.park_timeout(limit);
+                self.sleeper.park_timeout(limit);
             }
-            None => self.parker.park(),
+            None => self.sleeper.park(),
         }
         // Taken back at once, so that workers stop waking this thread.
         sched.signals.awake();

@@ -23,9 +23,10 @@ use crate::runtime::lease::Stop;
 use crate::runtime::life::{Life, Scheduler};
 use crate::runtime::meter::Live;
 use crate::runtime::registry::Alive;
+use crate::runtime::sleeper::Caller;
 #[cfg(test)]
-use crate::sync::Parker;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Unparker, bug, fence};
+use crate::runtime::sleeper::Sleeper;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, bug, fence};
 use crossbeam_utils::CachePadded;
 use std::ops::Deref;
 
@@ -75,7 +76,7 @@ pub(super) struct Signals {
     life: Life,
     /// Nothing more is yielded: all threads leave.
     stopped: AtomicBool,
-    consumer: Unparker,
+    consumer: Caller,
     /// The stage yields everything: if what it was started in ends, its items are only warned.
     runs_all: bool,
     /// The tokens of running items that have asked for one.
@@ -120,7 +121,7 @@ impl Live for Signals {
 }
 
 impl Signals {
-    pub(super) fn new(consumer: Unparker, runs_all: bool, alive: Alive) -> Self {
+    pub(super) fn new(consumer: Caller, runs_all: bool, alive: Alive) -> Self {
         Signals {
             words: CachePadded::new(SignalWords {
                 alarm: AtomicU64::new(u64::MAX),
@@ -544,12 +545,12 @@ impl Interrupt for Signals {
     }
 }
 
-/// For a stage that has nothing else, with the parker that its consumer would sleep on.
+/// For a stage that has nothing else, with what its consumer would sleep on.
 #[cfg(test)]
-pub(super) fn lone() -> (Arc<Signals>, Parker) {
-    let parker = Parker::new();
-    let signals = Signals::new(parker.unparker().clone(), false, Alive::new("a test"));
-    (Arc::new(signals), parker)
+pub(super) fn lone() -> (Arc<Signals>, Sleeper) {
+    let sleeper = Sleeper::new();
+    let signals = Signals::new(sleeper.caller().clone(), false, Alive::new("a test"));
+    (Arc::new(signals), sleeper)
 }
 
 #[cfg(all(test, not(loom)))]

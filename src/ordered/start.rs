@@ -20,8 +20,9 @@ use crate::runtime::meter::Live;
 use crate::runtime::plan::{Common, ExactPlan, LARGE_ITEM, Plan, Resizable};
 use crate::runtime::scope::StartPermit;
 use crate::runtime::session::Session;
+use crate::runtime::sleeper::Sleeper;
 use crate::size_hint;
-use crate::sync::{Arc, Instant, Parker};
+use crate::sync::{Arc, Instant};
 
 /// The plan of a [`Stage`](crate::Stage) that runs a closure for each item of one source: what the `par_..`
 /// adaptors make.
@@ -115,7 +116,7 @@ where
         .note(|meter| opts.keeps_times = meter.times_items());
     // A bound on the items, and what the cost model expects. A source may be wrong about it.
     let hint = size_hint::honest(source.hint());
-    let parker = Parker::new();
+    let sleeper = Sleeper::new();
     // Before `common` is consumed below.
     let inlines = inline::is_allowed(&opts, &common);
     let helps = head::is_allowed(&opts, &common);
@@ -125,7 +126,7 @@ where
     // The session comes first. It makes the stage stoppable, and if the scope is over, nothing else has been
     // started yet.
     let session = Session::start(start_permit, common, "a stage without a name", |alive| {
-        Signals::new(parker.unparker().clone(), opts.runs_all, alive)
+        Signals::new(sleeper.caller().clone(), opts.runs_all, alive)
     })?;
     let signals = Arc::clone(session.control());
     // Known only now: a linked stage must notice the end of its frame, and a consumer inside a blocked source
@@ -166,7 +167,7 @@ where
     if let Some(width) = session.width() {
         shared.follow(width, opts.work.width);
     }
-    let cursor = Cursor::new(parker, session, opts.work.eager);
+    let cursor = Cursor::new(sleeper, session, opts.work.eager);
     let mut consumer = Box::new(Consumer::new(shared, near, cursor, hint));
     // Leases the first thread, so it comes when everything that a thread uses is there.
     consumer.join_in(opts.takes_part);

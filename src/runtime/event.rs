@@ -12,13 +12,17 @@
 //! A sleep that could soon be over is not worth its wake-up, so the consumer looks around briefly before it
 //! sleeps, as [`SpinPolicy`] allows.
 //!
+//! A consumer that is [polled](crate::runtime::sleeper) does not sleep: it leaves the mark, and the notification wakes the
+//! task that polls it.
+//!
 //! The wait also ends when this thread is inside the source of a stage that has ended ([`context`]). An
 //! interruption is nothing but a notification: what the consumer sees then is that its answer is no longer
 //! [wanted](context::is_unwanted).
 
 use crate::runtime::context::{self, Interrupt};
+use crate::runtime::sleeper::{Caller, Sleeper};
 use crate::runtime::spin::SpinPolicy;
-use crate::sync::{Arc, AtomicBool, Instant, Ordering, Parker, Unparker, bug, fence};
+use crate::sync::{Arc, AtomicBool, Instant, Ordering, bug, fence};
 
 /// The side of the threads that notify. They share it, and need no lock.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(crate) struct Event {
     /// it.
     asleep: AtomicBool,
     /// Wakes the consumer.
-    sleeper: Unparker,
+    consumer: Caller,
 }
 
 impl Event {
@@ -39,7 +43,7 @@ impl Event {
         // threads wakes it.
         fence(Ordering::SeqCst); // pairs with the one in `Listener::wait`
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            self.sleeper.unpark();
+            self.consumer.unpark();
         }
     }
 }
@@ -65,21 +69,21 @@ pub(crate) enum WaitResult {
 #[derive(Debug)]
 pub(crate) struct Listener {
     event: Arc<Event>,
-    parker: Parker,
+    pub(crate) sleeper: Sleeper,
     /// Whether a short look before a sleep has paid lately.
     patience: SpinPolicy,
 }
 
 impl Listener {
     pub(crate) fn new() -> Self {
-        let parker = Parker::new();
+        let sleeper = Sleeper::new();
         let event = Arc::new(Event {
             asleep: AtomicBool::new(false),
-            sleeper: parker.unparker().clone(),
+            consumer: sleeper.caller().clone(),
         });
         Listener {
             event,
-            parker,
+            sleeper,
             patience: SpinPolicy::new(),
         }
     }
@@ -97,7 +101,8 @@ impl Listener {
     ) -> WaitResult {
         // Without the announcement: as long as something is there, a wait costs no fence, and notifications
         // cost no swap.
-        if ready() || self.patience.look(&mut ready) {
+        let polled = self.sleeper.is_polled();
+        if ready() || !polled && self.patience.look(&mut ready) {
             return WaitResult::Ready;
         }
         // Registers with the sources that this thread is inside. An end that came before this interrupts here
@@ -123,6 +128,10 @@ impl Listener {
                 None
             };
             if let Some(heard) = heard {
+                // A consumer that is polled comes again when it is notified. Until then it counts as asleep.
+                if polled && heard == WaitResult::Late && !bug("a_poll_takes_its_word_back") {
+                    return heard;
+                }
                 // Taken back, so that later notifications cost nothing. If one has already unparked this
                 // thread, its token stays in the parker, and the next park returns at once: a look in vain.
                 // Relaxed: a notification that still sees `true` does the same.
@@ -142,9 +151,9 @@ impl Listener {
             // the loop looks again in any case.
             match until {
                 Some(until) => self
-                    .parker
+                    .sleeper
                     .park_timeout(until.saturating_duration_since(Instant::now())),
-                None => self.parker.park(),
+                None => self.sleeper.park(),
             }
         }
     }

@@ -15,12 +15,16 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Cancelled, NotReady};
+#[cfg(feature = "futures")]
+use crate::runtime::plan::Polled;
 use crate::runtime::plan::{Common, ExactPlan, Plan, Running};
 use crate::runtime::scope::{InScope, ScopeContext, StartPermit};
 use crate::size_hint::{self, Hint};
 use crate::sync::{Instant, Mutex};
 use std::fmt;
 use std::iter::FusedIterator;
+#[cfg(feature = "futures")]
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// A stage: not yet started, running, or over. Boxed, because both contents may hold large items inline.
@@ -230,6 +234,38 @@ impl<P: Plan> Lazy<P> {
     {
         self.start_owned();
         self.next_of_running_within(time)
+    }
+
+    /// The next output of a stage that borrows nothing, without a wait; see [`Polled::poll_output`].
+    #[cfg(feature = "futures")]
+    pub(crate) fn poll_owned(&mut self, waker: &Waker) -> Poll<Option<P::Output>>
+    where
+        P: Plan<Running: Polled> + 'static,
+    {
+        self.start_owned();
+        let Some(running) = self.running() else {
+            return Poll::Ready(None);
+        };
+        match running.poll_output(waker) {
+            Poll::Ready(None) => Poll::Ready(self.last_word()),
+            polled => polled,
+        }
+    }
+
+    /// Whether it has started.
+    #[cfg(feature = "futures")]
+    pub(crate) fn has_started(&mut self) -> bool {
+        !self.is_idle()
+    }
+
+    /// Whether it yields nothing more, now or later.
+    #[cfg(feature = "futures")]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        match self.phase.get_mut() {
+            Phase::Idle(_) => false,
+            Phase::Running(running) => running.ending().is_over(),
+            Phase::Over => true,
+        }
     }
 
     /// Runs `f` over all outputs, and then joins.

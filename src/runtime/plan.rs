@@ -10,6 +10,8 @@ use crate::runtime::scope::StartPermit;
 use crate::runtime::trace::Made;
 use crate::runtime::width::SharedWidth;
 use crate::sync::{Arc, Instant};
+#[cfg(feature = "futures")]
+use std::task::{Poll, Waker};
 
 /// The options of every stage.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
@@ -143,6 +145,21 @@ pub trait Running: Iterator {
     /// How the stage ends.
     fn ending(&self) -> &dyn Ending;
 }
+
+/// A stage that can be asked without a wait, and that says when to ask again.
+#[cfg(feature = "futures")]
+#[allow(unreachable_pub)] // it stands in the signature of `StreamPlan`
+pub trait Polled: Running {
+    /// The next output if it is there. Otherwise the waker is woken once another call may find one.
+    fn poll_output(&mut self, waker: &Waker) -> Poll<Option<Self::Item>>;
+}
+
+/// A plan whose stage can be a [`Stream`](crate::stage::StageStream).
+#[cfg(feature = "futures")]
+pub trait StreamPlan: SendPlan<Running: Polled> {}
+
+#[cfg(feature = "futures")]
+impl<P: SendPlan<Running: Polled>> StreamPlan for P {}
 
 /// How a running stage has ended, if it has.
 #[allow(unreachable_pub)] // it stands in the signature of `Running`

@@ -65,7 +65,7 @@ fn push<I: Send, J: Job<I>>(stage: &mut LazyPush<I, J>, item: I) -> Ready<'_, I,
     Ready { stage, refused }
 }
 
-fn try_push<I: Send, J: Job<I>>(stage: &mut LazyPush<I, J>, item: I) -> Result<(), I> {
+pub(super) fn try_push<I: Send, J: Job<I>>(stage: &mut LazyPush<I, J>, item: I) -> Result<(), I> {
     match stage.running() {
         Some(running) if !running.is_over() => {
             running.put(item);
@@ -83,7 +83,7 @@ fn try_next<I: Send, J: Job<I>>(stage: &mut LazyPush<I, J>) -> Option<J::Output>
     })
 }
 
-fn close<I: Send, J: Job<I>>(stage: &mut LazyPush<I, J>) {
+pub(super) fn close<I: Send, J: Job<I>>(stage: &mut LazyPush<I, J>) {
     if let Some(idle) = stage.idle_mut() {
         idle.plan.source.close();
     } else if let Some(running) = stage.running() {
