@@ -84,10 +84,10 @@ pub use crate::push_map_ordered::{
 pub use crate::recv::{Recv, recv};
 pub use crate::runtime::permits::{Permit, Permits};
 pub use crate::runtime::pool::{Pool, PoolBuilder};
-#[doc(inline)]
-pub use crate::stage::{Parallel, Plan, Scope, Scoped, SendPlan, Stage, WorkersHandle, scope};
 #[cfg(feature = "futures")]
 pub use crate::stage::StreamFanfold;
+#[doc(inline)]
+pub use crate::stage::{Parallel, Plan, Scope, Scoped, SendPlan, Stage, WorkersHandle, scope};
 #[doc(inline)]
 pub use crate::stats::StageStats;
 #[doc(inline)]

@@ -19,7 +19,7 @@ use crate::runtime::meter::WaitNote;
 use crate::runtime::plan::{Ending, Running};
 use crate::runtime::spin::Spin;
 use crate::size_hint::{self, Hint};
-use crate::sync::{Arc, Instant, bug};
+use crate::sync::{Arc, Instant};
 use crate::unwind::{self, Payload};
 use std::rc::Rc;
 
@@ -301,7 +301,7 @@ where
             }
             // The last look before the time limit was in vain too.
             if announced && late {
-                if self.cursor.sleeper.is_polled() && !bug("a_poll_is_not_called") {
+                if self.cursor.sleeper.is_polled() {
                     self.cursor.announced = true;
                 } else {
                     shared.signals.awake();

@@ -99,4 +99,4 @@ impl Caller {
 }
 
 #[cfg(all(test, loom))]
-mod models;
+pub(crate) mod models;

@@ -36,7 +36,9 @@ where
     J: Job<T::Item> + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Through").field("stage", &self.stage.0).finish_non_exhaustive()
+        f.debug_struct("Through")
+            .field("stage", &self.stage.0)
+            .finish_non_exhaustive()
     }
 }
 

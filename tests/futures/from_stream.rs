@@ -20,7 +20,12 @@ struct Numbers {
 impl Numbers {
     fn new(end: u64) -> (Self, Arc<AtomicU64>) {
         let asked = Arc::new(AtomicU64::new(0));
-        let numbers = Numbers { next: 0, end, waited: false, asked: Arc::clone(&asked) };
+        let numbers = Numbers {
+            next: 0,
+            end,
+            waited: false,
+            asked: Arc::clone(&asked),
+        };
         (numbers, asked)
     }
 }
@@ -65,7 +70,11 @@ fn the_stream_feels_the_bound() {
         let gate = Gate::new();
         let wait = gate.clone();
         let (numbers, asked) = Numbers::new(100);
-        let stage = push_map_ordered(2, move |x| { wait.wait(); x }).in_flight(5);
+        let stage = push_map_ordered(2, move |x| {
+            wait.wait();
+            x
+        })
+        .in_flight(5);
         let mut stream = numbers.through(stage);
         let task = Task::here();
         let waker = task.clone().into();
@@ -84,12 +93,29 @@ fn the_stream_feels_the_bound() {
 #[test]
 fn errors_and_panics_end_it() {
     within(SOON, || {
-        let stage = try_push_map_ordered(2, |x: u64| if x == 50 { Err(std::io::Error::other("50")) } else { Ok(x) });
+        let stage = try_push_map_ordered(2, |x: u64| {
+            if x == 50 {
+                Err(std::io::Error::other("50"))
+            } else {
+                Ok(x)
+            }
+        });
         let got = block_on(all(Numbers::new(300).0.through(stage)));
-        assert_eq!((got.len(), got.last().is_some_and(Result::is_err)), (51, true));
-        let mut stream = Numbers::new(300).0.par_map_ordered(2, |x| if x == 40 { bang(x) } else { x });
+        assert_eq!(
+            (got.len(), got.last().is_some_and(Result::is_err)),
+            (51, true)
+        );
+        let mut stream = Numbers::new(300)
+            .0
+            .par_map_ordered(2, |x| if x == 40 { bang(x) } else { x });
         let mut got = 0;
-        let panic = caught(|| block_on(async { while next(&mut stream).await.is_some() { got += 1; } }));
+        let panic = caught(|| {
+            block_on(async {
+                while next(&mut stream).await.is_some() {
+                    got += 1;
+                }
+            })
+        });
         assert_eq!((panic, got), (Err(40), 40));
     });
 }
@@ -103,10 +129,16 @@ fn a_drop_waits_for_nothing() {
             let held = Arc::clone(&done);
             let mut stream = Numbers::new(100).0.par_map_ordered(2, move |x| {
                 let _held = &held;
-                if x >= taken { wait.wait(); }
+                if x >= taken {
+                    wait.wait();
+                }
                 x
             });
-            block_on(async { for _ in 0..taken { next(&mut stream).await; } });
+            block_on(async {
+                for _ in 0..taken {
+                    next(&mut stream).await;
+                }
+            });
             drop(stream);
             gate.open();
             eventually("the closure is gone", || Arc::strong_count(&done) == 1);

@@ -44,7 +44,9 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// The next item of a stream.
-pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> impl Future<Output = Option<S::Item>> + '_ {
+pub(crate) fn next<S: Stream + Unpin>(
+    stream: &mut S,
+) -> impl Future<Output = Option<S::Item>> + '_ {
     std::future::poll_fn(move |cx| Pin::new(&mut *stream).poll_next(cx))
 }
 
@@ -61,14 +63,19 @@ pub(crate) async fn all<S: Stream + Unpin>(mut stream: S) -> Vec<S::Item> {
 pub(crate) fn on_each<F: Future<Output = ()> + Send + 'static>(
     f: impl Fn() -> F + Clone + Send + 'static,
 ) {
-    let tokio = |mut builder: tokio::runtime::Builder| builder.enable_time().build().expect("a runtime");
+    let tokio =
+        |mut builder: tokio::runtime::Builder| builder.enable_time().build().expect("a runtime");
     let g = f.clone();
     within(SOON, move || block_on(g()));
     let g = f.clone();
-    within(SOON, move || tokio(tokio::runtime::Builder::new_current_thread()).block_on(g()));
+    within(SOON, move || {
+        tokio(tokio::runtime::Builder::new_current_thread()).block_on(g())
+    });
     within(SOON, move || {
         let runtime = tokio(tokio::runtime::Builder::new_multi_thread());
         // On one of its workers.
-        runtime.block_on(async move { tokio::spawn(f()).await }).expect("no panic");
+        runtime
+            .block_on(async move { tokio::spawn(f()).await })
+            .expect("no panic");
     });
 }
