@@ -9,12 +9,16 @@ use crate::runtime::barrier;
 use crate::runtime::context;
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::lease::Stop;
+#[cfg(feature = "futures")]
+use crate::runtime::plan::Polled;
 use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
 use crate::runtime::trace;
 use crate::size_hint::Hint;
 use crate::sync::{Arc, Instant};
 use crate::unwind;
+#[cfg(feature = "futures")]
+use std::task::{Poll, Waker};
 
 /// A running stage. `Q` is a source that its workers pull, `N` one that stays on this thread.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
@@ -234,6 +238,26 @@ where
 
     fn ending(&self) -> &dyn Ending {
         &self.session
+    }
+}
+
+#[cfg(feature = "futures")]
+impl<Q, N, J> Polled for FlatIter<Q, N, J>
+where
+    Q: Iterator<Item: Send> + Send,
+    N: Iterator<Item = Q::Item>,
+    J: FlatJob<Q::Item>,
+{
+    fn poll_output(&mut self, waker: &Waker) -> Poll<Option<J::Output>> {
+        // First the waker, then the look (poll / call).
+        if let Some(taker) = &mut self.taker {
+            taker.listener.sleeper.begin_poll(waker);
+        }
+        let output = self.next_until(Some(Instant::now()));
+        if let Some(taker) = &mut self.taker {
+            taker.listener.sleeper.end_poll();
+        }
+        output.map_or(Poll::Pending, Poll::Ready)
     }
 }
 

@@ -24,7 +24,7 @@ const SPARES: usize = 64;
 /// The consumer's own state; no other thread touches it.
 pub(super) struct FlatTaker<Q: Iterator, J: FlatJob<Q::Item>> {
     pub(super) shared: Arc<FlatStage<Q, J>>,
-    listener: Listener,
+    pub(super) listener: Listener,
     /// The consumer is woken for each output.
     eager: bool,
     /// The lane that is being yielded.
@@ -288,7 +288,7 @@ where
     pub(super) fn wait(&mut self, until: Option<Instant>) -> WaitResult {
         let shared = &self.shared;
         let now = Instant::now();
-        let naps = self.flows && !self.eager;
+        let naps = self.flows && !self.eager && !self.listener.sleeper.is_polled();
         let mut head = self.head.as_mut();
         // While it naps, a part of the head's places wakes it, or a worker that has no places left.
         let wanted = match &mut head {

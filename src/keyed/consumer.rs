@@ -15,6 +15,8 @@ use crate::runtime::helm::Helm;
 use crate::runtime::lease::Stop;
 use crate::runtime::life::Scheduler;
 use crate::runtime::meter::{Doing, Fate};
+#[cfg(feature = "futures")]
+use crate::runtime::plan::Polled;
 use crate::runtime::plan::{Ending, Running, WorkOpts, unwanted};
 use crate::runtime::session::Session;
 use crate::runtime::trace;
@@ -22,6 +24,8 @@ use crate::size_hint::{self, Hint};
 use crate::sync::{Arc, Instant};
 use crate::unwind;
 use std::rc::Rc;
+#[cfg(feature = "futures")]
+use std::task::{Poll, Waker};
 
 /// A keyed stage while it runs. `Q` is a source that its workers pull, `N` one that stays on this thread.
 #[allow(unreachable_pub)] // it stands in the signature of `Plan`
@@ -323,6 +327,26 @@ where
 
     fn ending(&self) -> &dyn Ending {
         &self.session
+    }
+}
+
+#[cfg(feature = "futures")]
+impl<Q, N, J> Polled for KeyedIter<Q, N, J>
+where
+    Q: Lanes<Item: Send> + Send,
+    N: Lanes<Item = Q::Item>,
+    J: Job<Q::Item>,
+{
+    fn poll_output(&mut self, waker: &Waker) -> Poll<Option<J::Output>> {
+        // First the waker, then the look (poll / call).
+        if let Some(taker) = &mut self.taker {
+            taker.listener.sleeper.begin_poll(waker);
+        }
+        let output = self.next_until(Some(Instant::now()));
+        if let Some(taker) = &mut self.taker {
+            taker.listener.sleeper.end_poll();
+        }
+        output.map_or(Poll::Pending, Poll::Ready)
     }
 }
 

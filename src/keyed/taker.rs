@@ -20,7 +20,7 @@ const FLOW: Duration = Duration::from_micros(300);
 /// The consumer's own state; no other thread touches it.
 pub(super) struct Taker<Q: Lanes, J: Job<Q::Item>> {
     pub(super) shared: Arc<KeyedStage<Q, J>>,
-    listener: Listener,
+    pub(super) listener: Listener,
     /// The consumer is woken for each result.
     eager: bool,
     /// Results that were taken out of the state, and are yielded one by one without its lock.
@@ -154,7 +154,8 @@ where
             self.make_room();
         }
         let now = Instant::now();
-        let nap = (self.flows && !self.eager).then(|| now + NAP);
+        let polled = self.listener.sleeper.is_polled();
+        let nap = (self.flows && !self.eager && !polled).then(|| now + NAP);
         // While it naps, a quarter of the bound wakes it, so that workers do not run into the bound before it
         // comes.
         let wanted = match nap {
@@ -179,8 +180,9 @@ where
         let heard = self
             .listener
             .wait(ready, nap.into_iter().chain(until).min());
-        // Awake: workers need not notify for each result.
-        shared.starves.store(false, Ordering::Relaxed);
+        // Awake: workers need not notify for each result. A consumer that is polled is not, and comes when it is notified.
+        let starves = polled && heard == WaitResult::Late;
+        shared.starves.store(starves, Ordering::Relaxed);
         // A nap was worth it if it has gathered several results. Otherwise the next wait is a sleep, and
         // after a short sleep naps begin again.
         self.flows = if nap.is_some() {

@@ -51,6 +51,67 @@ fn all_outputs_come_without_an_order_filtered_and_from_a_chain() {
 }
 
 #[test]
+fn stages_by_key_and_of_iterators_are_streams_too() {
+    on_each(|| async {
+        for n in 1..=4 {
+            for bound in [1, 3, 64] {
+                let keyed = (0..300_u64)
+                    .par_map_by_key(n, |x| x % 5, |x| x)
+                    .in_flight(bound);
+                let got = all(keyed.into_stream()).await;
+                for key in 0..5 {
+                    let of_key = got.iter().copied().filter(|x| x % 5 == key);
+                    assert!(of_key.eq((key..300).step_by(5)), "{n} {bound} {key}");
+                }
+                let flat = (0..300_u64).par_flat_map(n, |x| 0..x % 4).in_flight(bound);
+                let got = all(flat.into_stream()).await;
+                assert!(
+                    got.into_iter().eq((0..300).flat_map(|x| 0..x % 4)),
+                    "{n} {bound}"
+                );
+            }
+        }
+    });
+}
+
+/// As `a_task_is_woken_when_its_output_is_there`, for those.
+#[test]
+fn their_tasks_are_woken_for_each_output() {
+    fn check(stream: impl Stream<Item = u64> + Unpin, gate: &Gate) {
+        let mut stream = stream;
+        let task = Task::here();
+        let waker = task.clone().into();
+        let mut cx = Context::from_waker(&waker);
+        assert_eq!(Pin::new(&mut stream).poll_next(&mut cx), Poll::Pending);
+        sleep(20 * MS);
+        assert_eq!(task.wakes.load(SeqCst), 0, "there was nothing to tell");
+        gate.open();
+        eventually("it is woken", || task.wakes.load(SeqCst) > 0);
+        assert_eq!(block_on(all(stream)).len(), 40);
+    }
+    within(SOON, || {
+        let gate = Gate::new();
+        let wait = gate.clone();
+        let keyed = (0..40).par_map_by_key(
+            2,
+            |x| x % 5,
+            move |x| {
+                wait.wait();
+                x
+            },
+        );
+        check(keyed.into_stream(), &gate);
+        let gate = Gate::new();
+        let wait = gate.clone();
+        let flat = (0..20).par_flat_map(2, move |x| {
+            wait.wait();
+            [x, x]
+        });
+        check(flat.into_stream(), &gate);
+    });
+}
+
+#[test]
 fn ten_thousand_items_in_tasks_side_by_side() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .build()
