@@ -2,7 +2,7 @@
 
 use crate::sync::Instant;
 use hdrhistogram::Histogram;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// A time is kept to two digits, from a nanosecond to an hour.
@@ -16,8 +16,8 @@ pub(crate) struct TimeLog {
     pub(crate) service: Histogram<u64>,
     /// From the pull to the moment in which the item was handed over.
     pub(crate) delay: Histogram<u64>,
-    /// The slowest closure so far.
-    pub(crate) slowest: Option<(u64, Duration)>,
+    /// Each closure that was slower than all later ones: how many ended before it, its item, and how long it took.
+    pub(crate) slow: VecDeque<(u64, u64, Duration)>,
     /// The items in flight: by the first of those that were pulled together, how many are left of them, where they end, and
     /// when they were pulled.
     pulled: BTreeMap<u64, (u64, u64, Instant)>,
@@ -34,7 +34,7 @@ impl Default for TimeLog {
         TimeLog {
             service: histogram(),
             delay: histogram(),
-            slowest: None,
+            slow: VecDeque::new(),
             pulled: BTreeMap::new(),
             next: 0,
             begun: BTreeMap::new(),
@@ -72,10 +72,16 @@ impl TimeLog {
         if let Some(since) = now.checked_sub(time).filter(|_| seq >= self.next) {
             self.begun.insert(seq, since);
         }
-        self.service.saturating_record(nanos(time));
-        if self.slowest.is_none_or(|(_, slowest)| time > slowest) {
-            self.slowest = Some((seq, time));
+        // What the histogram cannot tell apart counts as equal, so there are never more of them than it has steps.
+        let is_slower = |slow: Duration| {
+            let (slow, time) = (slow.min(LONGEST), time.min(LONGEST));
+            slow > time && !self.service.equivalent(nanos(slow), nanos(time))
+        };
+        while (self.slow.back()).is_some_and(|(.., slow)| !is_slower(*slow)) {
+            self.slow.pop_back();
         }
+        self.slow.push_back((self.service.len(), seq, time));
+        self.service.saturating_record(nanos(time));
     }
 
     /// The consumer takes this item.

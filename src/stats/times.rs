@@ -2,6 +2,7 @@
 
 use crate::runtime::item_times::TimeLog;
 use hdrhistogram::Histogram;
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use std::time::Duration;
 pub struct ItemTimes {
     service: Times,
     delay: Times,
-    slowest: Option<(u64, Duration)>,
+    /// As in [`TimeLog`].
+    slow: VecDeque<(u64, u64, Duration)>,
 }
 
 impl ItemTimes {
@@ -18,7 +20,7 @@ impl ItemTimes {
         ItemTimes {
             service: Times(times.service),
             delay: Times(times.delay),
-            slowest: times.slowest,
+            slow: times.slow,
         }
     }
 
@@ -32,17 +34,21 @@ impl ItemTimes {
         &self.delay
     }
 
-    /// The item whose closure took longest so far: its number in the source, and how long it took.
+    /// The item whose closure took longest: its number in the source, and how long it took. So far, or of those that ended
+    /// in an interval. Of several with the same first two digits it is the last.
     pub fn slowest(&self) -> Option<(u64, Duration)> {
-        self.slowest
+        let (_, seq, time) = self.slow.front()?;
+        Some((*seq, *time))
     }
 
-    /// Those since `before`. The slowest item is that of all times.
+    /// Those since `before`.
     pub(super) fn since(&self, before: &ItemTimes) -> ItemTimes {
+        let ended = before.service.len();
+        let later = (self.slow.iter()).skip_while(|(at, ..)| *at < ended);
         ItemTimes {
             service: self.service.since(&before.service),
             delay: self.delay.since(&before.delay),
-            slowest: self.slowest,
+            slow: later.copied().collect(),
         }
     }
 }

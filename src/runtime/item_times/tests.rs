@@ -74,13 +74,38 @@ fn what_is_run_again_after_it_was_taken_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_slowest_closure_is_kept() {
+fn closures_slower_than_all_later_ones_are_kept() {
     let (mut times, born) = (TimeLog::default(), Instant::now());
-    for (seq, millis) in [(7, 3), (8, 9), (9, 9), (10, 1)] {
+    for (seq, millis) in [(7, 3), (8, 9), (9, 9), (10, 1), (11, 2)] {
         times.ran(born + millis * MS, seq, millis * MS);
     }
-    assert_eq!(times.slowest, Some((8, 9 * MS)));
-    assert_eq!(times.service.len(), 4);
+    assert_eq!(times.slow, [(2, 9, 9 * MS), (4, 11, 2 * MS)]);
+    assert_eq!(times.service.len(), 5);
+}
+
+/// Each a little faster than the one before: what is kept is neither all of them nor too little.
+#[test]
+fn what_is_kept_of_slow_closures_has_a_limit() {
+    let (mut times, born) = (TimeLog::default(), Instant::now());
+    let took: Vec<Duration> = (0..100_000)
+        .map(|seq| MS - seq * Duration::from_nanos(9))
+        .collect();
+    for (seq, time) in (0..).zip(&took) {
+        times.ran(born, seq, *time);
+    }
+    assert!(
+        (50..1_000).contains(&times.slow.len()),
+        "{}",
+        times.slow.len()
+    );
+    for (from, slowest) in took.iter().enumerate().step_by(997) {
+        let later = times.slow.iter().find(|(at, ..)| *at >= from as u64);
+        let (.., found) = later.expect("the last one is always there");
+        assert!(
+            slowest.as_nanos() - found.as_nanos() <= slowest.as_nanos() / 100,
+            "{slowest:?} {found:?}"
+        );
+    }
 }
 
 #[test]
