@@ -187,7 +187,7 @@ where
             PulledItem::Item(lane, item) => {
                 // Counted before a worker can see it: the count never falls below what is really in flight.
                 self.held.add();
-                self.meter.note(|meter| meter.pulled(1));
+                self.meter.note(|meter| meter.pulled_from(item.0, 1));
                 state.admit(lane, item);
                 Ok(())
             }
@@ -227,7 +227,7 @@ impl<Q: Lanes, J: Job<Q::Item>> KeyedStage<Q, J> {
         for item in state.lanes.into_iter().flat_map(|lane| lane.queue) {
             unwind::first(&mut panic, unwind::discard(item));
         }
-        for result in state.done {
+        for (_, result) in state.done {
             unwind::first(&mut panic, discard(result));
         }
         unwind::first(&mut panic, unwind::discard(state.panic));

@@ -58,9 +58,12 @@ pub(super) enum Terminal<B> {
     Panic(Payload),
 }
 
+/// What items gave, each with its number in the source.
+pub(super) type Results<B> = VecDeque<(u64, Done<B>)>;
+
 /// Where a worker puts the results of the items in its hand. The consumer can take them there before the
 /// worker comes back to the state.
-pub(super) type Outbox<B> = Arc<Mutex<VecDeque<Done<B>>>>;
+pub(super) type Outbox<B> = Arc<Mutex<Results<B>>>;
 
 /// What is under the lock; see `README.md`.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ pub(super) struct KeyedState<Q, T, B> {
     pub(super) running: usize,
     pub(super) ran: u64,
     /// Results that the consumer has not taken yet, in the order of each key.
-    pub(super) done: VecDeque<Done<B>>,
+    pub(super) done: Results<B>,
     /// The outboxes of the workers that have taken more than one item, with the numbers of these workers.
     pub(super) outboxes: Vec<(usize, Outbox<B>)>,
     /// How many results the consumer waits for.
@@ -158,7 +161,7 @@ impl<Q, T, B> KeyedState<Q, T, B> {
     }
 
     /// Adds results to what is done. Returns whether the consumer must be notified.
-    pub(super) fn deliver(&mut self, results: &mut VecDeque<Done<B>>) -> bool {
+    pub(super) fn deliver(&mut self, results: &mut Results<B>) -> bool {
         // The caller adds them in the critical section in which the lane becomes ready again. So a later
         // result of the key, which can be in another outbox only after that, finds these here.
         let before = self.done.len();
@@ -177,7 +180,7 @@ impl<Q, T, B> KeyedState<Q, T, B> {
 
     /// Moves everything that is done to `taken`, which is empty. The outboxes come last: earlier results of a
     /// key that has results in an outbox may be in `done`.
-    pub(super) fn take_done(&mut self, taken: &mut VecDeque<Done<B>>) {
+    pub(super) fn take_done(&mut self, taken: &mut Results<B>) {
         // The swap also returns the memory of `taken`, so neither queue is allocated again and again.
         std::mem::swap(taken, &mut self.done);
         for (_, outbox) in &self.outboxes {

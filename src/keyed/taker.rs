@@ -3,13 +3,12 @@
 
 use crate::keyed::intake::Lanes;
 use crate::keyed::shared::{KeyedStage, discard};
-use crate::keyed::state::Done;
+use crate::keyed::state::{Done, Results};
 use crate::par::job::Job;
 use crate::runtime::event::{Listener, WaitResult};
 use crate::runtime::meter::WaitNote;
 use crate::sync::{Arc, Instant, Ordering};
 use crate::unwind::{self, Payload};
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long the consumer may nap, and for how many results at most.
@@ -25,7 +24,7 @@ pub(super) struct Taker<Q: Lanes, J: Job<Q::Item>> {
     /// The consumer is woken for each result.
     eager: bool,
     /// Results that were taken out of the state, and are yielded one by one without its lock.
-    taken: VecDeque<Done<J::Batch>>,
+    taken: Results<J::Batch>,
     /// How many results were yielded and not yet subtracted from the count in flight; and at how many that is
     /// done.
     yielded: usize,
@@ -51,7 +50,7 @@ impl<Q: Lanes, J: Job<Q::Item>> Taker<Q, J> {
             shared,
             listener,
             eager,
-            taken: VecDeque::new(),
+            taken: Results::new(),
             yielded: 0,
             portion: 1,
             total: 0,
@@ -69,7 +68,7 @@ impl<Q: Lanes, J: Job<Q::Item>> Taker<Q, J> {
     /// Drops the results that were not yielded, and everything else of the stage. Returns the first panic.
     pub(super) fn dispose(self) -> Option<Payload> {
         let mut panic = None;
-        for result in self.taken {
+        for (_, result) in self.taken {
             unwind::first(&mut panic, discard(result));
         }
         match Arc::into_inner(self.shared) {
@@ -108,9 +107,10 @@ where
                 };
             }
         }
-        let Some(result) = self.taken.pop_front() else {
+        let Some((seq, result)) = self.taken.pop_front() else {
             return Found::Nothing;
         };
+        self.shared.meter.note(|meter| meter.item_taken(seq));
         // Counted when it is handed out, not when it is taken from the state: until then it takes up room.
         self.yielded += 1;
         self.total += 1;

@@ -1,6 +1,6 @@
 //! Unit tests of the parts of a keyed stage.
 
-use super::state::{Done, KEPT, KeyLane, KeyedState, Outbox};
+use super::state::{KEPT, KeyLane, KeyedState, Outbox, Results};
 use crate::sync::Arc;
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ fn a_long_lane_gives_its_memory_back_when_it_shrinks() {
 #[test]
 fn deliver_notifies_once_when_enough_results_are_there() {
     let mut state = TestState::new(None, 2);
-    let results = |count: u32| (0..count).map(Ok).collect::<VecDeque<Done<u32>>>();
+    let results = |count: u32| (0..count).map(|x| (0, Ok(x))).collect::<Results<u32>>();
     state.wanted = 3;
     assert!(!state.deliver(&mut results(2)));
     assert!(state.deliver(&mut results(2)));
@@ -40,12 +40,15 @@ fn take_done_takes_the_outboxes_last() {
     let outbox = Outbox::default();
     state.outboxes.push((1, Arc::clone(&outbox)));
     assert!(!state.is_any_in_outboxes());
-    outbox.lock().push_back(Ok(2));
+    outbox.lock().push_back((2, Ok(2)));
     assert!(state.is_any_in_outboxes());
-    state.done.push_back(Ok(1));
+    state.done.push_back((1, Ok(1)));
     let mut taken = VecDeque::new();
     state.take_done(&mut taken);
-    let taken: Vec<_> = taken.into_iter().filter_map(Done::ok).collect();
+    let taken: Vec<_> = taken
+        .into_iter()
+        .filter_map(|(_, done)| done.ok())
+        .collect();
     assert_eq!(taken, [1, 2]);
     assert!(!state.is_any_in_outboxes());
 }

@@ -217,7 +217,7 @@ where
                 // Dropped here, without any lock.
                 Ok(batch) if in_vain => self.control.stray(unwind::discard(batch)),
                 // The outbox has its own lock: the consumer takes from it without waiting for this worker.
-                done => worker.outbox.lock().push_back(done),
+                done => worker.outbox.lock().push_back((seq, done)),
             }
             // Checked before each item, so that a stop does not wait for the rest of the turn.
             // And before a closure too many would begin (exchange run / recall).
@@ -279,7 +279,12 @@ where
 
     fn run_one(&self, runner: &mut RunnerOf<'_, Q, J>, seq: u64, item: Q::Item) -> Done<J::Batch> {
         let in_item = self.control.span().item(seq);
+        let timed = self.meter.get().filter(|meter| meter.times_items());
+        let began = timed.map(|_| Instant::now());
         let ran = runner.run_one(item);
+        if let Some((meter, began)) = timed.zip(began) {
+            meter.item_ran(seq, began.elapsed());
+        }
         drop(in_item);
         match ran {
             Ok((batch, false)) => Ok(batch),
