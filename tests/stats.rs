@@ -3,6 +3,8 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[cfg(feature = "percentile")]
+use fanfold::stats::ItemTimes;
 use fanfold::stats::{Bottleneck, Interval, Snapshot};
 use fanfold::{CancelToken, Fanfold, HedgePolicy, Plan, Stage, StageStats};
 use std::sync::Arc;
@@ -40,6 +42,7 @@ fn assert_tallies(stats: &StageStats) -> Snapshot {
     assert_eq!(all.admitted, all.yielded + all.filtered + others, "{all:?}");
     assert_eq!(all.head, None, "nobody waits any more");
     assert_eq!(all.in_flight(), 0, "{all:?}");
+    assert_eq!(all.threads, 0, "they are joined");
     sleep(MS);
     assert_eq!(
         stats.snapshot().elapsed,
@@ -262,15 +265,15 @@ fn items_are_timed_one_by_one() {
             }
             spin(30, x)
         };
-        let mut stages = [false, true].map(|ordered| {
-            let mut stage = bounded!((0..200_u64).par_map_ordered(n, f), bound);
-            if !ordered {
-                stage = stage.unordered();
-            }
-            stage
-        });
-        for stage in &mut stages {
-            let stats = stage.stats().item_times();
+        let mut ordered = bounded!((0..200_u64).par_map_ordered(n, f), bound);
+        check(ordered.stats(), ordered);
+        let mut unordered = bounded!((0..200_u64).par_map_ordered(n, f), bound).unordered();
+        check(unordered.stats(), unordered);
+        let mut keyed = bounded!((0..200_u64).par_map_by_key(n, |x| x % 7, f), bound);
+        check(keyed.stats(), keyed);
+
+        fn check(stats: StageStats, mut stage: impl Iterator<Item = u64>) {
+            let stats = stats.item_times();
             // By a loop, and by a fold.
             for _ in stage.by_ref().take(50) {}
             let before = stats.snapshot();
@@ -292,6 +295,46 @@ fn items_are_timed_one_by_one() {
     let stats = stage.stats();
     assert!(stats.snapshot().items.is_none(), "nobody has asked");
     assert_eq!(stage.count(), 3);
+}
+
+#[cfg(feature = "percentile")]
+#[test]
+fn the_slowest_item_is_that_of_the_interval() {
+    let f = |x: u64| {
+        match x {
+            10 => sleep(100 * MS),
+            90 => sleep(5 * MS),
+            _ => {}
+        }
+        x
+    };
+    let mut stage = (0..100_u64).par_map_ordered(1, f).in_flight(1);
+    let stats = stage.stats().item_times();
+    assert_eq!(stage.by_ref().take(50).count(), 50);
+    let before = stats.snapshot();
+    assert_eq!(stage.count(), 50);
+    let all = stats.snapshot();
+    let slowest = |times: Option<ItemTimes>| {
+        times
+            .expect("they were asked for")
+            .slowest()
+            .expect("there are some")
+    };
+    let (seq, time) = slowest(all.items.clone());
+    assert!(
+        time >= 100 * MS && (seq == 10 || time > 100 * MS),
+        "{seq} {time:?}"
+    );
+    // Beside other programs any item may be slower than that one.
+    let (seq, time) = slowest(all.since(&before).items);
+    assert!(seq >= 50 && time >= 5 * MS, "{seq} {time:?}");
+    assert!(
+        all.since(&all)
+            .items
+            .expect("they were asked for")
+            .slowest()
+            .is_none()
+    );
 }
 
 #[cfg(feature = "percentile")]
@@ -619,6 +662,8 @@ fn a_running_closure_shows() {
         }
     });
     let before = stats.snapshot();
+    // One more at most, which watches.
+    assert!((2..=3).contains(&before.threads), "{before:?}");
     sleep(20 * MS);
     let during = stats.snapshot().since(&before);
     assert!(

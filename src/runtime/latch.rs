@@ -46,6 +46,10 @@ impl Latch {
 }
 
 impl registry::HeldThreads for Latch {
+    fn count(&self) -> usize {
+        *self.count.lock()
+    }
+
     fn is_held_at(&self, time: Instant) -> bool {
         let mut count = self.count.lock();
         while *count > 0 {

@@ -32,6 +32,7 @@ use self::seat::Seat;
 #[cfg(feature = "percentile")]
 use crate::runtime::item_times::TimeLog;
 use crate::runtime::pilot::WidthReason;
+use crate::runtime::registry::HeldThreads;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, Ordering};
 use std::time::Duration;
 
@@ -144,6 +145,12 @@ impl Meter {
         books.at = Some(now);
         (books.totals.width, books.totals.bound) = (width, bound);
         books.live = live;
+    }
+
+    /// The stage leases threads, which are counted there.
+    pub(crate) fn leases(&self, held: &Arc<dyn HeldThreads>) {
+        // Weak: a stage of a scope looks for who may still lease by the strong ones.
+        self.books.lock().threads = Some(Arc::downgrade(held));
     }
 
     /// No item of the stage has outputs.
@@ -404,6 +411,12 @@ impl Meter {
         totals.taken = taken;
         totals.ran = totals.ran.max(taken.saturating_sub(totals.discarded));
         totals.pulled = totals.pulled.max(totals.ran).max(taken);
+        // It has a lock of its own.
+        let threads = books.threads.clone();
+        drop(books);
+        totals.threads = threads
+            .and_then(|held| held.upgrade())
+            .map_or(0, |held| held.count());
         totals
     }
 }

@@ -30,6 +30,9 @@ struct StageEntry {
 
 /// What threads hold of a stage.
 pub(crate) trait HeldThreads: Send + Sync {
+    /// How many threads hold something.
+    fn count(&self) -> usize;
+
     /// Whether a thread still holds something at that time. Returns earlier if none does.
     fn is_held_at(&self, time: Instant) -> bool;
 }

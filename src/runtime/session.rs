@@ -60,6 +60,9 @@ impl<C: Scheduler> Session<C> {
             Some(width) => Arc::new(StopBoth(Arc::clone(&control), Arc::clone(width))),
         };
         let join_guard = start_permit.join_guard(pool, stop)?;
+        common
+            .meter
+            .note(|meter| meter.leases(&join_guard.leases().held()));
         // A token that is already tripped runs its hook here and now. That is fine: no thread has been leased
         // yet, and the first one checks the flag before it does anything. All hooks hold `control` and not
         // the session, so they keep neither threads nor the source alive.

@@ -2,7 +2,8 @@
 
 use crate::runtime::meter::seat::{Doing, Seat};
 use crate::runtime::meter::totals::Totals;
-use crate::sync::{Arc, Instant};
+use crate::runtime::registry::HeldThreads;
+use crate::sync::{Arc, Instant, Weak};
 
 /// Where a running stage has what changes for each item.
 pub(crate) trait Live: Send + Sync {
@@ -38,6 +39,7 @@ pub(super) struct Books {
     pub(super) full: bool,
     pub(super) waits: bool,
     pub(super) live: Option<Arc<dyn Live>>,
+    pub(super) threads: Option<Weak<dyn HeldThreads>>,
     /// No item has outputs, which says nothing then.
     pub(super) is_silent: bool,
     /// How many items have unwound the consumer.

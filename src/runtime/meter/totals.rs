@@ -26,8 +26,9 @@ pub(crate) struct Totals {
     pub(crate) room_blocked: Duration,
     /// The consumer ran items itself.
     pub(crate) own: Duration,
-    /// How many closures run now.
+    /// How many closures run now, and how many threads the stage has.
     pub(crate) running: usize,
+    pub(crate) threads: usize,
     pub(crate) pulled: u64,
     pub(crate) ran: u64,
     pub(crate) taken: u64,
