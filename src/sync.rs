@@ -431,6 +431,16 @@ pub(crate) const fn bug(_: &str) -> bool {
     false
 }
 
+/// The next of 2^64 - 1 numbers, in an order that nothing here keeps step with. `last` is not 0. (Marsaglia, "Xorshift RNGs",
+/// 2003.)
+pub(crate) const fn xorshift(last: u64) -> u64 {
+    let mut next = last;
+    next ^= next << 13;
+    next ^= next >> 7;
+    next ^= next << 17;
+    next
+}
+
 /// With `--cfg fanfold_preempt` the calling thread sleeps here in one of so many calls, or of as many times as many as
 /// `FANFOLD_PREEMPT` says (5 by default): as if another program had its core, for up to 3 ms. It happens at each lock and
 /// at each barrier, so that every step of a handshake is torn apart from the next one sooner or later. Where a busy machine
@@ -444,12 +454,9 @@ pub(crate) fn preempt(one_in: u64) {
         let times = std::env::var("FANFOLD_PREEMPT").ok();
         times.and_then(|times| times.parse().ok()).unwrap_or(5)
     });
-    // Marsaglia's xorshift. A thread that is on its way out has none any more.
+    // A thread that is on its way out has none any more.
     let Ok(random) = RANDOM.try_with(|random| {
-        let mut next = random.get();
-        next ^= next << 13;
-        next ^= next >> 7;
-        next ^= next << 17;
+        let next = xorshift(random.get());
         random.replace(next)
     }) else {
         return;

@@ -22,6 +22,7 @@
 //! Where the rules come from: the start and its end from TCP BBR, the guard from Vegas, useful time as the measure from DS2
 //! (OSDI 2018), the gate of the cores and the sampling error from the thread pool of .NET.
 
+use crate::sync::xorshift;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
@@ -713,11 +714,9 @@ impl Pilot {
         }
     }
 
-    /// Between 0.8 and 1.2, so that intervals keep no step with what the work does periodically (xorshift).
+    /// Between 0.8 and 1.2, so that intervals keep no step with what the work does periodically.
     fn jitter(&mut self) -> f64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
+        self.random = xorshift(self.random);
         0.8 + 0.4 * (self.random >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
