@@ -255,6 +255,27 @@ fn weights_and_hedges_and_waits_show() {
     assert_tallies(&stats);
 }
 
+/// A stage of 200 items, of which number 77 takes 5 ms.
+#[cfg(feature = "percentile")]
+fn all_are_timed(stats: StageStats, mut stage: impl Iterator<Item = u64>) {
+    let stats = stats.item_times();
+    // By a loop, and by a fold.
+    for _ in stage.by_ref().take(50) {}
+    let before = stats.snapshot();
+    assert_eq!(stage.by_ref().count(), 150);
+    let all = stats.snapshot();
+    let times = all.items.clone().expect("they were asked for");
+    assert_eq!((times.service().len(), times.delay().len()), (200, 200));
+    // Beside other programs any item may be slower than that one.
+    let (slowest, time) = times.slowest().expect("there are some");
+    assert!(slowest == 77 || time > 5 * MS, "{slowest} {time:?}");
+    assert!(time >= 5 * MS && times.delay().max() >= 5 * MS);
+    assert!(times.service().quantile(0.5) <= times.delay().quantile(0.5));
+    assert!(times.delay().mean() <= times.delay().max());
+    let since = all.since(&before).items.expect("they were asked for");
+    assert_eq!(since.delay().len(), 150);
+}
+
 #[cfg(feature = "percentile")]
 #[test]
 fn items_are_timed_one_by_one() {
@@ -266,30 +287,11 @@ fn items_are_timed_one_by_one() {
             spin(30, x)
         };
         let mut ordered = bounded!((0..200_u64).par_map_ordered(n, f), bound);
-        check(ordered.stats(), ordered);
+        all_are_timed(ordered.stats(), ordered);
         let mut unordered = bounded!((0..200_u64).par_map_ordered(n, f), bound).unordered();
-        check(unordered.stats(), unordered);
+        all_are_timed(unordered.stats(), unordered);
         let mut keyed = bounded!((0..200_u64).par_map_by_key(n, |x| x % 7, f), bound);
-        check(keyed.stats(), keyed);
-
-        fn check(stats: StageStats, mut stage: impl Iterator<Item = u64>) {
-            let stats = stats.item_times();
-            // By a loop, and by a fold.
-            for _ in stage.by_ref().take(50) {}
-            let before = stats.snapshot();
-            assert_eq!(stage.by_ref().count(), 150);
-            let all = stats.snapshot();
-            let times = all.items.clone().expect("they were asked for");
-            assert_eq!((times.service().len(), times.delay().len()), (200, 200));
-            // Beside other programs any item may be slower than that one.
-            let (slowest, time) = times.slowest().expect("there are some");
-            assert!(slowest == 77 || time > 5 * MS, "{slowest} {time:?}");
-            assert!(time >= 5 * MS && times.delay().max() >= 5 * MS);
-            assert!(times.service().quantile(0.5) <= times.delay().quantile(0.5));
-            assert!(times.delay().mean() <= times.delay().max());
-            let since = all.since(&before).items.expect("they were asked for");
-            assert_eq!(since.delay().len(), 150);
-        }
+        all_are_timed(keyed.stats(), keyed);
     });
     let mut stage = (0..3).par_map_ordered(2, |x| x);
     let stats = stage.stats();

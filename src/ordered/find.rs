@@ -127,9 +127,7 @@ impl<I, B> Sched<I, B> {
             if let Some(chunk) = found {
                 return Ok(self.leave_for(host, worker, core, chunk, resigned));
             }
-            // With `Wanted` or `On` the source is the consumer's, or is to be.
-            let open = core.end.is_none() && !matches!(core.inline, Inline::Wanted | Inline::On);
-            if self.pulls && open && !self.signals.is_cut() {
+            if self.may_pull(&core) {
                 // In the source this thread cannot watch. A puller that comes after it finds its chunk
                 // `ALONE`, and calls a watcher. For a puller that is inside now, `leave_watched` looks at
                 // what it holds. This look needs no heavy barrier, unlike that of `end_watch`: if it misses
@@ -245,8 +243,6 @@ impl<I, B> Sched<I, B> {
         core.activate(me, &chunk);
         // Work that is left for another thread. The first item of the chunk is this thread's.
         let more = |core: &Core<I, B>| chunk.len() > 1 || self.is_something_whole(core, me);
-        // Nor has anybody looked at the source since the stage has become wider, if this thread has not.
-        let source = self.resizable && core.end.is_none() && host.is_source_free();
         let mut wake = Wake::Nobody;
         let resigned = core.resign(me) || resigned;
         if resigned && core.watcher.is_none() {
@@ -262,13 +258,27 @@ impl<I, B> Sched<I, B> {
         let wanted = core.inline == Inline::Wanted && core.watcher.is_none();
         // One wake-up is enough: a thread that was called to watch looks for work first, and wakes the next
         // if it finds some. Without a free permit no thread could run anything.
-        let worth = source || wanted || more(&core);
-        if matches!(wake, Wake::Nobody) && core.permits.is_any_free() && worth {
-            wake = core.wake();
+        if matches!(wake, Wake::Nobody) && core.permits.is_any_free() {
+            let worth = wanted || more(&core) || self.is_pull_left(host, &core);
+            wake = if worth { core.wake() } else { Wake::Nobody };
         }
         drop(core);
         self.act(host, wake);
         chunk
+    }
+
+    /// Whether another thread might pull, and may not know of it. A thread that is woken for room may have found
+    /// something else, and the request for that room is gone then. While there is a request, the consumer wakes a
+    /// thread. (Where the width changes, the default bound does too, so a request says nothing there.)
+    fn is_pull_left(&self, host: &dyn Host<I, B>, core: &Core<I, B>) -> bool {
+        let unasked = self.resizable || !self.signals.is_room_wanted();
+        self.may_pull(core) && unasked && host.is_source_free()
+    }
+
+    fn may_pull(&self, core: &Core<I, B>) -> bool {
+        // With `Wanted` or `On` the source is the consumer's, or is to be.
+        let open = core.end.is_none() && !matches!(core.inline, Inline::Wanted | Inline::On);
+        self.pulls && open && !self.signals.is_cut()
     }
 
     /// Looks at the chunk of one other worker: at the same one as long as it does not move, then at the next.
@@ -396,3 +406,6 @@ impl<I, B> Sched<I, B> {
         Some(chunk)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

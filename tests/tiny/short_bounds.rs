@@ -146,7 +146,8 @@ fn nothing_waits_behind_a_long_item_and_a_blocked_source() {
     });
 }
 
-/// P2, P3: while the consumer is away, `n` closures run at once, up to the bound and not further.
+/// P2, P3: while the consumer is away, `n` closures run at once, up to the bound (but for less than half a chunk) and not
+/// further.
 #[test]
 fn a_consumer_that_stays_away_is_not_waited_for() {
     each(|n, bound| {
@@ -168,9 +169,11 @@ fn a_consumer_that_stays_away_is_not_waited_for() {
         // Past everything that may have been started.
         from.store(taken + bound, Relaxed);
         let taken = taken + stage.by_ref().take(bound).count();
-        started.wait_for(taken + bound);
+        // A worker that sleeps for want of room is woken for half a chunk of it, so less than that may be left.
+        let half = (bound / (2 * n) / 2).max(1);
+        started.wait_for(taken + bound - (half - 1));
         crate::support::settle();
-        assert_eq!(started.get(), taken + bound);
+        assert!(started.get() <= taken + bound);
         assert_eq!(meter.most(), n.min(bound));
     });
 }
